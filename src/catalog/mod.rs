@@ -1,0 +1,223 @@
+//! What relations exist, and what they look like.
+//!
+//! The catalog changes only by commits of the log ([`Change`]); so it has a state at every commit, and a snapshot holds the
+//! one that belongs to its data. A relation's id is never reused; its name may be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+/// Identifies a relation for ever. Also its Postgres OID, so it starts where user objects do there.
+pub type RelationId = u32;
+
+/// The first id of a user's relation.
+pub const FIRST_RELATION: RelationId = 16384;
+
+/// The hidden key of a table without a primary key.
+pub const ROW_ID: &str = "_row_id";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Append-only, in the log, partitioned.
+    Stream,
+    /// Upserts and deletes by key, in the log; read as its current rows. Without a primary key its key is a hidden row id.
+    Table,
+    /// The stored result of a continuous query. Nothing of it is in the log.
+    MaterializedView,
+    /// A name for a query; nothing is stored.
+    View,
+    /// `view$late`: the late rows of a view. Append-only; a cache like the view.
+    Late,
+}
+
+impl Kind {
+    /// Its rows are stored in the log.
+    pub fn in_log(self) -> bool {
+        matches!(self, Kind::Stream | Kind::Table)
+    }
+
+    /// As messages call it: "stream", "table", …
+    pub fn noun(self) -> &'static str {
+        match self {
+            Kind::Stream => "stream",
+            Kind::Table => "table",
+            Kind::MaterializedView => "materialized view",
+            Kind::View => "view",
+            Kind::Late => "late-row relation",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    pub data_type: DataType,
+    /// The type in SQL, as PostgreSQL would print it: `numeric(10,2)`, `timestamp(3) without time zone`.
+    pub sql_type: String,
+    pub nullable: bool,
+    /// SQL of the value of a column that an INSERT leaves out.
+    pub default: Option<String>,
+    /// SQL of a computed column over the other columns; never written by users.
+    pub generated: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// `WATERMARK FOR column AS expression`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Index of the event-time column.
+    pub column: usize,
+    /// SQL over the stream's columns whose greatest value so far is the watermark.
+    pub expression: String,
+}
+
+/// When the rows of a view appear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Emit {
+    /// Always equal to the batch answer.
+    #[default]
+    Changes,
+    /// Once, when the watermark closes their window.
+    Final,
+}
+
+/// When a write is acknowledged (the acks=all, 1, 0 of the field).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// When it may be lost with the process.
+    None,
+    /// When it has left for the disk; the last interval may be lost in a power cut.
+    Interval,
+    /// When it is on disk.
+    #[default]
+    Commit,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Relation {
+    pub id: RelationId,
+    pub name: String,
+    pub kind: Kind,
+    pub columns: Vec<Column>,
+    /// Indices of the key's columns, in the key's order. Of a view: the key its query is known to have, or empty.
+    pub primary_key: Vec<usize>,
+    pub watermark: Option<Watermark>,
+    /// Indices of the columns that choose the partition; empty: round robin (stream) or the primary key (table).
+    pub partition_by: Vec<usize>,
+    pub partitions: u32,
+    pub durability: Durability,
+    /// What WITH ( … ) said, keys in lower case.
+    pub options: BTreeMap<String, String>,
+    /// The statement that made it, as the user wrote it.
+    pub create_sql: String,
+    /// SQL of a view's query, as the user wrote it, without EMIT.
+    pub query: Option<String>,
+    pub emit: Emit,
+    /// Relations that its query reads.
+    pub depends_on: Vec<RelationId>,
+    /// Of `name$late`: the view it belongs to. It lives and dies with it.
+    pub parent: Option<RelationId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+impl Relation {
+    /// The user's columns as an Arrow schema: what the log stores and `SELECT *` shows.
+    pub fn schema(&self) -> SchemaRef {
+        let field = |c: &Column| Field::new(&c.name, c.data_type.clone(), c.nullable);
+        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    /// What the log stores: the user's columns, and before them [`ROW_ID`] where rows have no key of their own.
+    pub fn stored_schema(&self) -> SchemaRef {
+        let schema = self.schema();
+        if !self.has_row_id() {
+            return schema;
+        }
+        let row_id = Arc::new(Field::new(ROW_ID, DataType::Int64, false));
+        Arc::new(Schema::new(std::iter::once(row_id).chain(schema.fields().iter().cloned()).collect::<Vec<_>>()))
+    }
+
+    /// Indices of the key in [`Relation::stored_schema`].
+    pub fn stored_key(&self) -> Vec<usize> {
+        if self.has_row_id() { vec![0] } else { self.primary_key.clone() }
+    }
+
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == name)
+    }
+
+    /// A table without a primary key: rows are told apart by a hidden id.
+    pub fn has_row_id(&self) -> bool {
+        self.kind == Kind::Table && self.primary_key.is_empty()
+    }
+}
+
+/// A change of the catalog, as a commit of the log holds it. Applied in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    Create(Relation),
+    /// The same id with another definition (rename, options, comment).
+    Alter(Relation),
+    Drop(RelationId),
+}
+
+/// All relations at one commit.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    by_id: BTreeMap<RelationId, Arc<Relation>>,
+    by_name: BTreeMap<String, RelationId>,
+    next_id: RelationId,
+}
+
+impl Catalog {
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Create(relation) | Change::Alter(relation) => {
+                if let Some(old) = self.by_id.get(&relation.id) {
+                    self.by_name.remove(&old.name);
+                }
+                self.by_name.insert(relation.name.clone(), relation.id);
+                self.by_id.insert(relation.id, Arc::new(relation.clone()));
+                self.next_id = self.next_id.max(relation.id + 1);
+            }
+            Change::Drop(id) => {
+                if let Some(old) = self.by_id.remove(id) {
+                    self.by_name.remove(&old.name);
+                }
+            }
+        }
+    }
+
+    pub fn get(&self, id: RelationId) -> Option<&Arc<Relation>> {
+        self.by_id.get(&id)
+    }
+
+    /// By exact name (already folded to lower case unless quoted).
+    pub fn find(&self, name: &str) -> Option<&Arc<Relation>> {
+        self.by_name.get(name).and_then(|id| self.by_id.get(id))
+    }
+
+    /// In the order of their ids, so that a relation comes after all that it depends on.
+    pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.by_id.values()
+    }
+
+    /// Those that read `id`, directly.
+    pub fn dependents(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
+        self.by_id.values().filter(move |r| r.depends_on.contains(&id))
+    }
+
+    /// An id that no relation has had. Ids of dropped relations at the very end come back after a restart, unless the log still
+    /// knows them: callers take the greater of this and the log's own.
+    pub fn next_id(&self) -> RelationId {
+        self.next_id.max(FIRST_RELATION)
+    }
+}

@@ -1,0 +1,271 @@
+//! What can go wrong, said once.
+//!
+//! Every failure that can reach a user is an [`Error`]: an SQLSTATE, a message that states the fact and says what to write
+//! instead, and, where there is one, the position in the statement. Errors of libraries are turned into it at the edge where
+//! the library is called. Messages are lower case without a full stop, as in PostgreSQL.
+
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error as a Postgres client sees it. Boxed, so that `Result` stays small.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error(Box<Fields>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Fields {
+    state: SqlState,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+    context: Option<String>,
+    position: Option<u32>,
+}
+
+macro_rules! sql_states {
+    ($($(#[$doc:meta])* $name:ident $constructor:ident $code:literal,)*) => {
+        /// The SQLSTATE codes in use (PostgreSQL manual, appendix A).
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum SqlState { $($(#[$doc])* $name,)* }
+
+        impl SqlState {
+            /// The five characters of the wire protocol.
+            pub fn code(self) -> &'static str {
+                match self { $(SqlState::$name => $code,)* }
+            }
+        }
+
+        impl Error {
+            $($(#[$doc])*
+            pub fn $constructor(message: impl Into<String>) -> Error { Error::new(SqlState::$name, message) })*
+        }
+    };
+}
+
+sql_states! {
+    /// The statement does not parse.
+    SyntaxError syntax "42601",
+    UndefinedTable undefined_table "42P01",
+    UndefinedColumn undefined_column "42703",
+    UndefinedFunction undefined_function "42883",
+    UndefinedObject undefined_object "42704",
+    UndefinedParameter undefined_parameter "42P02",
+    AmbiguousColumn ambiguous_column "42702",
+    DuplicateTable duplicate_table "42P07",
+    DuplicateColumn duplicate_column "42701",
+    DuplicateObject duplicate_object "42710",
+    DuplicateCursor duplicate_cursor "42P03",
+    DuplicatePreparedStatement duplicate_prepared_statement "42P05",
+    /// The types of an expression or assignment don't fit.
+    DatatypeMismatch datatype_mismatch "42804",
+    GroupingError grouping "42803",
+    WrongObjectType wrong_object_type "42809",
+    InvalidColumnDefinition invalid_column_definition "42611",
+    InvalidTableDefinition invalid_table_definition "42P16",
+    InvalidObjectDefinition invalid_object_definition "42P17",
+    /// Something still depends on the object.
+    DependentObjects dependent_objects "2BP01",
+    /// Valid SQL that is not supported, here or in this form.
+    FeatureNotSupported unsupported "0A000",
+    InvalidParameterValue invalid_parameter "22023",
+    /// A value does not have its type's text form.
+    InvalidTextRepresentation invalid_text "22P02",
+    InvalidBinaryRepresentation invalid_binary "22P03",
+    BadCopyFormat bad_copy "22P04",
+    NumericOutOfRange numeric_out_of_range "22003",
+    DatetimeOverflow datetime_overflow "22008",
+    InvalidDatetime invalid_datetime "22007",
+    DivisionByZero division_by_zero "22012",
+    StringTooLong string_too_long "22001",
+    CharacterNotInRepertoire invalid_encoding "22021",
+    NotNullViolation not_null_violation "23502",
+    UniqueViolation unique_violation "23505",
+    CardinalityViolation cardinality_violation "21000",
+    /// Another transaction changed what this one read; retry.
+    SerializationFailure serialization_failure "40001",
+    ActiveTransaction active_transaction "25001",
+    NoActiveTransaction no_active_transaction "25P01",
+    /// The transaction has failed; only ROLLBACK is possible.
+    InFailedTransaction in_failed_transaction "25P02",
+    ReadOnlyTransaction read_only_transaction "25006",
+    InvalidStatementName invalid_statement_name "26000",
+    InvalidCursorName invalid_cursor_name "34000",
+    InsufficientPrivilege insufficient_privilege "42501",
+    /// A bound of this server was reached; the message names it.
+    LimitExceeded limit_exceeded "54000",
+    StatementTooComplex statement_too_complex "54001",
+    DiskFull disk_full "53100",
+    OutOfMemory out_of_memory "53200",
+    TooManyConnections too_many_connections "53300",
+    ObjectNotReady not_ready "55000",
+    LockNotAvailable lock_not_available "55P03",
+    QueryCanceled canceled "57014",
+    AdminShutdown shutting_down "57P01",
+    CannotConnectNow cannot_connect_now "57P03",
+    ProtocolViolation protocol_violation "08P01",
+    /// Stored data is damaged; the message says where.
+    DataCorrupted corrupted "XX001",
+    /// Reading or writing a file failed.
+    IoError io "58030",
+    /// A fault of ours.
+    InternalError internal "XX000",
+}
+
+impl Error {
+    pub fn new(state: SqlState, message: impl Into<String>) -> Error {
+        let (detail, hint, context, position) = (None, None, None, None);
+        Error(Box::new(Fields { state, message: message.into(), detail, hint, context, position }))
+    }
+
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Error {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    /// What to write instead.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Error {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Where it happened, for example `COPY orders, line 3`.
+    #[must_use]
+    pub fn with_context(mut self, context: impl Into<String>) -> Error {
+        self.0.context = Some(context.into());
+        self
+    }
+
+    /// Where in the statement's text: characters, from 1.
+    #[must_use]
+    pub fn at(mut self, position: u32) -> Error {
+        self.0.position = Some(position);
+        self
+    }
+
+    pub fn state(&self) -> SqlState {
+        self.0.state
+    }
+
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    pub fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    pub fn context(&self) -> Option<&str> {
+        self.0.context.as_deref()
+    }
+
+    pub fn position(&self) -> Option<u32> {
+        self.0.position
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        for more in [&self.0.detail, &self.0.hint, &self.0.context].into_iter().flatten() {
+            write!(f, "; {more}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {self}", self.0.state.code())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => Error::disk_full(error.to_string()),
+            _ => Error::io(error.to_string()),
+        }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Error {
+        use arrow::error::ArrowError::*;
+        match error {
+            DivideByZero => Error::division_by_zero("division by zero"),
+            ArithmeticOverflow(message) => Error::numeric_out_of_range(message),
+            CastError(message) | ParseError(message) => Error::invalid_text(message),
+            NotYetImplemented(message) => Error::unsupported(message),
+            IoError(message, _) => Error::io(message),
+            other => Error::internal(other.to_string()),
+        }
+    }
+}
+
+impl From<datafusion::error::DataFusionError> for Error {
+    fn from(error: datafusion::error::DataFusionError) -> Error {
+        use datafusion::common::SchemaError;
+        use datafusion::error::DataFusionError as E;
+        match error {
+            E::External(inner) => match inner.downcast::<Error>() {
+                Ok(own) => *own,
+                Err(other) => Error::internal(other.to_string()),
+            },
+            E::Context(_, inner) | E::Diagnostic(_, inner) => Error::from(*inner),
+            E::Shared(inner) => match inner.as_ref() {
+                E::External(own) => match own.downcast_ref::<Error>() {
+                    Some(own) => own.clone(),
+                    None => Error::internal(own.to_string()),
+                },
+                other => Error::internal(other.to_string()),
+            },
+            E::Collection(mut errors) if !errors.is_empty() => Error::from(errors.remove(0)),
+            E::ArrowError(inner, _) => Error::from(*inner),
+            E::SQL(inner, _) => Error::syntax(inner.to_string()),
+            E::IoError(inner) => Error::from(inner),
+            E::NotImplemented(message) => Error::unsupported(message),
+            E::ResourcesExhausted(message) => Error::out_of_memory(message),
+            E::SchemaError(inner, _) => match *inner {
+                SchemaError::FieldNotFound { ref field, .. } => {
+                    let hint = inner.to_string();
+                    let error = Error::undefined_column(format!("column \"{}\" does not exist", field.flat_name()));
+                    match hint.find("Valid fields are ") {
+                        Some(at) => error.with_hint(hint[at..].trim_end_matches('.').to_string()),
+                        None => error,
+                    }
+                }
+                SchemaError::AmbiguousReference { field } => {
+                    Error::ambiguous_column(format!("column reference \"{}\" is ambiguous", field.name))
+                }
+                SchemaError::DuplicateUnqualifiedField { name } => {
+                    Error::duplicate_column(format!("column \"{name}\" specified more than once"))
+                }
+                SchemaError::DuplicateQualifiedField { name, .. } => {
+                    Error::duplicate_column(format!("column \"{name}\" specified more than once"))
+                }
+            },
+            E::Plan(message) if message.starts_with("Invalid function") => Error::undefined_function(message),
+            E::Plan(message) if message.contains("must appear in the GROUP BY") || message.contains("could not be resolved from available columns") => {
+                Error::grouping(message)
+            }
+            E::Plan(message) => Error::datatype_mismatch(message),
+            E::Execution(message) => Error::invalid_parameter(message),
+            other => Error::internal(other.to_string()),
+        }
+    }
+}
+
+/// So that our errors pass through DataFusion and come back as they were.
+impl From<Error> for datafusion::error::DataFusionError {
+    fn from(error: Error) -> Self {
+        datafusion::error::DataFusionError::External(Box::new(error))
+    }
+}

@@ -1,0 +1,79 @@
+//! Every bound of the server in one place, with the relations between them asserted when it is compiled.
+
+use std::time::Duration;
+
+/// Rows of a batch, in memory and as stored.
+pub const BATCH_ROWS: usize = 8192;
+
+/// Bytes of Arrow data after which a stored batch is cut, whatever its rows.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// The largest value the store is ever given; a row that does not fit is refused.
+pub const STORED_VALUE_BYTES: usize = 4 << 20;
+
+/// What one group commit takes in at most before it flushes.
+pub const GROUP_COMMIT_BYTES: usize = 8 << 20;
+
+/// Bytes handed to the store and not flushed yet, at most: the store has no back-pressure of its own.
+pub const UNFLUSHED_BYTES: usize = 32 << 20;
+
+/// Transactions that wait for the committer, at most; further writers wait.
+pub const COMMIT_QUEUE: usize = 1024;
+
+/// Arrow bytes of the log's newest commits kept decoded for the engine.
+pub const TAIL_BYTES: usize = 128 << 20;
+
+/// Rows a step of the engine takes in before it publishes, unless one commit alone is larger.
+pub const STEP_ROWS: usize = 64 * BATCH_ROWS;
+
+/// Commits a step takes in at most.
+pub const STEP_COMMITS: usize = 4096;
+
+/// How often state is written to disk when it changes.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Encoded bytes of a chunk of a checkpoint.
+pub const CHECKPOINT_CHUNK_BYTES: usize = 256 << 10;
+
+/// Free disk space below which writes are refused: the store aborts the process when a write fails.
+pub const FREE_DISK_BYTES: u64 = 64 << 20;
+
+/// Block of COPY input that is decoded at once; a row must fit in it.
+pub const COPY_BLOCK_BYTES: usize = 1 << 20;
+
+/// Steps a subscriber may fall behind before it is cut off.
+pub const SUBSCRIBER_STEPS: usize = 4096;
+
+/// Bytes a subscriber may fall behind before it is cut off.
+pub const SUBSCRIBER_BYTES: usize = 64 << 20;
+
+/// How long a session waits for a snapshot that covers its own last commit.
+pub const OWN_WRITES_WAIT: Duration = Duration::from_secs(30);
+
+/// Rows of a segment of a view after which it is not merged further.
+pub const SEGMENT_ROWS: usize = 64 * 1024;
+
+/// Partitions of a stream at most.
+pub const PARTITIONS: u32 = 1024;
+
+/// Connections at most.
+pub const CONNECTIONS: usize = 256;
+
+/// The longest message a client may send.
+pub const MESSAGE_BYTES: usize = 64 << 20;
+
+/// How far ahead of its commit an event time may be, unless the stream says otherwise (`max_future`), before the row goes to
+/// the dead letters: one such row would move the watermark past all others.
+pub const MAX_FUTURE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Windows a row may fall into (HOP size / slide).
+pub const WINDOWS_PER_ROW: i64 = 10_000;
+
+const _: () = {
+    assert!(BATCH_BYTES < STORED_VALUE_BYTES);
+    assert!(STORED_VALUE_BYTES <= GROUP_COMMIT_BYTES);
+    assert!(GROUP_COMMIT_BYTES <= UNFLUSHED_BYTES);
+    assert!(COPY_BLOCK_BYTES <= STORED_VALUE_BYTES);
+    assert!(BATCH_ROWS <= STEP_ROWS);
+    assert!(COPY_BLOCK_BYTES < MESSAGE_BYTES);
+};

@@ -1,0 +1,207 @@
+//! The log: the only truth.
+//!
+//! A **commit** is an atomic, numbered set of record batches over any relations and partitions, with its commit time, the
+//! watermarks it reaches and the catalog changes it makes. All writers meet in one committer, which merges the transactions
+//! that wait into one commit and acknowledges them after one flush. The number of a commit is the version of everything.
+//!
+//! ```text
+//!   Transaction ─┐
+//!   Transaction ─┼─► committer (one thread): number, offsets, watermarks ─► Log: append, flush ─► acknowledge, tail
+//!   Transaction ─┘
+//! ```
+//!
+//! * [`record`]: the bytes of a stored batch.
+//! * [`Log`], [`LogReader`]: what a store must do; [`memory`] and [`sled`] do it.
+//! * [`committer`]: the group commit, and [`LogHandle`], which the rest of the house uses.
+//!
+//! Invariants: offsets of a partition start at 0, have no gaps and never change. Commit numbers start at 1 and have no gaps;
+//! commit times never go back. A relation's watermark never goes back. What was acknowledged under `Durability::Commit` is on
+//! disk. Nothing read back is used before its checksum was compared.
+
+pub mod committer;
+pub mod memory;
+pub mod record;
+pub mod sled;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+
+use crate::catalog::{Change, Durability, RelationId};
+use crate::error::Result;
+use crate::time::Micros;
+
+pub use committer::{Ack, LogHandle, Options};
+pub use record::{Header, Kind};
+
+/// Number of a commit. The first is 1; 0 is the empty log.
+pub type CommitId = u64;
+
+/// What a writer wants to happen, wholly or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    pub writes: Vec<Write>,
+    pub changes: Vec<Change>,
+    /// Watermarks that time has brought, without rows (idle marks).
+    pub marks: Vec<(RelationId, Micros)>,
+    /// Fail with 40001 if one of these relations (or, with `changes`, the catalog) was changed after the commit given.
+    pub expect: Option<Expect>,
+    /// Producer and its sequence number: a second transaction with a sequence not above the last is acknowledged as a
+    /// duplicate and writes nothing.
+    pub producer: Option<(u64, u64)>,
+    pub durability: Durability,
+}
+
+#[derive(Clone, Debug)]
+pub struct Expect {
+    pub unchanged_since: CommitId,
+    pub relations: Vec<RelationId>,
+    pub catalog: bool,
+}
+
+/// Rows for one partition of one relation.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub relation: RelationId,
+    pub partition: u32,
+    pub kind: Kind,
+    pub rows: Rows,
+    /// Smallest and greatest event time of the rows, where the relation has event time.
+    pub event_times: Option<(Micros, Micros)>,
+    /// Greatest value of the watermark expression over the rows.
+    pub watermark: Option<Micros>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Rows {
+    /// Of the relation's stored schema; the committer encodes them.
+    Batch(RecordBatch),
+    /// Handed to the store before by [`LogHandle::stage`]: bulk loads are on their way to the disk before they commit.
+    Staged(Staged),
+}
+
+/// A batch that the store already has, invisible until a commit names it. Dropping it without a commit discards the bytes.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    pub id: u64,
+    pub rows: u32,
+    pub columns: u16,
+    /// Kept for the tail, so that the engine need not decode what was just encoded.
+    pub batch: RecordBatch,
+}
+
+/// The answer to a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub commit: CommitId,
+    pub time: Micros,
+    /// First offset of each write, in the transaction's order.
+    pub offsets: Vec<u64>,
+    /// It was written before; nothing was written now.
+    pub duplicate: bool,
+}
+
+/// A commit as readers get it.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub id: CommitId,
+    pub time: Micros,
+    /// In the order in which they were written.
+    pub batches: Vec<LogBatch>,
+    /// Watermarks after this commit, of the relations whose watermark it moved.
+    pub watermarks: Vec<(RelationId, Micros)>,
+    pub changes: Vec<Change>,
+}
+
+impl Commit {
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(|b| b.rows.num_rows()).sum()
+    }
+}
+
+/// A decoded batch and where it stands.
+#[derive(Clone, Debug)]
+pub struct LogBatch {
+    pub header: Header,
+    pub rows: RecordBatch,
+}
+
+/// A commit as stored: its own value, and the records it names by position.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct CommitRecord {
+    pub id: CommitId,
+    pub time: Micros,
+    pub records: Vec<Position>,
+    pub watermarks: Vec<(RelationId, Micros)>,
+    pub changes: Vec<Change>,
+}
+
+/// Where a stored batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    pub relation: RelationId,
+    pub partition: u32,
+    pub base_offset: u64,
+}
+
+/// How far a relation has come: what the committer needs to go on after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Head {
+    /// Next offset per partition.
+    pub next_offsets: Vec<u64>,
+    pub watermark: Option<Micros>,
+    /// Last commit that touched it.
+    pub commit: CommitId,
+}
+
+/// The writing side of a store. One thread owns it.
+///
+/// `append` and `stage` may buffer; nothing of them survives a power cut before `flush` returns, and a commit is seen after a
+/// restart either whole or not at all.
+pub trait Log: Send {
+    /// All of one commit: its record, its batches (header and payload, see [`record`]), the heads it moves.
+    fn append(&mut self, commit: &CommitRecord, records: &[(Position, Bytes)], heads: &[(RelationId, Head)], producers: &[(u64, u64)]) -> Result<()>;
+
+    /// Keep a payload under an id of the caller's until a record names it.
+    fn stage(&mut self, id: u64, payload: &[u8]) -> Result<()>;
+
+    fn discard(&mut self, id: u64) -> Result<()>;
+
+    /// Remove all records and the head of a relation that was dropped.
+    fn purge(&mut self, relation: RelationId) -> Result<()>;
+
+    /// Everything so far is on disk when this returns.
+    fn flush(&mut self) -> Result<()>;
+
+    /// Bytes taken since the last flush.
+    fn unflushed(&self) -> usize;
+
+    fn reader(&self) -> Arc<dyn LogReader>;
+}
+
+/// The reading side of a store; cheap to share. Every value is compared with its checksum before it is returned, and damage is
+/// an error of state XX001 that names relation, partition and offset.
+pub trait LogReader: Send + Sync {
+    /// The last commit that is stored, 0 for none.
+    fn last_commit(&self) -> Result<CommitId>;
+
+    /// Commits `from..`, in order, at most `limit`.
+    fn commits(&self, from: CommitId, limit: usize) -> Result<Vec<CommitRecord>>;
+
+    /// The stored bytes of one batch, staged payloads resolved.
+    fn record(&self, at: Position) -> Result<Option<Bytes>>;
+
+    /// Batches of a partition from the one that contains `offset` on, at most `limit`.
+    fn records(&self, relation: RelationId, partition: u32, offset: u64, limit: usize) -> Result<Vec<(Position, Bytes)>>;
+
+    fn heads(&self) -> Result<Vec<(RelationId, Head)>>;
+
+    fn producers(&self) -> Result<Vec<(u64, u64)>>;
+
+    /// All catalog changes, in the order of their commits.
+    fn changes(&self) -> Result<Vec<(CommitId, Change)>>;
+
+    /// Bytes on disk (or in memory).
+    fn size(&self) -> Result<u64>;
+}

@@ -1,0 +1,242 @@
+//! Our statements. Text positions are kept where an error may want them; SQL text is sliced from the source, never printed
+//! from a tree.
+
+use std::collections::BTreeMap;
+
+use sqlparser::ast as sp;
+
+use crate::catalog::Emit;
+
+/// A statement and the text it was read from (without the semicolon).
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    pub statement: Statement,
+    pub sql: String,
+    /// Offset of `sql` in the string that the client sent, in characters: add it to positions of errors.
+    pub offset: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum Statement {
+    CreateStream(CreateRelation),
+    CreateTable(CreateRelation),
+    /// `CREATE MATERIALIZED VIEW v AS`, `CREATE TABLE t AS`.
+    CreateMaterializedView(CreateView),
+    /// `CREATE STREAM s AS`: a derived stream.
+    CreateDerivedStream(CreateView),
+    /// `CREATE VIEW v AS`.
+    CreateView(CreateView),
+    Drop(Drop),
+    Rename { name: sp::ObjectName, to: sp::Ident },
+    Comment { on: sp::ObjectName, column: Option<sp::Ident>, comment: Option<String> },
+    Truncate(Vec<sp::ObjectName>),
+
+    /// SELECT, VALUES, WITH …; with `emit`, it runs until cancelled.
+    Query { query: Box<sp::Query>, emit: Option<Emit> },
+    Subscribe(Subscribe),
+    Explain { analyze: bool, verbose: bool, format: Option<String>, of: ExplainOf },
+    Verify(sp::ObjectName),
+    Print { name: sp::ObjectName, from_beginning: bool, limit: Option<u64> },
+    /// `SHOW STREAMS`, `SHOW MATERIALIZED VIEWS`, …
+    ShowObjects(ShowObjects),
+    ShowCreate(sp::ObjectName),
+    Describe { extended: bool, name: sp::ObjectName },
+
+    /// sqlparser's INSERT, with our WITH ( … ) options.
+    Insert { insert: Box<sp::Insert>, options: Options },
+    Update(Box<sp::Update>),
+    Delete(Box<sp::Delete>),
+    Copy(Copy),
+
+    Declare { name: sp::Ident, query: Box<Statement>, hold: bool },
+    Fetch { cursor: sp::Ident, count: FetchCount, timeout_ms: Option<u64> },
+    Move { cursor: sp::Ident, count: FetchCount },
+    Close(Option<sp::Ident>),
+
+    Prepare { name: sp::Ident, types: Vec<sp::DataType>, statement: Box<Statement> },
+    Execute { name: sp::Ident, arguments: Vec<sp::Expr> },
+    Deallocate(Option<sp::Ident>),
+
+    Begin { read_only: bool },
+    Commit,
+    Rollback,
+    Savepoint(sp::Ident),
+    RollbackTo(sp::Ident),
+    Release(sp::Ident),
+
+    Set { local: bool, name: String, value: SetValue },
+    /// `SHOW setting`; `SHOW ALL` is "all".
+    ShowSetting(String),
+    /// `RESET setting`; `RESET ALL` is "all".
+    Reset(String),
+    Discard,
+    /// Accepted for clients that send them; nothing to do: LISTEN, NOTIFY, UNLISTEN, ANALYZE, VACUUM, LOCK, …
+    NoOperation(&'static str),
+    /// Make what was written so far visible to reads of all sessions before this returns.
+    Flush,
+}
+
+/// WITH ( key = value, … ): keys in lower case, values as text without quotes.
+pub type Options = BTreeMap<String, String>;
+
+#[derive(Clone, Debug)]
+pub struct CreateRelation {
+    pub or_replace: bool,
+    pub if_not_exists: bool,
+    pub name: sp::ObjectName,
+    /// Name, type and sqlparser's column options (NOT NULL, DEFAULT, GENERATED, PRIMARY KEY, COLLATE …); a computed column in
+    /// Flink's spelling (`c AS e`) comes as GENERATED ALWAYS AS, its type `None` when not written.
+    pub columns: Vec<ColumnDef>,
+    pub primary_key: Vec<sp::Ident>,
+    pub watermark: Option<WatermarkDef>,
+    pub partition_by: Vec<sp::Ident>,
+    pub partitions: Option<u32>,
+    pub append_only: bool,
+    pub options: Options,
+}
+
+#[derive(Clone, Debug)]
+pub struct ColumnDef {
+    pub name: sp::Ident,
+    pub data_type: Option<sp::DataType>,
+    pub not_null: bool,
+    pub default: Option<SqlExpr>,
+    pub generated: Option<SqlExpr>,
+}
+
+/// An expression and its text.
+#[derive(Clone, Debug)]
+pub struct SqlExpr {
+    pub expr: sp::Expr,
+    pub sql: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct WatermarkDef {
+    pub column: sp::Ident,
+    /// `None`: `WATERMARK FOR ts` alone, ascending time.
+    pub expression: Option<SqlExpr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateView {
+    pub or_replace: bool,
+    pub if_not_exists: bool,
+    pub name: sp::ObjectName,
+    /// `CREATE … name (a, b) AS`: names for the query's columns.
+    pub columns: Vec<sp::Ident>,
+    pub options: Options,
+    pub partition_by: Vec<sp::Ident>,
+    pub partitions: Option<u32>,
+    pub query: Box<sp::Query>,
+    /// Text of `query`, as written, without EMIT.
+    pub query_sql: String,
+    pub emit: Emit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectType {
+    Stream,
+    Table,
+    MaterializedView,
+    View,
+    Index,
+    Sink,
+    Schema,
+}
+
+#[derive(Clone, Debug)]
+pub struct Drop {
+    pub object: ObjectType,
+    pub if_exists: bool,
+    pub names: Vec<sp::ObjectName>,
+    pub cascade: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Subscribe {
+    pub target: SubscribeTarget,
+    pub snapshot: bool,
+    pub progress: bool,
+    pub as_of: Option<u64>,
+    pub up_to: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub enum SubscribeTarget {
+    Name(sp::ObjectName),
+    Query(Box<sp::Query>),
+}
+
+#[derive(Clone, Debug)]
+pub enum ExplainOf {
+    /// `EXPLAIN name` of a view.
+    Name(sp::ObjectName),
+    Statement(Box<Statement>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShowObjects {
+    Streams,
+    Tables,
+    MaterializedViews,
+    Views,
+    Queries,
+    Sources,
+    Functions,
+}
+
+#[derive(Clone, Debug)]
+pub struct Copy {
+    pub target: CopyTarget,
+    /// FROM STDIN, otherwise TO STDOUT.
+    pub from: bool,
+    pub format: CopyFormat,
+    pub header: bool,
+    /// `HEADER MATCH`: names must be the columns'.
+    pub header_match: bool,
+    pub delimiter: Option<u8>,
+    pub null: Option<String>,
+    pub quote: Option<u8>,
+    pub escape: Option<u8>,
+    pub force_quote: Vec<String>,
+    pub force_null: Vec<String>,
+    pub force_not_null: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum CopyTarget {
+    Relation { name: sp::ObjectName, columns: Vec<sp::Ident> },
+    /// `COPY ( … ) TO STDOUT`: a query, also one with EMIT, or SUBSCRIBE.
+    Query(Box<Statement>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text,
+    Csv,
+    Binary,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchCount {
+    Rows(u64),
+    All,
+}
+
+#[derive(Clone, Debug)]
+pub enum SetValue {
+    Default,
+    Value(String),
+}
+
+/// The one form that all spellings of a time window take after parsing: a table function in FROM,
+/// `TableFactor::Table { name: <one of these>, args: Some(…) }` (with its alias), whose arguments are, in this order:
+///
+/// 1. the input: an unnamed argument, `Expr::Identifier`/`Expr::CompoundIdentifier` (a relation's name) or `Expr::Subquery`;
+/// 2. named arguments: `ts => column` (absent in ksqlDB's spelling: the stream's event-time column), `size => INTERVAL …`,
+///    `slide => INTERVAL …` (HOP; `step` of CUMULATE), `gap => INTERVAL …`, `offset => INTERVAL …`, `lateness => INTERVAL …`,
+///    `partition_by => (a, b)` (SESSION).
+pub const WINDOW_FUNCTIONS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];

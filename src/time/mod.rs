@@ -1,0 +1,54 @@
+//! Time: instants as numbers, and who may read a clock.
+//!
+//! An instant is an `i64` of microseconds since 1970-01-01 00:00 UTC, the unit of PostgreSQL's and our own columns. Nothing
+//! that decides a result reads a clock: commits carry their time, and all else is computed from the log. The only reader of
+//! the machine's clock is [`SystemClock`], handed in at the edge.
+
+pub mod window;
+
+use arrow::datatypes::{DataType, TimeUnit};
+
+/// Microseconds since the Unix epoch, UTC.
+pub type Micros = i64;
+
+/// "No time yet": the watermark of a stream without rows. Smaller than every event time.
+pub const NO_TIME: Micros = i64::MIN;
+
+/// The type of all instants without a time zone in streams and tables.
+pub const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+/// Where commit times come from. The committer makes them monotone; the clock need not be.
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> Micros;
+}
+
+/// The machine's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that may")]
+    fn now(&self) -> Micros {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A clock that stands still until it is set: tests and the simulator.
+#[derive(Default)]
+pub struct ManualClock(std::sync::atomic::AtomicI64);
+
+impl ManualClock {
+    pub fn new(now: Micros) -> ManualClock {
+        ManualClock(std::sync::atomic::AtomicI64::new(now))
+    }
+
+    pub fn set(&self, now: Micros) {
+        self.0.store(now, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Micros {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,36 @@
+//! Views: the rows that readers see.
+//!
+//! A [`Store`] is the engine's side: it takes deltas and knows where each row is. A [`Version`] is the readers' side: the same
+//! rows, immutable, shared by reference. A [`Snapshot`] holds a version of every view at one commit, and is swapped in whole.
+//!
+//! ```text
+//!   Delta ──► Store ──version()──► Version ─┐
+//!   Delta ──► Store ──version()──► Version ─┼──► Snapshot @commit ──► readers
+//! ```
+
+pub mod provider;
+pub mod store;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, RelationId};
+use crate::log::CommitId;
+use crate::time::Micros;
+
+pub use store::{Store, Version};
+
+/// Everything at one commit. Cheap to hold, impossible to change.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    pub commit: CommitId,
+    /// Commit time of `commit`.
+    pub time: Micros,
+    pub catalog: Arc<Catalog>,
+    /// Rows of tables, materialized views and late-row relations.
+    pub versions: HashMap<RelationId, Arc<Version>, ahash::RandomState>,
+    /// Watermarks of streams that have one.
+    pub watermarks: HashMap<RelationId, Micros, ahash::RandomState>,
+    /// Views that stopped, and why. Their last version stays in `versions`.
+    pub failures: HashMap<RelationId, crate::error::Error, ahash::RandomState>,
+}
