@@ -33,3 +33,6 @@ pub mod sql;
 
 // One client at a time.
 pub mod session;
+
+// The wire: many clients.
+pub mod server;

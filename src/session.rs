@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use futures::Stream;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::ast::Parsed;
 
 /// Batches of one schema, as they come. Ends, unless `live`.
@@ -29,9 +29,26 @@ pub enum Outcome {
     /// A complete command tag: `INSERT 0 3`, `CREATE TABLE`.
     Done(String),
     CopyIn(CopyIn),
-    /// Already encoded in the format asked for; one message a chunk.
-    CopyOut { columns: usize, binary: bool, chunks: Pin<Box<dyn Stream<Item = Result<bytes::Bytes>> + Send>>, live: bool },
-    Empty,
+    CopyOut(CopyOut),
+}
+
+/// A COPY TO STDOUT.
+pub struct CopyOut {
+    pub columns: usize,
+    pub binary: bool,
+    pub chunks: Pin<Box<dyn Stream<Item = Result<CopyChunk>> + Send>>,
+    /// As of [`Rows::live`].
+    pub live: bool,
+}
+
+/// Rows of a COPY TO STDOUT in the format asked for.
+pub struct CopyChunk {
+    pub data: bytes::Bytes,
+    /// Where each message ends in `data`, ascending, the last at its end. Clients take a message for a row, so each row is one;
+    /// a header line is one, too.
+    pub ends: Vec<usize>,
+    /// What the chunk adds to the count of the command tag: headers don't count.
+    pub rows: u64,
 }
 
 /// A COPY FROM STDIN that waits for its data. Dropping it aborts it and keeps nothing.
@@ -53,7 +70,7 @@ pub trait CopySink: Send {
 /// A statement whose parameters and columns are known.
 #[derive(Clone)]
 pub struct Prepared {
-    pub parsed: Option<Arc<Parsed>>,
+    pub parsed: Arc<Parsed>,
     /// Types of $1, $2, …
     pub parameters: Vec<DataType>,
     /// Columns of its rows; `None` if it returns none.
@@ -69,3 +86,50 @@ pub enum TransactionStatus {
 
 /// Values of a statement's parameters.
 pub type Parameters = Vec<ScalarValue>;
+
+/// What the server needs of the house: someone to speak with.
+pub trait Backend: Send + Sync + 'static {
+    /// Opens a session for a client. `settings` are the other parameters of its start-up message, names as it wrote them
+    /// (`application_name`, `TimeZone`, …), and those of its `options` (`-c name=value`).
+    fn connect(&self, user: &str, database: &str, settings: &[(String, String)]) -> Result<Box<dyn ClientSession>>;
+}
+
+/// One client's session, as the server drives it: one call at a time. It is dropped when the client has gone, which rolls back
+/// an open transaction.
+///
+/// All calls come from the runtime for queries, never from the one for the network, so they may compute for long. The server
+/// drops a future of `prepare` or `execute` and the streams they gave when the client cancels the statement or disconnects: a
+/// statement must be whole or without effect wherever it is dropped at an await.
+///
+/// Positions in errors count from the start of the statement's own text, [`Parsed::sql`]; the server adds [`Parsed::offset`].
+/// The server itself refuses statements other than COMMIT, ROLLBACK and ROLLBACK TO while the status is `Failed`.
+#[async_trait::async_trait]
+pub trait ClientSession: Send {
+    /// Splits and parses a string of statements; positions in its errors count from the start of `sql`.
+    fn parse(&self, sql: &str) -> Result<Vec<Parsed>>;
+
+    /// Plans far enough to know parameters and columns. `types` are those that the client declared for $1, $2, …; `None` and
+    /// those beyond its end are inferred.
+    async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared>;
+
+    /// Runs a statement; `parameters` have exactly the types of [`Prepared::parameters`]. Rows and copies may be read while
+    /// other statements of the session run (portals).
+    async fn execute(&mut self, prepared: &Prepared, parameters: Parameters) -> Result<Outcome>;
+
+    fn transaction_status(&self) -> TransactionStatus;
+
+    /// A statement failed: the transaction block, if there is one, takes nothing but its end from now on.
+    fn fail_transaction(&mut self);
+
+    /// Settings that a client is told of (`client_encoding`, `DateStyle`, `TimeZone`, `application_name`, …) and that changed
+    /// since the last call; the first call returns those that differ from the server's defaults.
+    fn parameter_status(&mut self) -> Vec<(String, String)>;
+
+    /// Notices and warnings since the last call.
+    fn notices(&mut self) -> Vec<Error>;
+
+    /// The zone that times with time zone are shown in, and that those written without an offset are in.
+    fn time_zone(&self) -> chrono_tz::Tz {
+        chrono_tz::Tz::UTC
+    }
+}

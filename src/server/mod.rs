@@ -1,0 +1,1 @@
+//! The Postgres face: who may connect, and what their messages do.
