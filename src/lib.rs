@@ -28,6 +28,9 @@ pub mod state;
 // What readers see.
 pub mod view;
 
+// How views are computed from changes.
+pub mod flow;
+
 // SQL: from text to plans, in batch and continuous form.
 pub mod sql;
 

@@ -67,3 +67,27 @@ impl Version {
         unimplemented!()
     }
 }
+
+impl crate::state::StateTable for Store {
+    fn name(&self) -> &'static str {
+        unimplemented!()
+    }
+    fn schema(&self) -> SchemaRef {
+        unimplemented!()
+    }
+    fn key_columns(&self) -> usize {
+        unimplemented!()
+    }
+    fn changes(&mut self) -> Result<Vec<Delta>> {
+        unimplemented!()
+    }
+    fn load(&mut self, _delta: Delta) -> Result<()> {
+        unimplemented!()
+    }
+    fn rows(&self) -> usize {
+        unimplemented!()
+    }
+    fn bytes(&self) -> usize {
+        unimplemented!()
+    }
+}

@@ -1,0 +1,119 @@
+//! Accumulators: what an aggregate remembers of each group, as columns indexed by the group's number.
+//!
+//! [`make`] chooses, by the function and by whether rows can be taken away again:
+//!
+//! | aggregate | append-only input | with retractions |
+//! | --- | --- | --- |
+//! | count, sum, avg | a number or two ([`super::numeric`]) | the same |
+//! | min, max | the extreme value ([`super::extreme`]) | all values with their weights ([`super::multiset`]) |
+//! | count(distinct x), all others | all values with their weights, evaluated again | the same |
+
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use std::sync::Arc;
+
+use super::extreme::Extreme;
+use super::multiset::{Evaluate, Multiset};
+use super::numeric::{Average, Count, Sum};
+use crate::error::Result;
+
+/// One aggregate over all groups of a table.
+pub trait Accumulator: Send {
+    /// Groups `..count` exist from now on; new ones are empty.
+    fn resize(&mut self, count: usize);
+
+    /// Row `i` of the arguments belongs to `groups[i]`, with weight `diff[i]` (+1 if there is none).
+    fn update(&mut self, groups: &[u32], arguments: &[ArrayRef], diff: Option<&Int64Array>) -> Result<()>;
+
+    /// The aggregate's value for each of these groups.
+    fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef>;
+
+    /// Make a group empty again.
+    fn clear(&mut self, group: u32);
+
+    /// Types of the columns of `state`. None, if the state is a multiset.
+    fn state_types(&self) -> Vec<DataType>;
+
+    /// What is remembered of these groups, for a checkpoint.
+    fn state(&self, groups: &[u32]) -> Result<Vec<ArrayRef>>;
+
+    /// The reverse of `state`; the groups are empty before.
+    fn restore(&mut self, groups: &[u32], state: &[ArrayRef]) -> Result<()>;
+
+    /// The multiset behind it, if there is one: its changes are saved row by row.
+    fn multiset(&mut self) -> Option<&mut Multiset> {
+        None
+    }
+
+    /// Bytes held, roughly.
+    fn bytes(&self) -> usize;
+}
+
+/// An aggregate call of the query.
+#[derive(Clone)]
+pub struct Call {
+    pub function: Arc<AggregateFunctionExpr>,
+    /// `FILTER (WHERE …)`.
+    pub filter: Option<Arc<dyn datafusion::physical_expr::PhysicalExpr>>,
+    /// Its arguments, then the expressions of its ORDER BY.
+    pub arguments: Vec<Arc<dyn datafusion::physical_expr::PhysicalExpr>>,
+    pub argument_types: Vec<DataType>,
+    pub output: FieldRef,
+}
+
+impl Call {
+    /// It keeps all values of a group instead of a summary.
+    pub fn keeps_values(&self, append_only: bool) -> bool {
+        !matches!(self.summary(append_only), Some(_))
+    }
+
+    fn summary(&self, append_only: bool) -> Option<Summary> {
+        let function = &self.function;
+        if function.is_distinct() || !function.order_bys().is_empty() {
+            return None;
+        }
+        let output = self.output.data_type();
+        match (function.fun().name(), self.argument_types.first()) {
+            ("count", _) if self.argument_types.len() <= 1 => Some(Summary::Count),
+            ("sum", Some(_)) if Sum::supports(output) => Some(Summary::Sum),
+            ("avg", Some(input)) if Average::supports(input, output) => Some(Summary::Average),
+            ("min", Some(_)) if append_only => Some(Summary::Extreme { greatest: false }),
+            ("max", Some(_)) if append_only => Some(Summary::Extreme { greatest: true }),
+            _ => None,
+        }
+    }
+}
+
+enum Summary {
+    Count,
+    Sum,
+    Average,
+    Extreme { greatest: bool },
+}
+
+pub fn make(call: &Call, append_only: bool) -> Result<Box<dyn Accumulator>> {
+    let output = call.output.data_type();
+    Ok(match call.summary(append_only) {
+        Some(Summary::Count) => Box::new(Count::new()),
+        Some(Summary::Sum) => Box::new(Sum::new(output)?),
+        Some(Summary::Average) => Box::new(Average::new(&call.argument_types[0], output)?),
+        Some(Summary::Extreme { greatest }) => Box::new(Extreme::new(output, greatest)?),
+        None => Box::new(Multiset::new(call, evaluate_by(call))?),
+    })
+}
+
+fn evaluate_by(call: &Call) -> Evaluate {
+    let plain = call.function.order_bys().is_empty() && call.argument_types.len() == 1;
+    match (call.function.fun().name(), call.function.is_distinct()) {
+        ("count", true) if plain => Evaluate::CountDistinct,
+        ("min", _) if plain => Evaluate::First,
+        ("max", _) if plain => Evaluate::Last,
+        _ => Evaluate::Again,
+    }
+}
+
+/// A field of a state table; all of them may be NULL, because a deleted key has no state.
+pub fn state_field(name: String, data_type: &DataType) -> Field {
+    Field::new(name, data_type.clone(), true)
+}

@@ -1,0 +1,183 @@
+//! Aggregates over all values of a group: what no summary can give when a value is taken back, or at all.
+//!
+//! A group keeps its distinct values (whole argument tuples) with their weights, in order. So the answer depends on what the
+//! group holds and not on the order in which it came: `array_agg(x)` without ORDER BY is in the order of `x`.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, ArrayRef, Int64Array};
+use arrow::compute::{self, SortColumn};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::ScalarValue;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use std::sync::Arc;
+
+use super::accumulate::{Accumulator, Call};
+use crate::error::{Error, Result};
+
+/// How the answer is got from the values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Evaluate {
+    /// How many there are.
+    CountDistinct,
+    /// The least one.
+    First,
+    /// The greatest one.
+    Last,
+    /// By DataFusion's own accumulator, over all of them.
+    Again,
+}
+
+type Values = BTreeMap<Box<[u8]>, i64>;
+
+pub struct Multiset {
+    function: Arc<AggregateFunctionExpr>,
+    evaluate: Evaluate,
+    output: DataType,
+    types: Vec<DataType>,
+    converter: RowConverter,
+    groups: Vec<Values>,
+    entries: usize,
+}
+
+impl Multiset {
+    pub fn new(call: &Call, evaluate: Evaluate) -> Result<Multiset> {
+        let types = call.argument_types.clone();
+        let converter = RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
+        let output = call.output.data_type().clone();
+        Ok(Multiset { function: Arc::clone(&call.function), evaluate, output, types, converter, groups: Vec::new(), entries: 0 })
+    }
+
+    /// NULL is no value of these.
+    fn skips_null(&self) -> bool {
+        self.evaluate != Evaluate::Again
+    }
+
+    /// All values of a group with their weights: columns, then weights.
+    pub fn content(&self, group: u32) -> Result<(Vec<ArrayRef>, Vec<i64>)> {
+        let values = &self.groups[group as usize];
+        let parser = self.converter.parser();
+        let columns = self.converter.convert_rows(values.keys().map(|data| parser.parse(data)))?;
+        let fit = |(array, data_type): (ArrayRef, &DataType)| {
+            if array.data_type() == data_type { Ok(array) } else { Ok(compute::cast(&array, data_type)?) }
+        };
+        let columns = columns.into_iter().zip(&self.types).map(fit).collect::<Result<_>>()?;
+        Ok((columns, values.values().copied().collect()))
+    }
+
+    fn answer(&self, group: u32) -> Result<ScalarValue> {
+        let values = &self.groups[group as usize];
+        let one = |data: Option<&Box<[u8]>>| match data {
+            None => Ok(ScalarValue::try_from(&self.output)?),
+            Some(data) => {
+                let array = self.converter.convert_rows([self.converter.parser().parse(data)])?;
+                Ok(ScalarValue::try_from_array(&array[0], 0)?)
+            }
+        };
+        match self.evaluate {
+            Evaluate::CountDistinct => Ok(ScalarValue::Int64(Some(values.len() as i64))),
+            Evaluate::First => one(values.keys().next()),
+            Evaluate::Last => one(values.keys().next_back()),
+            Evaluate::Again => self.again(group),
+        }
+    }
+
+    fn again(&self, group: u32) -> Result<ScalarValue> {
+        let (mut columns, weights) = self.content(group)?;
+        if !self.function.is_distinct() && weights.iter().any(|w| *w != 1) {
+            let repeated = weights.iter().enumerate().flat_map(|(row, weight)| std::iter::repeat_n(row as u32, (*weight).max(0) as usize));
+            let indices = arrow::array::UInt32Array::from_iter_values(repeated);
+            columns = compute::take_arrays(&columns, &indices, None)?;
+        }
+        let order_bys = self.function.order_bys();
+        if !order_bys.is_empty() {
+            let sort = order_bys.iter().zip(&columns[columns.len() - order_bys.len()..]);
+            let sort: Vec<SortColumn> = sort.map(|(by, c)| SortColumn { values: Arc::clone(c), options: Some(by.options) }).collect();
+            columns = compute::take_arrays(&columns, &compute::lexsort_to_indices(&sort, None)?, None)?;
+        }
+        let mut accumulator = self.function.create_accumulator()?;
+        accumulator.update_batch(&columns)?;
+        Ok(accumulator.evaluate()?)
+    }
+
+    /// Fields of the values in a state table.
+    pub fn fields(&self) -> Vec<Field> {
+        self.types.iter().enumerate().map(|(i, t)| super::accumulate::state_field(format!("value{i}"), t)).collect()
+    }
+}
+
+impl Accumulator for Multiset {
+    fn resize(&mut self, count: usize) {
+        self.groups.resize_with(count, BTreeMap::new);
+    }
+
+    fn update(&mut self, groups: &[u32], arguments: &[ArrayRef], diff: Option<&Int64Array>) -> Result<()> {
+        let rows = self.converter.convert_columns(arguments)?;
+        let nulls = if self.skips_null() { arguments[0].logical_nulls() } else { None };
+        for (row, group) in groups.iter().enumerate() {
+            if nulls.as_ref().is_some_and(|n| n.is_null(row)) {
+                continue;
+            }
+            let weight = diff.map_or(1, |diff| diff.value(row));
+            let values = &mut self.groups[*group as usize];
+            let data = rows.row(row);
+            match values.get_mut(data.data()) {
+                Some(held) => {
+                    *held += weight;
+                    if *held == 0 {
+                        values.remove(data.data());
+                        self.entries -= 1;
+                    }
+                }
+                None => {
+                    values.insert(data.data().into(), weight);
+                    self.entries += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
+        // Between the rows of a step a weight may be below zero for a while; at the end of it never.
+        if groups.iter().any(|g| self.groups[*g as usize].values().any(|weight| *weight < 0)) {
+            return Err(Error::internal(format!("a value of {} was taken away that was not there", self.function.name())));
+        }
+        if groups.is_empty() {
+            return Ok(arrow::array::new_empty_array(&self.output));
+        }
+        let array = ScalarValue::iter_to_array(groups.iter().map(|g| self.answer(*g)).collect::<Result<Vec<_>>>()?)?;
+        if *array.data_type() == self.output { Ok(array) } else { Ok(compute::cast(&array, &self.output)?) }
+    }
+
+    fn clear(&mut self, group: u32) {
+        self.entries -= self.groups[group as usize].len();
+        self.groups[group as usize] = Values::new();
+    }
+
+    fn state_types(&self) -> Vec<DataType> {
+        Vec::new()
+    }
+
+    fn state(&self, _groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _groups: &[u32], _state: &[ArrayRef]) -> Result<()> {
+        Ok(())
+    }
+
+    fn multiset(&mut self) -> Option<&mut Multiset> {
+        Some(self)
+    }
+
+    fn bytes(&self) -> usize {
+        self.groups.capacity() * 24 + self.entries * 48
+    }
+}
+
+/// The schema of a multiset's state table: the group, then the values.
+pub fn journal_schema(group: &[Field], multiset: &Multiset) -> Schema {
+    Schema::new(group.iter().cloned().chain(multiset.fields()).collect::<Vec<_>>())
+}

@@ -1,0 +1,462 @@
+//! The graph: nodes in topological order, and the step that runs changes through them once.
+//!
+//! A change travels with the number of its commit within the step, so that every node sees the changes of one commit together,
+//! in commit order, and judges lateness by the watermark before that commit, however many commits the step has.
+//!
+//! A node that fails stops its query, and the queries behind it; all others go on.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::intern;
+use super::sink::{Sink, Target};
+use super::{Context, Edge, Fragment, Input, MAIN, Node, Operator, Shard, least};
+use crate::catalog::RelationId;
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::log::{Commit, Kind};
+use crate::state::StateTable;
+use crate::time::Micros;
+use crate::view::Version;
+
+/// Operators and sinks of all running queries.
+pub struct Graph {
+    slots: Vec<Option<Slot>>,
+    /// Where the log's batches of a relation go: node and port.
+    readers: HashMap<RelationId, Vec<(usize, usize)>, ahash::RandomState>,
+    /// The sink that holds the rows of a relation.
+    sinks: BTreeMap<Target, usize>,
+    watermarks: HashMap<RelationId, Micros, ahash::RandomState>,
+    workers: Option<Arc<rayon::ThreadPool>>,
+}
+
+struct Slot {
+    /// The query it belongs to: nodes of one query live, fail and go together.
+    owner: Target,
+    body: Body,
+    exchange: Option<Vec<Vec<usize>>>,
+    /// Sources of its frontier.
+    sources: Vec<RelationId>,
+    /// Per output: the nodes and ports it leads to.
+    consumers: Vec<Vec<(usize, usize)>>,
+    pending: Vec<Entry>,
+    /// Its frontier at the end of the last step; `None`: it has not run yet.
+    frontier: Option<Micros>,
+}
+
+enum Body {
+    /// One operator per shard.
+    Operators(Vec<Box<dyn Operator>>),
+    Sink(Sink),
+}
+
+/// A change on its way to a node.
+struct Entry {
+    /// Which commit of the step it comes from; after the last one for what `finish` gave.
+    commit: usize,
+    port: usize,
+    delta: Delta,
+}
+
+/// What a step did.
+#[derive(Default)]
+pub struct StepResult {
+    /// Changes of the rows of every sink that changed.
+    pub changes: Vec<(Target, Delta)>,
+    /// Queries that stopped, and why.
+    pub failures: Vec<(Target, Error)>,
+}
+
+/// Watermarks within a step: of each source before each commit, and after the last.
+struct StepTimes {
+    before: Vec<HashMap<RelationId, Micros, ahash::RandomState>>,
+    moved: HashSet<RelationId, ahash::RandomState>,
+}
+
+impl StepTimes {
+    fn frontier(&self, sources: &[RelationId], commit: usize) -> Micros {
+        least(sources, |id| self.before[commit].get(&id).copied())
+    }
+}
+
+impl Graph {
+    /// `workers`: threads that share the work of a step; 1 runs it on the caller's.
+    pub fn new(workers: usize) -> Result<Graph> {
+        let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("worker-{i}")).build();
+        let workers = if workers > 1 {
+            Some(Arc::new(pool(workers).map_err(|e| Error::internal(format!("starting {workers} workers: {e}")))?))
+        } else {
+            None
+        };
+        Ok(Graph::with_pool(workers))
+    }
+
+    fn with_pool(workers: Option<Arc<rayon::ThreadPool>>) -> Graph {
+        Graph { slots: Vec::new(), readers: HashMap::default(), sinks: BTreeMap::new(), watermarks: HashMap::default(), workers }
+    }
+
+    /// An empty graph that shares this one's workers: a query is brought up to date in it before it is adopted.
+    pub fn nursery(&self) -> Graph {
+        Graph::with_pool(self.workers.clone())
+    }
+
+    fn shards(&self) -> usize {
+        self.workers.as_ref().map_or(1, |pool| pool.current_num_threads())
+    }
+
+    /// Add a relation's rows, fed by the log (tables).
+    pub fn add_table(&mut self, relation: RelationId, sink: Sink) {
+        let slot = self.push(Slot {
+            owner: Target::Relation(relation),
+            body: Body::Sink(sink),
+            exchange: None,
+            sources: Vec::new(),
+            consumers: vec![Vec::new()],
+            pending: Vec::new(),
+            frontier: None,
+        });
+        self.sinks.insert(Target::Relation(relation), slot);
+        self.readers.entry(relation).or_default().push((slot, 0));
+    }
+
+    /// Add the nodes of a query and its sinks. Inputs from relations that this graph has no rows of are read from the log, or are
+    /// fed by the caller.
+    pub fn add(&mut self, owner: Target, fragment: Fragment, sinks: Vec<(Vec<Input>, Sink)>) -> Result<()> {
+        let first = self.slots.len();
+        for node in fragment.nodes {
+            let body = Body::Operators(self.make(&node)?);
+            let inputs = node.inputs;
+            let slot = self.push(Slot {
+                owner,
+                body,
+                exchange: node.exchange.filter(|_| self.shards() > 1),
+                sources: node.edge.sources,
+                consumers: vec![Vec::new(), Vec::new()],
+                pending: Vec::new(),
+                frontier: None,
+            });
+            for (input, port) in inputs {
+                self.connect(first, input, slot, port);
+            }
+        }
+        let Edge { sources, .. } = fragment.edge;
+        for (inputs, sink) in sinks {
+            let target = sink.target;
+            let slot = self.push(Slot {
+                owner,
+                body: Body::Sink(sink),
+                exchange: None,
+                sources: sources.clone(),
+                consumers: vec![Vec::new()],
+                pending: Vec::new(),
+                frontier: None,
+            });
+            self.sinks.insert(target, slot);
+            inputs.into_iter().for_each(|input| self.connect(first, input, slot, 0));
+        }
+        Ok(())
+    }
+
+    fn make(&self, node: &Node) -> Result<Vec<Box<dyn Operator>>> {
+        let of = if node.exchange.is_some() { self.shards() } else { 1 };
+        (0..of).map(|index| (node.make)(Shard { index, of })).collect()
+    }
+
+    fn push(&mut self, slot: Slot) -> usize {
+        self.slots.push(Some(slot));
+        self.slots.len() - 1
+    }
+
+    fn connect(&mut self, first: usize, input: Input, slot: usize, port: usize) {
+        match input {
+            Input::Node { index, output } => {
+                let from = self.slots[first + index].as_mut().expect("inputs come before their users");
+                from.consumers[output].push((slot, port));
+            }
+            Input::Relation(id) => self.connect_relation(id, slot, port),
+        }
+    }
+
+    fn connect_relation(&mut self, id: RelationId, slot: usize, port: usize) {
+        match self.sinks.get(&Target::Relation(id)).copied() {
+            Some(sink) => {
+                let from = self.slots[sink].as_mut().expect("a sink that is listed is there");
+                from.consumers[MAIN].push((slot, port));
+            }
+            None => self.readers.entry(id).or_default().push((slot, port)),
+        }
+    }
+
+    /// Take over all nodes of a nursery, whose state is up to date with this graph's.
+    pub fn adopt(&mut self, nursery: Graph) {
+        let first = self.slots.len();
+        for slot in nursery.slots {
+            self.slots.push(slot.map(|mut slot| {
+                slot.consumers.iter_mut().flatten().for_each(|(node, _)| *node += first);
+                slot
+            }));
+        }
+        for (target, slot) in nursery.sinks {
+            self.sinks.insert(target, first + slot);
+        }
+        for (relation, readers) in nursery.readers {
+            for (slot, port) in readers {
+                self.connect_relation(relation, first + slot, port);
+            }
+        }
+    }
+
+    /// Remove a query and its sinks.
+    pub fn remove(&mut self, owner: Target) {
+        let gone: HashSet<usize> =
+            self.slots.iter().enumerate().filter(|(_, s)| s.as_ref().is_some_and(|s| s.owner == owner)).map(|(i, _)| i).collect();
+        gone.iter().for_each(|slot| self.slots[*slot] = None);
+        for slot in self.slots.iter_mut().flatten() {
+            slot.consumers.iter_mut().for_each(|c| c.retain(|(node, _)| !gone.contains(node)));
+        }
+        self.readers.values_mut().for_each(|r| r.retain(|(node, _)| !gone.contains(node)));
+        self.readers.retain(|_, readers| !readers.is_empty());
+        self.sinks.retain(|_, slot| !gone.contains(slot));
+        while matches!(self.slots.last(), Some(None)) {
+            self.slots.pop();
+        }
+    }
+
+    /// Whether the graph holds this relation's rows.
+    pub fn has(&self, target: Target) -> bool {
+        self.sinks.contains_key(&target)
+    }
+
+    pub fn watermark(&self, relation: RelationId) -> Option<Micros> {
+        self.watermarks.get(&relation).copied()
+    }
+
+    pub fn watermarks(&self) -> impl Iterator<Item = (RelationId, Micros)> {
+        self.watermarks.iter().map(|(id, at)| (*id, *at))
+    }
+
+    pub fn set_watermarks(&mut self, watermarks: impl IntoIterator<Item = (RelationId, Micros)>) {
+        self.watermarks.extend(watermarks);
+    }
+
+    /// The rows of a sink as they are now.
+    pub fn version(&mut self, target: Target) -> Option<Arc<Version>> {
+        let slot = *self.sinks.get(&target)?;
+        match &mut self.slots[slot].as_mut()?.body {
+            Body::Sink(sink) => sink.version(),
+            Body::Operators(_) => None,
+        }
+    }
+
+    /// Lend every state table: owner, place of its node among the owner's, place of the table in the node. Shards of one operator
+    /// follow one another with equal places.
+    pub fn each_state(&mut self, mut visit: impl FnMut(Target, u32, u16, &mut dyn StateTable) -> Result<()>) -> Result<()> {
+        let mut places: HashMap<Target, u32> = HashMap::new();
+        for slot in self.slots.iter_mut().flatten() {
+            let place = places.entry(slot.owner).or_default();
+            match &mut slot.body {
+                Body::Operators(shards) => {
+                    for shard in shards {
+                        for (table, state) in shard.state().into_iter().enumerate() {
+                            visit(slot.owner, *place, table as u16, state)?;
+                        }
+                    }
+                }
+                Body::Sink(sink) => {
+                    if let Some(state) = sink.state() {
+                        visit(slot.owner, *place, 0, state)?;
+                    }
+                }
+            }
+            *place += 1;
+        }
+        Ok(())
+    }
+
+    /// Run commits, and changes of relations whose rows are not in this graph, through all nodes.
+    pub fn step(&mut self, commits: &[Arc<Commit>], fed: &[(RelationId, Delta)]) -> StepResult {
+        let times = self.enter(commits, fed);
+        let mut result = StepResult::default();
+        let last = commits.len();
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots[index].as_mut() else { continue };
+            let moved = slot.sources.iter().any(|id| times.moved.contains(id));
+            if slot.pending.is_empty() && slot.frontier.is_some() && !moved {
+                continue;
+            }
+            let workers = self.workers.clone();
+            match catch_unwind(AssertUnwindSafe(|| slot.run(&times, last, workers.as_deref()))) {
+                Ok(Ok(output)) => self.route(index, output, &mut result),
+                Ok(Err(error)) => self.fail(index, error, &mut result),
+                Err(panic) => self.fail(index, panicked(panic.as_ref()), &mut result),
+            }
+        }
+        self.watermarks = times.before.into_iter().last().unwrap_or_default();
+        result
+    }
+
+    /// Give the step's changes to their readers, and note the watermarks before each commit.
+    fn enter(&mut self, commits: &[Arc<Commit>], fed: &[(RelationId, Delta)]) -> StepTimes {
+        let mut times = StepTimes { before: Vec::with_capacity(commits.len() + 1), moved: HashSet::default() };
+        let mut now = self.watermarks.clone();
+        for (number, commit) in commits.iter().enumerate() {
+            times.before.push(now.clone());
+            for batch in &commit.batches {
+                let delta = match batch.header.kind {
+                    Kind::Append | Kind::Upsert => Delta::append(batch.rows.clone()),
+                    Kind::Delete => Delta::weighted(batch.rows.clone(), -1),
+                };
+                self.send(batch.header.relation, number, delta);
+            }
+            for (relation, watermark) in &commit.watermarks {
+                now.insert(*relation, *watermark);
+                times.moved.insert(*relation);
+            }
+        }
+        for (relation, delta) in fed {
+            self.send(*relation, commits.len(), delta.clone());
+        }
+        times.before.push(now);
+        times
+    }
+
+    fn send(&mut self, relation: RelationId, commit: usize, delta: Delta) {
+        for (node, port) in self.readers.get(&relation).into_iter().flatten() {
+            if let Some(slot) = self.slots[*node].as_mut() {
+                slot.pending.push(Entry { commit, port: *port, delta: delta.clone() });
+            }
+        }
+    }
+
+    fn route(&mut self, index: usize, output: Vec<(usize, usize, Delta)>, result: &mut StepResult) {
+        let slot = self.slots[index].as_mut().expect("a node that ran is there");
+        let consumers = std::mem::take(&mut slot.consumers);
+        if let Body::Sink(sink) = &slot.body {
+            result.changes.extend(output.iter().map(|(_, _, delta)| (sink.target, delta.clone())));
+        }
+        for (commit, port, delta) in output {
+            for (node, at) in &consumers[port] {
+                if let Some(consumer) = self.slots[*node].as_mut() {
+                    consumer.pending.push(Entry { commit, port: *at, delta: delta.clone() });
+                }
+            }
+        }
+        self.slots[index].as_mut().expect("a node that ran is there").consumers = consumers;
+    }
+
+    /// Stop the query of this node and all queries that read it.
+    fn fail(&mut self, index: usize, error: Error, result: &mut StepResult) {
+        let owner = self.slots[index].as_ref().expect("a node that ran is there").owner;
+        let mut stopped = vec![owner];
+        result.failures.push((owner, error));
+        let mut next = 0;
+        while next < stopped.len() {
+            let owner = stopped[next];
+            next += 1;
+            let behind: Vec<usize> =
+                self.slots.iter().flatten().filter(|s| s.owner == owner).flat_map(|s| s.consumers.iter().flatten().map(|c| c.0)).collect();
+            for node in behind {
+                let reader = self.slots[node].as_ref().expect("a consumer is there").owner;
+                if !stopped.contains(&reader) {
+                    stopped.push(reader);
+                    result.failures.push((reader, Error::not_ready("a view that this one reads has stopped")));
+                }
+            }
+        }
+        stopped.into_iter().for_each(|owner| self.remove_keeping_places(owner));
+    }
+
+    /// As `remove`, but without moving the end of the list, over which a step is going.
+    fn remove_keeping_places(&mut self, owner: Target) {
+        let places = self.slots.len();
+        self.remove(owner);
+        self.slots.resize_with(places, || None);
+    }
+}
+
+impl Slot {
+    /// Take in what is pending and finish the step. Output: commit, port, change.
+    fn run(&mut self, times: &StepTimes, last: usize, workers: Option<&rayon::ThreadPool>) -> Result<Vec<(usize, usize, Delta)>> {
+        let mut pending = std::mem::take(&mut self.pending);
+        // Several inputs: commits of one before later ones of the other.
+        if !pending.is_sorted_by_key(|entry| entry.commit) {
+            pending.sort_by_key(|entry| entry.commit);
+        }
+        let frontiers: Vec<Micros> = (0..=last).map(|commit| times.frontier(&self.sources, commit)).collect();
+        let at_start = frontiers[0];
+        // Changes from a `finish` before this node are no row's arrival: they may lie anywhere between the step's two ends.
+        let frontier = |commit: usize| if commit == last { at_start } else { frontiers[commit] };
+        let end = frontiers[last];
+        self.frontier = Some(end);
+        match &mut self.body {
+            Body::Sink(sink) => {
+                let mut output = Vec::new();
+                for entry in pending {
+                    output.extend(sink.update(entry.delta)?.map(|delta| (entry.commit, MAIN, delta)));
+                }
+                output.extend(sink.finish()?.map(|delta| (last, MAIN, delta)));
+                output.retain(|(_, _, delta)| !delta.is_empty());
+                Ok(output)
+            }
+            Body::Operators(shards) => match (&self.exchange, workers) {
+                (Some(exchange), Some(workers)) => {
+                    let parts = partition(pending, exchange, shards.len())?;
+                    let mut outputs: Vec<Result<Vec<(usize, usize, Delta)>>> = Vec::new();
+                    workers.install(|| {
+                        use rayon::prelude::*;
+                        let run = |(shard, part): (&mut Box<dyn Operator>, Vec<Entry>)| drive(shard.as_mut(), part, &frontier, end, last);
+                        shards.par_iter_mut().zip(parts).map(run).collect_into_vec(&mut outputs);
+                    });
+                    let mut output = outputs.into_iter().collect::<Result<Vec<_>>>()?.concat();
+                    output.sort_by_key(|(commit, _, _)| *commit);
+                    Ok(output)
+                }
+                _ => drive(shards[0].as_mut(), pending, &frontier, end, last),
+            },
+        }
+    }
+}
+
+/// One operator's part of a step.
+fn drive(
+    operator: &mut dyn Operator,
+    pending: Vec<Entry>,
+    frontier: &(dyn Fn(usize) -> Micros + Sync),
+    end: Micros,
+    last: usize,
+) -> Result<Vec<(usize, usize, Delta)>> {
+    let mut output = Vec::new();
+    for entry in pending {
+        let mut cx = Context::new(frontier(entry.commit));
+        operator.update(entry.port, entry.delta, &mut cx)?;
+        output.extend(cx.into_output().into_iter().map(|(port, delta)| (entry.commit, port, delta)));
+    }
+    let mut cx = Context::new(end);
+    operator.finish(&mut cx)?;
+    output.extend(cx.into_output().into_iter().map(|(port, delta)| (last, port, delta)));
+    Ok(output)
+}
+
+/// Deal the changes out to the shards that own their keys.
+fn partition(pending: Vec<Entry>, exchange: &[Vec<usize>], of: usize) -> Result<Vec<Vec<Entry>>> {
+    let mut parts: Vec<Vec<Entry>> = (0..of).map(|_| Vec::new()).collect();
+    for Entry { commit, port, delta } in pending {
+        let keys: Vec<_> = exchange[port].iter().map(|column| Arc::clone(delta.rows.column(*column))).collect();
+        let shards = intern::shards(&keys, delta.len(), of)?;
+        for (part, rows) in parts.iter_mut().zip(intern::split(&shards, of)) {
+            if rows.len() == delta.len() {
+                part.push(Entry { commit, port, delta: delta.clone() });
+            } else if !rows.is_empty() {
+                part.push(Entry { commit, port, delta: delta.take(&rows)? });
+            }
+        }
+    }
+    Ok(parts)
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+    Error::internal(format!("an operator panicked: {}", text.unwrap_or_else(|| "no message".into())))
+}
+

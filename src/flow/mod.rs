@@ -1,0 +1,188 @@
+//! Dataflow: how views are computed from changes.
+//!
+//! A [`Graph`] of operators stands between the log and the views. A step takes a run of commits and pushes their changes
+//! through the nodes once, in the order in which the nodes were added, which is topological:
+//!
+//! ```text
+//!   commits ─► sources ─► node 0 ─► node 1 ─► … ─► sinks          one pass; per node first `update` for every change that
+//!                                                                 has come, in commit order, then `finish` once
+//! ```
+//!
+//! * Linear operators ([`linear`], [`window`], [`unnest`]) answer at once and keep nothing.
+//! * Keyed operators ([`aggregate`]) take changes in `update` and say in `finish` what became of their groups.
+//! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
+//!
+//! Invariants. Nothing here reads a clock, a file or a socket, or knows how many commits a step has: lateness is judged by the
+//! frontier that a change carries, which is the watermark *before its own commit*. A change in front of an operator's frontier
+//! may still come only where its edge is not [`Edge::hard`]. Operators do not save or load; they only name their state.
+
+pub mod aggregate;
+pub mod graph;
+pub mod intern;
+pub mod linear;
+pub mod sink;
+pub mod unnest;
+pub mod window;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::catalog::RelationId;
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::state::StateTable;
+use crate::time::{Micros, NO_TIME};
+
+pub use graph::{Graph, StepResult};
+
+/// The main output of an operator.
+pub const MAIN: usize = 0;
+/// The output of a window node for rows that came too late.
+pub const LATE: usize = 1;
+
+/// A node's computation. Synchronous, deterministic, without I/O.
+pub trait Operator: Send {
+    /// Take a change that arrives at `port`. Output may be given at once or kept until `finish`.
+    fn update(&mut self, port: usize, delta: Delta, cx: &mut Context) -> Result<()>;
+
+    /// The step's changes are all in, and the frontier is now `cx.frontier`.
+    fn finish(&mut self, _cx: &mut Context) -> Result<()> {
+        Ok(())
+    }
+
+    /// What must survive a restart. The engine saves and loads it.
+    fn state(&mut self) -> Vec<&mut dyn StateTable> {
+        Vec::new()
+    }
+}
+
+/// What an operator may know, and where its output goes.
+pub struct Context {
+    /// In `update`: the watermark before the change's commit, as it reaches this node. In `finish`: after the step's last commit.
+    pub frontier: Micros,
+    output: Vec<(usize, Delta)>,
+}
+
+impl Context {
+    pub fn new(frontier: Micros) -> Context {
+        Context { frontier, output: Vec::new() }
+    }
+
+    pub fn emit(&mut self, delta: Delta) {
+        self.emit_to(MAIN, delta);
+    }
+
+    pub fn emit_to(&mut self, output: usize, delta: Delta) {
+        if !delta.is_empty() {
+            self.output.push((output, delta));
+        }
+    }
+
+    pub fn into_output(self) -> Vec<(usize, Delta)> {
+        self.output
+    }
+}
+
+/// Where a node's input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The log's batches of a stream, or the changes of a table's or view's rows.
+    Relation(RelationId),
+    /// A node of the same fragment, by index, and one of its outputs.
+    Node { index: usize, output: usize },
+}
+
+/// Which part of the keys an instance of a sharded operator owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    pub index: usize,
+    pub of: usize,
+}
+
+impl Shard {
+    pub const WHOLE: Shard = Shard { index: 0, of: 1 };
+}
+
+/// Makes the operator of one shard.
+pub type Make = Box<dyn Fn(Shard) -> Result<Box<dyn Operator>> + Send>;
+
+/// A node as the planner describes it.
+pub struct Node {
+    /// For EXPLAIN: `Aggregate: group by category …`.
+    pub label: String,
+    /// For EXPLAIN: what the node remembers and until when; empty if nothing.
+    pub keeps: String,
+    /// Inputs and the port at which each arrives. Several inputs may share a port: that is UNION ALL.
+    pub inputs: Vec<(Input, usize)>,
+    pub make: Make,
+    /// Columns of each port by whose hash the operator may be sharded. `None`: one instance.
+    pub exchange: Option<Vec<Vec<usize>>>,
+    pub edge: Edge,
+}
+
+/// What is known of the changes that leave a node.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub schema: SchemaRef,
+    /// All weights are +1.
+    pub append_only: bool,
+    /// Columns by which rows are told apart, if known.
+    pub key: Option<Vec<usize>>,
+    /// Streams whose watermarks bound the time of the rows; the frontier is their minimum. Empty: no frontier.
+    pub sources: Vec<RelationId>,
+    /// Columns that the frontier bounds.
+    pub times: Vec<TimeColumn>,
+    /// The columns of the window that every row lies in.
+    pub window: Option<WindowColumns>,
+}
+
+/// `column >= frontier - delay` for rows still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeColumn {
+    pub column: usize,
+    pub delay: Micros,
+    /// It always holds. Otherwise rows that break it may come, and are late.
+    pub hard: bool,
+}
+
+/// Windows of one size as columns. A window is closed, and no row of it comes any more, when `end + delay <= frontier`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowColumns {
+    pub start: Option<usize>,
+    pub end: Option<usize>,
+    pub time: Option<usize>,
+    pub size: Micros,
+    /// `None`: nothing closes the windows.
+    pub delay: Option<Micros>,
+}
+
+/// `window_time` is this much before `window_end` (Flink: the greatest instant of the window, in milliseconds).
+pub const WINDOW_TIME: Micros = 1000;
+
+/// The nodes of one query, to be added to a graph.
+pub struct Fragment {
+    pub nodes: Vec<Node>,
+    /// What leaves the query.
+    pub output: Input,
+    pub edge: Edge,
+    /// The late rows of its window nodes.
+    pub late: Vec<Input>,
+    /// Schema of the late rows, if there is a window node that can have some.
+    pub late_schema: Option<SchemaRef>,
+}
+
+impl Fragment {
+    /// Relations whose changes it needs.
+    pub fn reads(&self) -> Vec<RelationId> {
+        let inputs = self.nodes.iter().flat_map(|n| n.inputs.iter().map(|(input, _)| *input));
+        let mut ids: Vec<RelationId> =
+            inputs.chain([self.output]).filter_map(|i| if let Input::Relation(id) = i { Some(id) } else { None }).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+/// The frontier of a node over these sources: the least of their watermarks.
+pub fn least(sources: &[RelationId], watermark: impl Fn(RelationId) -> Option<Micros>) -> Micros {
+    sources.iter().map(|id| watermark(*id).unwrap_or(NO_TIME)).min().unwrap_or(NO_TIME)
+}
