@@ -34,6 +34,9 @@ pub mod flow;
 // SQL: from text to plans, in batch and continuous form.
 pub mod sql;
 
+// Rows that no client sends.
+pub mod connect;
+
 // One client at a time.
 pub mod session;
 
