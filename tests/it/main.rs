@@ -1,0 +1,36 @@
+//! The whole server, from outside: the real binary, a real directory, the real wire.
+//!
+//! * [`server`]: starts, ends, kills and restarts the binary.
+//! * [`slt`]: statements and their answers, `tests/slt/**/*.slt`, in several scenarios.
+//! * [`scripts`]: the scripts of `sql/`, through psql.
+//! * [`sources`]: connectors over restarts.
+//! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
+//!   what must hold is in [`ledger`].
+//!
+//! One crate, because each costs a link of the whole tree.
+
+#![allow(clippy::disallowed_methods, reason = "tests stand outside: they wait, and give up after a while")]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod kill;
+mod ledger;
+mod power_cut;
+mod scripts;
+mod server;
+mod slt;
+mod sources;
+
+/// A line on the terminal, also when the test passes: a test that did not run must not look like one that did.
+fn say(line: &str) {
+    use std::io::Write;
+    // The macros' output is captured by the test harness; this is not.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A number from the environment, to run a test longer or with another seed.
+fn number_from_env(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not '{text}'")),
+        Err(_) => default,
+    }
+}
