@@ -8,8 +8,17 @@
 //!   Delta ──► Store ──version()──► Version ─┼──► Snapshot @commit ──► readers
 //! ```
 
+mod index;
+mod keyed;
+mod keys;
+mod multiset;
 pub mod provider;
+mod segment;
+mod segments;
 pub mod store;
+#[cfg(test)]
+mod store_tests;
+mod version;
 
 use std::collections::HashMap;
 use std::sync::Arc;

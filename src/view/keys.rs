@@ -1,0 +1,284 @@
+//! Which dense number stands for which key.
+//!
+//! A store asks about millions of keys a second, so a key is looked up once per batch row and from then on is its number: an
+//! index into plain vectors. Keys of one column of four or eight bytes are kept in the hash table itself; all others as bytes
+//! in one arena, strings as they are and the rest in Arrow's row format. Two keys are the same if they are the same bits, with
+//! NULL a value like others: NULL = NULL and NaN = NaN, but -0.0 is not 0.0.
+//!
+//! Invariant: a number belongs to one key from `intern` until `release`, and then to the next new key.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::error::Result;
+
+/// Seeds of the hash: fixed, so that a run is the same every time.
+const HASH: ahash::RandomState = ahash::RandomState::with_seeds(0x7469_6465, 0x6761_7465, 0x6b65, 0x7973);
+
+/// Arena bytes of released keys that are not worth a compaction.
+const GARBAGE: usize = 64 << 10;
+
+/// Marks the span of a released number.
+const RELEASED: u32 = u32::MAX;
+
+/// Numbers for keys of one list of types.
+pub(super) enum Keys {
+    Words(Words),
+    Bytes(Bytes),
+}
+
+impl Keys {
+    pub fn new(types: &[&DataType]) -> Result<Keys> {
+        match types {
+            [one] if matches!(one.primitive_width(), Some(4 | 8)) => Ok(Keys::Words(Words::default())),
+            [DataType::Utf8 | DataType::Utf8View] => Ok(Keys::Bytes(Bytes::default())),
+            _ => {
+                let fields = types.iter().map(|t| SortField::new((*t).clone())).collect();
+                Ok(Keys::Bytes(Bytes { converter: Some(RowConverter::new(fields)?), ..Bytes::default() }))
+            }
+        }
+    }
+
+    /// The numbers of `rows` keys; new keys get one.
+    pub fn intern(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        match self {
+            Keys::Words(words) => Ok(words.intern(&columns[0])),
+            Keys::Bytes(bytes) => bytes.intern(columns, rows),
+        }
+    }
+
+    /// Forget a key; its number may come back for another.
+    pub fn release(&mut self, id: u32) {
+        match self {
+            Keys::Words(words) => words.release(id),
+            Keys::Bytes(bytes) => bytes.release(id),
+        }
+    }
+
+    /// All numbers given so far are below this.
+    pub fn end(&self) -> usize {
+        match self {
+            Keys::Words(words) => words.words.len(),
+            Keys::Bytes(bytes) => bytes.spans.len(),
+        }
+    }
+
+    /// Bytes of memory, roughly.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Keys::Words(words) => words.table.allocation_size() + words.words.capacity() * 8 + words.free.capacity() * 4,
+            Keys::Bytes(bytes) => {
+                bytes.table.allocation_size() + bytes.spans.capacity() * 16 + bytes.arena.capacity() + bytes.free.capacity() * 4
+            }
+        }
+    }
+}
+
+/// Keys of one machine word.
+#[derive(Default)]
+pub(super) struct Words {
+    table: HashTable<(u64, u32)>,
+    /// By number. Of a released one: whatever was there.
+    words: Vec<u64>,
+    null: Option<u32>,
+    free: Vec<u32>,
+}
+
+impl Words {
+    fn intern(&mut self, column: &ArrayRef) -> Vec<u32> {
+        let data = column.to_data();
+        let buffer = data.buffers()[0].clone();
+        let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
+        let mut ids = Vec::with_capacity(column.len());
+        let mut add = |row: usize, word: u64| {
+            let id = if nulls.is_some_and(|nulls| nulls.is_null(row)) { self.intern_null() } else { self.intern_word(word) };
+            ids.push(id);
+        };
+        if column.data_type().primitive_width() == Some(8) {
+            let words: ScalarBuffer<u64> = ScalarBuffer::new(buffer, data.offset(), data.len());
+            words.iter().enumerate().for_each(|(row, word)| add(row, *word));
+        } else {
+            let words: ScalarBuffer<u32> = ScalarBuffer::new(buffer, data.offset(), data.len());
+            words.iter().enumerate().for_each(|(row, word)| add(row, u64::from(*word)));
+        }
+        ids
+    }
+
+    fn intern_word(&mut self, word: u64) -> u32 {
+        match self.table.entry(HASH.hash_one(word), |(other, _)| *other == word, |(other, _)| HASH.hash_one(other)) {
+            Entry::Occupied(entry) => entry.get().1,
+            Entry::Vacant(entry) => {
+                let id = next_id(&mut self.free, &mut self.words, word);
+                entry.insert((word, id));
+                id
+            }
+        }
+    }
+
+    fn intern_null(&mut self) -> u32 {
+        *self.null.get_or_insert_with(|| next_id(&mut self.free, &mut self.words, 0))
+    }
+
+    fn release(&mut self, id: u32) {
+        if self.null == Some(id) {
+            self.null = None;
+        } else {
+            let word = self.words[id as usize];
+            let entry = self.table.find_entry(HASH.hash_one(word), |(_, other)| *other == id);
+            entry.expect("a number is released once").remove();
+        }
+        self.free.push(id);
+    }
+}
+
+/// Keys of any length.
+#[derive(Default)]
+pub(super) struct Bytes {
+    /// None: the key is one column of strings, taken as it is.
+    converter: Option<RowConverter>,
+    table: HashTable<(u64, u32)>,
+    /// By number: where in the arena its bytes are.
+    spans: Vec<(usize, u32)>,
+    arena: Vec<u8>,
+    /// Arena bytes of released keys.
+    garbage: usize,
+    null: Option<u32>,
+    free: Vec<u32>,
+}
+
+impl Bytes {
+    fn intern(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        let Some(converter) = &self.converter else {
+            let column = &columns[0];
+            return Ok(match column.data_type() {
+                DataType::Utf8 => column.as_string::<i32>().iter().map(|key| self.intern_string(key)).collect(),
+                _ => column.as_string_view().iter().map(|key| self.intern_string(key)).collect(),
+            });
+        };
+        if columns.is_empty() {
+            return Ok((0..rows).map(|_| self.intern_bytes(&[])).collect());
+        }
+        let encoded = converter.convert_columns(columns)?;
+        Ok(encoded.iter().map(|row| self.intern_bytes(row.data())).collect())
+    }
+
+    fn intern_string(&mut self, key: Option<&str>) -> u32 {
+        match key {
+            Some(key) => self.intern_bytes(key.as_bytes()),
+            None => *self.null.get_or_insert_with(|| next_id(&mut self.free, &mut self.spans, (0, 0))),
+        }
+    }
+
+    fn intern_bytes(&mut self, key: &[u8]) -> u32 {
+        let (spans, arena) = (&self.spans, &self.arena);
+        let same = |(_, id): &(u64, u32)| slice(spans, arena, *id) == key;
+        let hash = HASH.hash_one(key);
+        match self.table.entry(hash, |entry| entry.0 == hash && same(entry), |entry| entry.0) {
+            Entry::Occupied(entry) => entry.get().1,
+            Entry::Vacant(entry) => {
+                let length =
+                    u32::try_from(key.len()).ok().filter(|length| *length != RELEASED).expect("a key has less than 4 GiB");
+                let id = next_id(&mut self.free, &mut self.spans, (self.arena.len(), length));
+                self.arena.extend_from_slice(key);
+                entry.insert((hash, id));
+                id
+            }
+        }
+    }
+
+    fn release(&mut self, id: u32) {
+        if self.null == Some(id) {
+            self.null = None;
+        } else {
+            let hash = HASH.hash_one(slice(&self.spans, &self.arena, id));
+            self.table.find_entry(hash, |(_, other)| *other == id).expect("a number is released once").remove();
+            self.garbage += self.spans[id as usize].1 as usize;
+        }
+        self.spans[id as usize] = (0, RELEASED);
+        self.free.push(id);
+        if self.garbage > GARBAGE && self.garbage > self.arena.len() / 2 {
+            self.compact();
+        }
+    }
+
+    fn compact(&mut self) {
+        let mut arena = Vec::with_capacity(self.arena.len() - self.garbage);
+        for (start, length) in self.spans.iter_mut().filter(|(_, length)| *length != RELEASED) {
+            let at = arena.len();
+            arena.extend_from_slice(&self.arena[*start..*start + *length as usize]);
+            *start = at;
+        }
+        self.arena = arena;
+        self.garbage = 0;
+    }
+}
+
+fn slice<'a>(spans: &[(usize, u32)], arena: &'a [u8], id: u32) -> &'a [u8] {
+    let (start, length) = spans[id as usize];
+    &arena[start..start + length as usize]
+}
+
+fn next_id<T>(free: &mut Vec<u32>, all: &mut Vec<T>, value: T) -> u32 {
+    if let Some(id) = free.pop() {
+        all[id as usize] = value;
+        return id;
+    }
+    all.push(value);
+    u32::try_from(all.len() - 1).expect("a store has less than 2^32 keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int32Array, Int64Array, StringArray};
+    use rstest::rstest;
+
+    use super::*;
+
+    fn keys(columns: &[ArrayRef]) -> Keys {
+        Keys::new(&columns.iter().map(|c| c.data_type()).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[rstest]
+    #[case::word(vec![Arc::new(Int64Array::from(vec![Some(5), None, Some(0), Some(5), None])) as ArrayRef])]
+    #[case::half_word(vec![Arc::new(Int32Array::from(vec![Some(-1), None, Some(0), Some(-1), None])) as ArrayRef])]
+    #[case::string(vec![Arc::new(StringArray::from(vec![Some("a"), None, Some(""), Some("a"), None])) as ArrayRef])]
+    #[case::two(vec![
+        Arc::new(StringArray::from(vec![Some("a"), None, Some(""), Some("a"), None])) as ArrayRef,
+        Arc::new(Int64Array::from(vec![1, 1, 1, 1, 1])) as ArrayRef,
+    ])]
+    fn equal_keys_share_a_number_and_released_numbers_come_back(#[case] columns: Vec<ArrayRef>) {
+        let mut keys = keys(&columns);
+        assert_eq!(keys.intern(&columns, 5).unwrap(), [0, 1, 2, 0, 1]);
+        keys.release(1);
+        keys.release(0);
+        assert_eq!(keys.intern(&columns, 5).unwrap(), [0, 1, 2, 0, 1]);
+        assert_eq!(keys.end(), 3);
+    }
+
+    #[test]
+    fn floats_are_their_bits() {
+        let column: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, f64::NAN]));
+        assert_eq!(keys(std::slice::from_ref(&column)).intern(&[column], 4).unwrap(), [0, 1, 2, 2]);
+    }
+
+    #[test]
+    fn released_bytes_do_not_pile_up() {
+        let mut keys = Keys::new(&[&DataType::Utf8]).unwrap();
+        let kept: ArrayRef = Arc::new(StringArray::from(vec!["kept"]));
+        keys.intern(std::slice::from_ref(&kept), 1).unwrap();
+        for round in 0..200 {
+            let column: ArrayRef = Arc::new(StringArray::from((0..100).map(|i| format!("{round}-{i:050}")).collect::<Vec<_>>()));
+            for id in keys.intern(&[column], 100).unwrap() {
+                keys.release(id);
+            }
+        }
+        assert!(keys.bytes() < 500_000, "{} bytes", keys.bytes());
+        assert_eq!(keys.intern(&[kept], 1).unwrap(), [0]);
+    }
+}

@@ -1,0 +1,130 @@
+//! The readers' side of a view: rows at one moment, immutable.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute;
+use arrow::datatypes::SchemaRef;
+
+use super::segment::{self, Live, Segment};
+use crate::error::{Error, Result};
+use crate::limits::BATCH_ROWS;
+
+/// The readers' side: rows at one moment, immutable.
+pub struct Version {
+    schema: SchemaRef,
+    key: Arc<[usize]>,
+    parts: Vec<Part>,
+    rows: usize,
+}
+
+/// The live rows of a segment.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub segment: Arc<Segment>,
+    pub live: Option<Live>,
+    /// How many rows are live.
+    pub rows: usize,
+}
+
+impl Part {
+    /// The live ones among `length` rows from `start` on.
+    pub fn read(&self, start: usize, length: usize, projection: Option<&[usize]>) -> Result<RecordBatch> {
+        let rows = match projection {
+            Some(columns) => self.segment.batch.project(columns)?.slice(start, length),
+            None => self.segment.batch.slice(start, length),
+        };
+        match &self.live {
+            Some(live) => Ok(compute::filter_record_batch(&rows, &live.slice(start, length))?),
+            None => Ok(rows),
+        }
+    }
+
+    fn has(&self, row: u32) -> bool {
+        self.live.as_ref().is_none_or(|live| live.is(row))
+    }
+}
+
+impl Version {
+    pub(super) fn new(schema: SchemaRef, key: Arc<[usize]>, parts: Vec<Part>) -> Version {
+        let rows = parts.iter().map(|part| part.rows).sum();
+        Version { schema, key, parts, rows }
+    }
+
+    /// A relation without rows.
+    pub fn empty(schema: SchemaRef, key: Vec<usize>) -> Version {
+        Version::new(schema, key.into(), Vec::new())
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// The columns whose values no two rows share; empty: equal rows may be there several times.
+    pub fn key(&self) -> &[usize] {
+        &self.key
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of the rows. Versions of a view share most of them.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.segment.bytes).sum()
+    }
+
+    /// All rows, in batches of at most `limits::BATCH_ROWS`.
+    pub fn scan(&self, projection: Option<&[usize]>) -> Result<Vec<RecordBatch>> {
+        let batches = self.chunks().map(|(part, start, length)| part.read(start, length, projection));
+        batches.filter(|batch| !matches!(batch, Ok(batch) if batch.num_rows() == 0)).collect()
+    }
+
+    /// All rows cut into pieces of at most a batch, to be read one by one: part, first row, number of rows.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (&Part, usize, usize)> {
+        let pieces = |part: &Part| {
+            let rows = part.segment.rows();
+            (0..rows).step_by(BATCH_ROWS).map(move |start| (start, BATCH_ROWS.min(rows - start)))
+        };
+        self.parts.iter().flat_map(move |part| pieces(part).map(move |(start, length)| (part, start, length)))
+    }
+
+    /// The rows with these key values, in the order they are asked for: one array per key column, a row per key. Keys that are
+    /// not there bring nothing; NULL finds NULL.
+    pub fn lookup(&self, keys: &[ArrayRef]) -> Result<RecordBatch> {
+        let asked = keys.first().map_or(0, |column| column.len());
+        self.check_key(keys, asked)?;
+        // Rows that have a key's hash, and the keys they may have.
+        let (mut at, mut wanted) = (Vec::new(), Vec::new());
+        let hashes = segment::hashes(keys, asked)?;
+        for (key, hash) in hashes.into_iter().enumerate() {
+            for (number, part) in self.parts.iter().enumerate() {
+                for row in part.segment.candidates(&self.key, hash)?.filter(|row| part.has(*row)) {
+                    at.push((number, row as usize));
+                    wanted.push(key as u32);
+                }
+            }
+        }
+        let batches: Vec<&RecordBatch> = self.parts.iter().map(|part| &part.segment.batch).collect();
+        if at.is_empty() {
+            return Ok(RecordBatch::new_empty(self.schema()));
+        }
+        let found = segment::gather(&self.schema, &batches, &at)?;
+        let have: Vec<ArrayRef> = self.key.iter().map(|k| found.column(*k).clone()).collect();
+        let wanted = arrow::array::UInt32Array::from(wanted);
+        let want = keys.iter().map(|column| compute::take(column, &wanted, None)).collect::<Result<Vec<_>, _>>()?;
+        let same = segment::same_rows(&have, &want, at.len())?;
+        Ok(if same.true_count() == at.len() { found } else { compute::filter_record_batch(&found, &same)? })
+    }
+
+    fn check_key(&self, keys: &[ArrayRef], asked: usize) -> Result<()> {
+        let fits = |(column, array): (&usize, &ArrayRef)| {
+            self.schema.field(*column).data_type() == array.data_type() && array.len() == asked
+        };
+        let keyed = !self.key.is_empty() && keys.len() == self.key.len();
+        if keyed && self.key.iter().zip(keys).all(fits) {
+            return Ok(());
+        }
+        Err(Error::internal("a look-up needs one array of the same type and length for each column of the key"))
+    }
+}
