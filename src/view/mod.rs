@@ -13,6 +13,7 @@ mod keyed;
 mod keys;
 mod multiset;
 pub mod provider;
+mod scan;
 mod segment;
 mod segments;
 pub mod store;
@@ -27,6 +28,7 @@ use crate::catalog::{Catalog, RelationId};
 use crate::log::CommitId;
 use crate::time::Micros;
 
+pub use provider::ViewProvider;
 pub use store::{Store, Version};
 
 /// Everything at one commit. Cheap to hold, impossible to change.

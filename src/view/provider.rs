@@ -1,1 +1,255 @@
-//! To be written.
+//! A version as a table of DataFusion.
+//!
+//! Filters that give every column of the key its values become a look-up; all others stay with DataFusion, which sees every
+//! row of a column anyway. Columns may be hidden: a table without a primary key does not show its row ids.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Result, ScalarValue, Statistics};
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::Version;
+use super::scan::{Rows, ViewScan};
+use crate::error::Error;
+
+/// Keys a query may ask for in one look-up; more of them are a scan.
+const KEYS: usize = 4096;
+
+/// The rows of a version, as far as they are to be seen.
+#[derive(Debug)]
+pub struct ViewProvider {
+    version: Arc<Version>,
+    /// The columns shown, as columns of the version.
+    visible: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl ViewProvider {
+    /// All columns are shown.
+    pub fn new(version: Arc<Version>) -> ViewProvider {
+        let visible = (0..version.schema().fields().len()).collect();
+        ViewProvider { schema: version.schema(), visible, version }
+    }
+
+    /// Only these columns of the version are shown, in this order.
+    pub fn with_columns(version: Arc<Version>, visible: Vec<usize>) -> Result<ViewProvider> {
+        let schema = Arc::new(version.schema().project(&visible)?);
+        Ok(ViewProvider { version, visible, schema })
+    }
+
+    /// Only columns that are not hidden by their name: what `SELECT *` shows of a relation.
+    pub fn without_row_id(version: Arc<Version>) -> Result<ViewProvider> {
+        let schema = version.schema();
+        let visible = (0..schema.fields().len()).filter(|c| schema.field(*c).name() != crate::catalog::ROW_ID).collect();
+        ViewProvider::with_columns(version, visible)
+    }
+
+    /// The values a filter leaves to a column of the key: which column of the key, and the values.
+    fn key_values(&self, filter: &Expr) -> Option<(usize, HashSet<ScalarValue>)> {
+        let (name, values) = values(filter)?;
+        let shown = self.schema.index_of(name).ok()?;
+        let key = self.version.key().iter().position(|k| *k == self.visible[shown])?;
+        let data_type = self.schema.field(shown).data_type();
+        // Floats: -0.0 = 0.0 for SQL, while keys are their bits.
+        let fits = !data_type.is_nested() && !data_type.is_floating() && values.iter().all(|v| v.data_type() == *data_type);
+        fits.then(|| (key, values.into_iter().filter(|v| !v.is_null()).collect()))
+    }
+
+    /// Per column of the key the values that all filters leave to it; `None` if some column is free, or it is too many keys.
+    fn keys(&self, filters: &[&Expr]) -> Option<Vec<HashSet<ScalarValue>>> {
+        let mut keys: Vec<Option<HashSet<ScalarValue>>> = vec![None; self.version.key().len()];
+        for (key, values) in filters.iter().filter_map(|filter| self.key_values(filter)) {
+            keys[key] = Some(match keys[key].take() {
+                Some(others) => others.intersection(&values).cloned().collect(),
+                None => values,
+            });
+        }
+        let keys: Vec<HashSet<ScalarValue>> = keys.into_iter().collect::<Option<_>>()?;
+        let count = keys.iter().try_fold(1_usize, |count, values| count.checked_mul(values.len()))?;
+        (!keys.is_empty() && count <= KEYS).then_some(keys)
+    }
+
+    /// Every combination of the values: one array per column of the key.
+    fn combine(&self, keys: &[HashSet<ScalarValue>]) -> Result<Vec<ArrayRef>> {
+        let mut combinations: Vec<Vec<&ScalarValue>> = vec![Vec::new()];
+        for values in keys {
+            let mut sorted: Vec<&ScalarValue> = values.iter().collect();
+            sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+            let with = |start: &Vec<_>| sorted.iter().map(|value| [start.as_slice(), &[*value]].concat()).collect::<Vec<_>>();
+            combinations = combinations.iter().flat_map(with).collect();
+        }
+        let schema = self.version.schema();
+        let column = |(at, column): (usize, &usize)| match combinations.is_empty() {
+            true => Ok(arrow::array::new_empty_array(schema.field(*column).data_type())),
+            false => ScalarValue::iter_to_array(combinations.iter().map(|values| values[at].clone())),
+        };
+        self.version.key().iter().enumerate().map(column).collect()
+    }
+}
+
+/// `c = v`, `c IN (v, …)` and such with OR between them: the column and the values.
+fn values(filter: &Expr) -> Option<(&str, Vec<ScalarValue>)> {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (left.as_ref(), right.as_ref()) {
+            (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column)) => {
+                Some((&column.name, vec![value.clone()]))
+            }
+            _ => None,
+        },
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            let ((name, mut all), (other, more)) = (values(left)?, values(right)?);
+            all.extend(more);
+            (name == other).then_some((name, all))
+        }
+        Expr::InList(InList { expr, list, negated: false }) => {
+            let Expr::Column(column) = expr.as_ref() else { return None };
+            let literal = |item: &Expr| match item {
+                Expr::Literal(value, _) => Some(value.clone()),
+                _ => None,
+            };
+            Some((&column.name, list.iter().map(literal).collect::<Option<_>>()?))
+        }
+        _ => None,
+    }
+}
+
+#[async_trait::async_trait]
+impl TableProvider for ViewProvider {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        statistics.num_rows = Precision::Exact(self.version.rows());
+        Some(statistics)
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let found = self.keys(filters).is_some();
+        let support = |filter: &&Expr| match found && self.key_values(filter).is_some() {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = match projection {
+            Some(shown) => shown.iter().map(|c| self.visible[*c]).collect(),
+            None => self.visible.clone(),
+        };
+        let filters: Vec<&Expr> = filters.iter().collect();
+        let rows = match self.keys(&filters) {
+            Some(keys) if filters.iter().all(|filter| self.key_values(filter).is_some()) => Rows::Keys(self.combine(&keys)?),
+            _ if filters.is_empty() => Rows::All,
+            _ => return Err(Error::internal("a view was given a filter that it does not take").into()),
+        };
+        let partitions = session.config().target_partitions();
+        Ok(Arc::new(ViewScan::new(self.version.clone(), rows, columns, limit, partitions)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use rstest::rstest;
+
+    use super::*;
+    use crate::view::Store;
+
+    /// 20,000 rows (k, name, hidden) with keys 0, 2, 4, …; every 10th was replaced, and the keys that end in 2 are gone.
+    fn version(key: Vec<usize>) -> Arc<Version> {
+        let field = |name, data_type| Field::new(name, data_type, false);
+        let fields = vec![field("k", DataType::Int64), field("name", DataType::Utf8), field("_row_id", DataType::Int64)];
+        let schema = Arc::new(Schema::new(fields));
+        let rows = |keys: Vec<i64>, prefix: &str| {
+            let names: StringArray = keys.iter().map(|k| Some(format!("{prefix}{k}"))).collect();
+            let keys = Arc::new(Int64Array::from(keys));
+            RecordBatch::try_new(schema.clone(), vec![keys.clone(), Arc::new(names), keys]).unwrap()
+        };
+        let mut store = Store::new("test", schema.clone(), key);
+        store.upsert(&rows((0..40_000).step_by(2).collect(), "n")).unwrap();
+        if store.version().key() == [0] {
+            store.upsert(&rows((0..40_000).step_by(20).collect(), "new")).unwrap();
+            store.delete(&rows((2..40_000).step_by(10).collect(), "")).unwrap();
+        }
+        store.version()
+    }
+
+    fn query(provider: ViewProvider, sql: &str) -> (String, String) {
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3));
+        context.register_table("v", Arc::new(provider)).unwrap();
+        let run = async {
+            let rows = context.sql(sql).await?.collect().await?;
+            let plan = context.sql(sql).await?.create_physical_plan().await?;
+            let plan = datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string();
+            Result::<_, Error>::Ok((arrow::util::pretty::pretty_format_batches(&rows)?.to_string(), plan))
+        };
+        let (rows, plan) = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run).unwrap();
+        let cells =
+            |line: &str| line.split('|').map(|c| c.trim().to_string()).filter(|c| !c.is_empty()).collect::<Vec<_>>().join(" ");
+        let rows = rows.lines().filter(|l| l.starts_with('|')).skip(1).map(cells).collect::<Vec<_>>().join("; ");
+        (rows, plan)
+    }
+
+    #[rstest]
+    #[case("SELECT * FROM v WHERE k = 4", "4 n4", "ViewLookup: columns=[k, name], keys=1")]
+    #[case("SELECT * FROM v WHERE 20 = k", "20 new20", "ViewLookup: columns=[k, name], keys=1")]
+    #[case(
+        "SELECT name FROM v WHERE k IN (6, 4, 5, 4, 8, 12, 40) ORDER BY 1",
+        "n4; n6; n8; new40",
+        "ViewLookup: columns=[name], keys=6"
+    )]
+    #[case("SELECT name FROM v WHERE k = 6 OR k = 4 ORDER BY 1", "n4; n6", "ViewLookup: columns=[name], keys=2")]
+    #[case("SELECT name FROM v WHERE k IN (4, 6, 8, 10) AND k IN (6, 10, 7, 9) AND name <> 'n6'", "n10", "ViewLookup")]
+    #[case("SELECT name FROM v WHERE k IN (4, 6) AND name = 'n6'", "n6", "ViewLookup: columns=[name], keys=2")]
+    #[case("SELECT k FROM v WHERE name = 'n6'", "6", "ViewScan: columns=[k, name], rows=16000, partitions=3")]
+    #[case("SELECT k FROM v WHERE k < 3 OR k = 39998 ORDER BY k", "0; 39998", "ViewScan")]
+    #[case("SELECT COUNT(*), MIN(k), SUM(k) FROM v", "16000 0 319992000", "ViewScan: columns=[k]")]
+    #[case("SELECT COUNT(*) FROM v", "16000", "PlaceholderRowExec")]
+    #[case("SELECT k FROM v LIMIT 2", "4; 6", "ViewScan: columns=[k], rows=16000, partitions=1, limit=2")]
+    fn queries(#[case] sql: &str, #[case] rows: &str, #[case] plan: &str) {
+        let (found, used) = query(ViewProvider::without_row_id(version(vec![0])).unwrap(), sql);
+        assert!(used.contains(plan), "{used}");
+        assert_eq!(found, rows);
+    }
+
+    #[rstest]
+    #[case("SELECT k FROM v WHERE k IN (4, 6, 8, 10) AND name IN ('n4', 'n8', 'n10', 'x') ORDER BY k", "4; 8; 10", "keys=16")]
+    #[case("SELECT k FROM v WHERE k = 4 AND name = 'n5'", "", "keys=1")]
+    #[case("SELECT k FROM v WHERE k = 4", "4", "ViewScan")]
+    fn a_key_of_two_columns_needs_both(#[case] sql: &str, #[case] rows: &str, #[case] plan: &str) {
+        let (found, used) = query(ViewProvider::new(version(vec![1, 0])), sql);
+        assert!(used.contains(plan), "{used}");
+        assert_eq!(found, rows);
+    }
+
+    #[test]
+    fn hidden_columns_can_not_be_named() {
+        let provider = ViewProvider::without_row_id(version(vec![0])).unwrap();
+        let context = SessionContext::new();
+        context.register_table("v", Arc::new(provider)).unwrap();
+        let plan = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(context.sql("SELECT _row_id FROM v"));
+        assert_eq!(Error::from(plan.unwrap_err()).state(), crate::error::SqlState::UndefinedColumn);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
@@ -16,6 +16,12 @@ pub struct Version {
     key: Arc<[usize]>,
     parts: Vec<Part>,
     rows: usize,
+}
+
+impl std::fmt::Debug for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "version of {} rows", self.rows)
+    }
 }
 
 /// The live rows of a segment.
@@ -92,29 +98,39 @@ impl Version {
     /// The rows with these key values, in the order they are asked for: one array per key column, a row per key. Keys that are
     /// not there bring nothing; NULL finds NULL.
     pub fn lookup(&self, keys: &[ArrayRef]) -> Result<RecordBatch> {
+        let places = self.find(keys)?;
+        let batches: Vec<&RecordBatch> = self.parts.iter().map(|part| &part.segment.batch).collect();
+        segment::gather(&self.schema, &batches, &places)
+    }
+
+    /// Where the rows of these keys are: part and row.
+    fn find(&self, keys: &[ArrayRef]) -> Result<Vec<(usize, usize)>> {
         let asked = keys.first().map_or(0, |column| column.len());
         self.check_key(keys, asked)?;
         // Rows that have a key's hash, and the keys they may have.
-        let (mut at, mut wanted) = (Vec::new(), Vec::new());
-        let hashes = segment::hashes(keys, asked)?;
-        for (key, hash) in hashes.into_iter().enumerate() {
+        let (mut places, mut wanted) = (Vec::new(), Vec::new());
+        for (key, hash) in segment::hashes(keys, asked)?.into_iter().enumerate() {
             for (number, part) in self.parts.iter().enumerate() {
                 for row in part.segment.candidates(&self.key, hash)?.filter(|row| part.has(*row)) {
-                    at.push((number, row as usize));
+                    places.push((number, row as usize));
                     wanted.push(key as u32);
                 }
             }
         }
-        let batches: Vec<&RecordBatch> = self.parts.iter().map(|part| &part.segment.batch).collect();
-        if at.is_empty() {
-            return Ok(RecordBatch::new_empty(self.schema()));
+        if places.is_empty() {
+            return Ok(places);
         }
-        let found = segment::gather(&self.schema, &batches, &at)?;
-        let have: Vec<ArrayRef> = self.key.iter().map(|k| found.column(*k).clone()).collect();
-        let wanted = arrow::array::UInt32Array::from(wanted);
-        let want = keys.iter().map(|column| compute::take(column, &wanted, None)).collect::<Result<Vec<_>, _>>()?;
-        let same = segment::same_rows(&have, &want, at.len())?;
-        Ok(if same.true_count() == at.len() { found } else { compute::filter_record_batch(&found, &same)? })
+        let wanted = UInt32Array::from(wanted);
+        let mut same = vec![true; places.len()];
+        for (column, values) in self.key.iter().zip(keys) {
+            let arrays: Vec<&dyn Array> = self.parts.iter().map(|p| p.segment.batch.column(*column).as_ref()).collect();
+            let (have, want) = (compute::interleave(&arrays, &places)?, compute::take(values, &wanted, None)?);
+            let equal = segment::same_rows(&[have], &[want], places.len())?;
+            same.iter_mut().zip(equal.values()).for_each(|(same, equal)| *same &= equal);
+        }
+        let mut same = same.into_iter();
+        places.retain(|_| same.next() == Some(true));
+        Ok(places)
     }
 
     fn check_key(&self, keys: &[ArrayRef], asked: usize) -> Result<()> {
