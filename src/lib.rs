@@ -21,6 +21,9 @@ pub mod time;
 pub mod delta;
 pub mod catalog;
 
+// For tests that must fail.
+pub mod planted;
+
 // Truth and its caches on disk.
 pub mod log;
 pub mod state;

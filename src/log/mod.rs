@@ -10,8 +10,9 @@
 //!   Transaction ─┘
 //! ```
 //!
-//! * [`record`]: the bytes of a stored batch.
-//! * [`Log`], [`LogReader`]: what a store must do; [`memory`] and [`sled`] do it.
+//! * [`record`]: the bytes of a stored batch; [`stored`]: those of a commit.
+//! * [`Log`], [`LogReader`]: what a store must do. [`store`] does it over ordered key-value pairs, which [`memory`] and [`sled`]
+//!   keep; [`datadir`] and [`position`] are the files beside them.
 //! * [`committer`]: the group commit, and [`LogHandle`], which the rest of the house uses.
 //!
 //! Invariants: offsets of a partition start at 0, have no gaps and never change. Commit numbers start at 1 and have no gaps;
@@ -19,9 +20,15 @@
 //! disk. Nothing read back is used before its checksum was compared.
 
 pub mod committer;
+pub mod datadir;
 pub mod memory;
+pub mod position;
 pub mod record;
 pub mod sled;
+pub mod store;
+pub mod stored;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -29,10 +36,10 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use crate::catalog::{Change, Durability, RelationId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::time::Micros;
 
-pub use committer::{Ack, LogHandle, Options};
+pub use committer::{Ack, LogHandle, Options, Staged};
 pub use record::{Header, Kind};
 
 /// Number of a commit. The first is 1; 0 is the empty log.
@@ -81,16 +88,6 @@ pub enum Rows {
     Staged(Staged),
 }
 
-/// A batch that the store already has, invisible until a commit names it. Dropping it without a commit discards the bytes.
-#[derive(Clone, Debug)]
-pub struct Staged {
-    pub id: u64,
-    pub rows: u32,
-    pub columns: u16,
-    /// Kept for the tail, so that the engine need not decode what was just encoded.
-    pub batch: RecordBatch,
-}
-
 /// The answer to a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
@@ -112,6 +109,8 @@ pub struct Commit {
     /// Watermarks after this commit, of the relations whose watermark it moved.
     pub watermarks: Vec<(RelationId, Micros)>,
     pub changes: Vec<Change>,
+    /// Relations whose rows in this commit could not be read back, and why. All others are complete.
+    pub damaged: Vec<(RelationId, Error)>,
 }
 
 impl Commit {
@@ -127,14 +126,41 @@ pub struct LogBatch {
     pub rows: RecordBatch,
 }
 
-/// A commit as stored: its own value, and the records it names by position.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+/// A commit as stored: all of it but large payloads.
+#[derive(Clone, Debug, PartialEq)]
 pub struct CommitRecord {
     pub id: CommitId,
     pub time: Micros,
-    pub records: Vec<Position>,
+    /// In the order in which they were written.
+    pub batches: Vec<StoredBatch>,
+    /// Watermarks after this commit, of the relations whose watermark it moved.
     pub watermarks: Vec<(RelationId, Micros)>,
+    /// Producers that wrote in it, and their last sequence numbers.
+    pub producers: Vec<(u64, u64)>,
     pub changes: Vec<Change>,
+}
+
+/// A batch as stored: what is known of it, and where its payload is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredBatch {
+    pub header: Header,
+    /// Length and CRC-32 of the payload.
+    pub len: u32,
+    pub crc: u32,
+    pub place: Place,
+}
+
+/// Where a payload is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// With the commit. Given to [`Log::append`], the store may find a place of its own for it.
+    Inline(Bytes),
+    /// In a value of its own.
+    Apart(u64),
+    /// Staged under this id before the commit.
+    Staged(u64),
+    /// Nowhere: its relation was dropped.
+    Gone,
 }
 
 /// Where a stored batch stands.
@@ -160,16 +186,20 @@ pub struct Head {
 /// `append` and `stage` may buffer; nothing of them survives a power cut before `flush` returns, and a commit is seen after a
 /// restart either whole or not at all.
 pub trait Log: Send {
-    /// All of one commit: its record, its batches (header and payload, see [`record`]), the heads it moves.
-    fn append(&mut self, commit: &CommitRecord, records: &[(Position, Bytes)], heads: &[(RelationId, Head)], producers: &[(u64, u64)]) -> Result<()>;
+    /// All of the next commit. What it says of heads and producers is derived from it.
+    fn append(&mut self, commit: CommitRecord) -> Result<()>;
+
+    /// This id and those above it were never given to `stage`.
+    fn next_stage_id(&self) -> u64;
 
     /// Keep a payload under an id of the caller's until a record names it.
-    fn stage(&mut self, id: u64, payload: &[u8]) -> Result<()>;
+    fn stage(&mut self, id: u64, payload: &Bytes) -> Result<()>;
 
     fn discard(&mut self, id: u64) -> Result<()>;
 
-    /// Remove all records and the head of a relation that was dropped.
-    fn purge(&mut self, relation: RelationId) -> Result<()>;
+    /// Remove payloads and index entries of a relation that was dropped, about `limit` batches of it, and its head at the end.
+    /// True: nothing of it is left.
+    fn purge(&mut self, relation: RelationId, limit: usize) -> Result<bool>;
 
     /// Everything so far is on disk when this returns.
     fn flush(&mut self) -> Result<()>;
@@ -189,11 +219,11 @@ pub trait LogReader: Send + Sync {
     /// Commits `from..`, in order, at most `limit`.
     fn commits(&self, from: CommitId, limit: usize) -> Result<Vec<CommitRecord>>;
 
-    /// The stored bytes of one batch, staged payloads resolved.
-    fn record(&self, at: Position) -> Result<Option<Bytes>>;
+    /// The payload of a batch. An error of state XX001 names the batch.
+    fn payload(&self, batch: &StoredBatch) -> Result<Bytes>;
 
-    /// Batches of a partition from the one that contains `offset` on, at most `limit`.
-    fn records(&self, relation: RelationId, partition: u32, offset: u64, limit: usize) -> Result<Vec<(Position, Bytes)>>;
+    /// Batches of a partition from the one that contains `offset` on, at most `limit`. Damage fails only what it hits.
+    fn batches(&self, relation: RelationId, partition: u32, offset: u64, limit: usize) -> Result<Vec<Result<StoredBatch>>>;
 
     fn heads(&self) -> Result<Vec<(RelationId, Head)>>;
 
@@ -204,4 +234,7 @@ pub trait LogReader: Send + Sync {
 
     /// Bytes on disk (or in memory).
     fn size(&self) -> Result<u64>;
+
+    /// An error of state 53100 if the disk cannot take so many bytes more and keep its reserve.
+    fn has_room_for(&self, bytes: usize) -> Result<()>;
 }
