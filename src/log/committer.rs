@@ -129,7 +129,9 @@ impl Future for Ack {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = Pin::new(&mut self.0).poll(context);
-        answer.map(|answer| answer.unwrap_or_else(|_| Err(Error::internal("the log has stopped; whether the write is on disk is unknown"))))
+        answer.map(|answer| {
+            answer.unwrap_or_else(|_| Err(Error::internal("the log has stopped; whether the write is on disk is unknown")))
+        })
     }
 }
 
@@ -138,7 +140,8 @@ impl Shared {
     fn push(&self, request: Request) -> Result<(), Error> {
         let bytes = request.bytes();
         let mut queue = self.queue.lock();
-        let is_full = |q: &Queue| q.requests.len() >= limits::COMMIT_QUEUE || (q.bytes > 0 && q.bytes + bytes > limits::UNFLUSHED_BYTES);
+        let is_full =
+            |q: &Queue| q.requests.len() >= limits::COMMIT_QUEUE || (q.bytes > 0 && q.bytes + bytes > limits::UNFLUSHED_BYTES);
         while is_full(&queue) && !queue.closing && queue.stopped.is_none() {
             self.room.wait(&mut queue);
         }
@@ -277,7 +280,8 @@ impl LogHandle {
             shared.kept.fetch_sub(bytes, Ordering::Relaxed);
         }
         let weak = Arc::downgrade(shared);
-        let mut guard = StageGuard { ids: Vec::new(), used: AtomicBool::new(false), kept: if keep { bytes } else { 0 }, shared: weak };
+        let mut guard =
+            StageGuard { ids: Vec::new(), used: AtomicBool::new(false), kept: if keep { bytes } else { 0 }, shared: weak };
         for part in &mut parts {
             guard.ids.push(self.stage_payload(part)?);
             part.rows.take_if(|_| !keep);
@@ -362,7 +366,15 @@ impl LogHandle {
     }
 
     /// Batches of one partition from the one that holds `offset` on, whose commit is at most `upto`; at most `limit`.
-    pub fn scan(&self, catalog: &Catalog, relation: RelationId, partition: u32, offset: u64, upto: CommitId, limit: usize) -> Result<Vec<LogBatch>> {
+    pub fn scan(
+        &self,
+        catalog: &Catalog,
+        relation: RelationId,
+        partition: u32,
+        offset: u64,
+        upto: CommitId,
+        limit: usize,
+    ) -> Result<Vec<LogBatch>> {
         let mut schemas = Schemas::default();
         let mut batches = Vec::new();
         for stored in self.0.reader.batches(relation, partition, offset, limit)? {

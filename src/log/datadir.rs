@@ -33,8 +33,11 @@ impl DataDir {
         fs::create_dir_all(root).map_err(unusable)?;
         let is_new = !root.join("FORMAT").try_exists().map_err(unusable)?;
         if is_new && !is_empty(root).map_err(unusable)? {
-            return Err(Error::io(format!("{} is not empty and is no data directory of Tidegate: it has no file FORMAT", root.display()))
-                .with_hint("name an empty or new directory with --data-dir"));
+            return Err(Error::io(format!(
+                "{} is not empty and is no data directory of Tidegate: it has no file FORMAT",
+                root.display()
+            ))
+            .with_hint("name an empty or new directory with --data-dir"));
         }
         let lock = lock(root)?;
         if is_new {

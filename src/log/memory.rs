@@ -95,7 +95,8 @@ impl Pairs for MemoryPairs {
     fn range(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let from = Bound::Included((space, Bytes::copy_from_slice(from)));
         let map = self.0.read();
-        let within = map.range((from, Bound::Unbounded)).take_while(|((s, key), _)| *s == space && to.is_none_or(|to| &key[..] < to));
+        let within =
+            map.range((from, Bound::Unbounded)).take_while(|((s, key), _)| *s == space && to.is_none_or(|to| &key[..] < to));
         Ok(within.take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect())
     }
 

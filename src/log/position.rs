@@ -102,9 +102,15 @@ impl Drop for PositionFile {
 pub fn check(recorded: Option<CommitId>, last: CommitId) -> Result<()> {
     match recorded {
         Some(flushed) if flushed > last => {
-            let what = if flushed == last + 1 { format!("commit {flushed} is") } else { format!("commits {} to {flushed} are", last + 1) };
-            Err(Error::corrupted(format!("the log ends at commit {last}, but {what} missing: acknowledged writes were lost on this disk"))
-                .with_hint("restore the data directory from a copy, or delete the file log.position in it to go on without them"))
+            let what = if flushed == last + 1 {
+                format!("commit {flushed} is")
+            } else {
+                format!("commits {} to {flushed} are", last + 1)
+            };
+            Err(Error::corrupted(format!(
+                "the log ends at commit {last}, but {what} missing: acknowledged writes were lost on this disk"
+            ))
+            .with_hint("restore the data directory from a copy, or delete the file log.position in it to go on without them"))
         }
         _ => Ok(()),
     }

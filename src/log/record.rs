@@ -222,9 +222,8 @@ pub fn encode(rows: &RecordBatch) -> Result<Payload> {
     let compression = (bytes_of(rows) >= COMPRESS_FROM_BYTES).then_some(CompressionType::LZ4_FRAME);
     let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?.try_with_compression(compression)?;
     let mut dictionaries = DictionaryTracker::new(false);
-    let (of_dictionaries, encoded) = CONTEXT.with_borrow_mut(|context| {
-        IpcDataGenerator::default().encode(rows, &mut dictionaries, &options, context)
-    })?;
+    let (of_dictionaries, encoded) =
+        CONTEXT.with_borrow_mut(|context| IpcDataGenerator::default().encode(rows, &mut dictionaries, &options, context))?;
     if !of_dictionaries.is_empty() {
         return Err(Error::internal("dictionary-encoded columns are not stored: cast them to their values first"));
     }
@@ -347,7 +346,11 @@ fn check_lengths(batch: &arrow::ipc::RecordBatch<'_>, body: &[u8], schema: &Sche
         if batch.compression().is_some() && !bytes.is_empty() {
             let declared = bytes.get(..8).map(|b| i64_at(b, 0)).ok_or("a compressed buffer is cut off")?;
             // -1 says that the buffer is not compressed after all.
-            let size = if declared == -1 { bytes.len() } else { usize::try_from(declared).map_err(|_| "a buffer's length is negative")? };
+            let size = if declared == -1 {
+                bytes.len()
+            } else {
+                usize::try_from(declared).map_err(|_| "a buffer's length is negative")?
+            };
             decoded = decoded.saturating_add(size);
         }
     }
@@ -369,7 +372,9 @@ fn view_columns(field: &FieldRef) -> usize {
     match field.data_type() {
         DataType::Utf8View | DataType::BinaryView => 1,
         DataType::Struct(fields) => fields.iter().map(view_columns).sum(),
-        DataType::List(child) | DataType::LargeList(child) | DataType::FixedSizeList(child, _) | DataType::Map(child, _) => view_columns(child),
+        DataType::List(child) | DataType::LargeList(child) | DataType::FixedSizeList(child, _) | DataType::Map(child, _) => {
+            view_columns(child)
+        }
         _ => 0,
     }
 }
@@ -403,7 +408,9 @@ mod tests {
         let views = StringViewArray::from_iter_values((0..rows).map(|i| format!("a value that is longer than twelve bytes {i}")));
         let times = TimestampMicrosecondArray::from_iter_values((0..rows).map(|i| i as i64 * 1_000_000));
         let sums = Decimal128Array::from_iter_values((0..rows).map(|i| i as i128 * 7)).with_precision_and_scale(10, 2).unwrap();
-        let lists = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>((0..rows).map(|i| Some(vec![Some(i as i64); i % 4])));
+        let lists = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(
+            (0..rows).map(|i| Some(vec![Some(i as i64); i % 4])),
+        );
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("id", Arc::new(ids)),
             ("name", Arc::new(names)),

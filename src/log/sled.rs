@@ -108,7 +108,8 @@ fn under_watchdog(timeout: Duration, open: impl FnOnce() -> io::Result<Handles> 
     };
     std::thread::Builder::new().name("log-open".into()).spawn(run)?;
     let damaged = |what: String| {
-        Error::corrupted(format!("the log cannot be opened: {what}")).with_hint("restore the data directory from a copy; keep this one, its data files may still be readable")
+        Error::corrupted(format!("the log cannot be opened: {what}"))
+            .with_hint("restore the data directory from a copy; keep this one, its data files may still be readable")
     };
     match opened.recv_timeout(timeout) {
         Ok(Ok(Ok(handles))) => Ok(handles),
@@ -131,7 +132,9 @@ fn contained<T>(what: &str, work: impl FnOnce() -> io::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Err(Error::corrupted(format!("{what}: the store found damage: {error}"))),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                Err(Error::corrupted(format!("{what}: the store found damage: {error}")))
+            }
             _ => Err(Error::from(error).with_context(what)),
         },
         Err(panic) => Err(Error::corrupted(format!("{what}: the store failed: {}", panic_message(&*panic)))),
@@ -218,8 +221,10 @@ impl Pairs for SledPairs {
             return Ok(());
         }
         let (free, reserve) = (free >> 20, limits::FREE_DISK_BYTES >> 20);
-        Err(Error::disk_full(format!("the disk of the data directory is full: {free} MiB are free, of which {reserve} MiB are kept in reserve"))
-            .with_hint("make room on the disk, or drop streams that are no longer needed"))
+        Err(Error::disk_full(format!(
+            "the disk of the data directory is full: {free} MiB are free, of which {reserve} MiB are kept in reserve"
+        ))
+        .with_hint("make room on the disk, or drop streams that are no longer needed"))
     }
 }
 

@@ -250,7 +250,10 @@ impl<S: Store> Log for StoredLog<S> {
             self.put(Space::Meta, &meta_key(b'c', &id.to_be_bytes()), &seal(changes))?;
         }
         self.note(&commit)?;
-        let lags = { let recent = self.recent.read(); recent.index.len() >= INDEX_LAG || recent.last - recent.indexed >= INDEX_LAG as u64 };
+        let lags = {
+            let recent = self.recent.read();
+            recent.index.len() >= INDEX_LAG || recent.last - recent.indexed >= INDEX_LAG as u64
+        };
         if lags { self.write_index() } else { Ok(()) }
     }
 
@@ -325,7 +328,9 @@ impl LogReader for StoredReader {
     }
 
     fn payload(&self, batch: &StoredBatch) -> Result<Bytes> {
-        let damaged = |what: &str| Error::corrupted(format!("the stored batch of {} (commit {}) is damaged: {what}", batch.header, batch.header.commit));
+        let damaged = |what: &str| {
+            Error::corrupted(format!("the stored batch of {} (commit {}) is damaged: {what}", batch.header, batch.header.commit))
+        };
         let payload = match &batch.place {
             Place::Inline(payload) => Some(payload.clone()),
             Place::Apart(id) => self.pairs.get(Space::Payloads, &id.to_be_bytes()).map_err(|e| damaged(e.message()))?,
@@ -366,7 +371,9 @@ impl LogReader for StoredReader {
                 ))),
                 Err(error) => {
                     let message = error.message();
-                    Err(Error::corrupted(format!("relation {relation}, partition {partition}, from offset {base_offset}: {message}")))
+                    Err(Error::corrupted(format!(
+                        "relation {relation}, partition {partition}, from offset {base_offset}: {message}"
+                    )))
                 }
             });
         }
@@ -522,5 +529,5 @@ fn missing(id: CommitId) -> Error {
 fn apart_id(commit: CommitId, number: usize) -> Result<u64> {
     const BITS: u32 = 20;
     let fits = number < 1 << BITS && commit < 1 << (u64::BITS - BITS);
-    fits.then(|| commit << BITS | number as u64).ok_or_else(|| Error::internal("a commit has too many batches"))
+    fits.then_some(commit << BITS | number as u64).ok_or_else(|| Error::internal("a commit has too many batches"))
 }

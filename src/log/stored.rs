@@ -42,8 +42,10 @@ pub(super) fn write(commit: &CommitRecord) -> Result<Vec<u8>> {
         changes => serde_json::to_vec(changes).map_err(|e| Error::internal(format!("a catalog change cannot be stored: {e}")))?,
     };
     let pairs = commit.watermarks.len() + commit.producers.len();
-    let inline: usize = commit.batches.iter().map(|b| if matches!(b.place, Place::Inline(_)) { b.len as usize + 8 } else { 0 }).sum();
-    let mut out = Vec::with_capacity(FIXED_BYTES + commit.batches.len() * BATCH_BYTES + pairs * PAIR_BYTES + changes.len() + 16 + inline);
+    let inline: usize =
+        commit.batches.iter().map(|b| if matches!(b.place, Place::Inline(_)) { b.len as usize + 8 } else { 0 }).sum();
+    let mut out =
+        Vec::with_capacity(FIXED_BYTES + commit.batches.len() * BATCH_BYTES + pairs * PAIR_BYTES + changes.len() + 16 + inline);
     out.extend_from_slice(&[FORMAT, 0, 0, 0, 0, 0, 0, 0]);
     out.extend_from_slice(&commit.id.to_le_bytes());
     out.extend_from_slice(&commit.time.to_le_bytes());
@@ -105,7 +107,8 @@ fn parse(value: &Bytes) -> Result<CommitRecord, String> {
     let fixed = value.get(..FIXED_BYTES).ok_or("it is too short")?;
     let count = |at| u32_at(fixed, at) as usize;
     let (batches, watermarks, producers, changes) = (count(24), count(28), count(32), count(36));
-    let lists = batches.checked_mul(BATCH_BYTES).and_then(|n| n.checked_add(watermarks.checked_add(producers)?.checked_mul(PAIR_BYTES)?));
+    let lists =
+        batches.checked_mul(BATCH_BYTES).and_then(|n| n.checked_add(watermarks.checked_add(producers)?.checked_mul(PAIR_BYTES)?));
     let end = lists.and_then(|n| n.checked_add(changes)?.checked_add(FIXED_BYTES)).ok_or("its lengths are impossible")?;
     let (head, rest) = value.split_at_checked(end).ok_or("its lengths are impossible")?;
     let crc = rest.get(..4).ok_or("it is cut off")?;
@@ -125,7 +128,11 @@ fn parse(value: &Bytes) -> Result<CommitRecord, String> {
         batches: list.as_chunks::<BATCH_BYTES>().0.iter().map(|entry| parse_batch(entry, &payloads)).collect::<Result<_, _>>()?,
         watermarks: list_of_watermarks.as_chunks::<PAIR_BYTES>().0.iter().map(|p| (u32_at(p, 0), i64_at(p, 8))).collect(),
         producers: list_of_producers.as_chunks::<PAIR_BYTES>().0.iter().map(|p| (u64_at(p, 0), u64_at(p, 8))).collect(),
-        changes: if changes.is_empty() { Vec::new() } else { serde_json::from_slice(changes).map_err(|e| format!("its catalog changes: {e}"))? },
+        changes: if changes.is_empty() {
+            Vec::new()
+        } else {
+            serde_json::from_slice(changes).map_err(|e| format!("its catalog changes: {e}"))?
+        },
     })
 }
 
@@ -159,5 +166,7 @@ pub(super) fn seal(mut value: Vec<u8>) -> Vec<u8> {
 pub(super) fn unseal<'a>(value: &'a [u8], what: &str) -> Result<&'a [u8]> {
     let split = value.split_last_chunk::<4>();
     let intact = split.filter(|(content, crc)| crc32fast::hash(content) == u32::from_le_bytes(**crc));
-    intact.map(|(content, _)| content).ok_or_else(|| Error::corrupted(format!("the stored {what} is damaged: its checksum does not match")))
+    intact
+        .map(|(content, _)| content)
+        .ok_or_else(|| Error::corrupted(format!("the stored {what} is damaged: its checksum does not match")))
 }

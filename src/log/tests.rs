@@ -71,7 +71,14 @@ fn commit(id: CommitId, mut batches: Vec<StoredBatch>) -> CommitRecord {
     for batch in &mut batches {
         batch.header.commit = id;
     }
-    CommitRecord { id, time: id as Micros * 10, batches, watermarks: vec![(7, id as Micros)], producers: vec![(1, id)], changes: vec![] }
+    CommitRecord {
+        id,
+        time: id as Micros * 10,
+        batches,
+        watermarks: vec![(7, id as Micros)],
+        producers: vec![(1, id)],
+        changes: vec![],
+    }
 }
 
 fn large(fill: u8) -> Vec<u8> {
@@ -92,7 +99,9 @@ fn an_empty_log(#[case] medium: Medium) {
         assert_eq!(reader.last_commit().unwrap(), 0);
         assert!(reader.commits(1, 10).unwrap().is_empty());
         assert!(reader.batches(7, 0, 0, 10).unwrap().is_empty());
-        assert!(reader.heads().unwrap().is_empty() && reader.producers().unwrap().is_empty() && reader.changes().unwrap().is_empty());
+        assert!(
+            reader.heads().unwrap().is_empty() && reader.producers().unwrap().is_empty() && reader.changes().unwrap().is_empty()
+        );
         log.flush().unwrap();
     }
 }
@@ -134,7 +143,8 @@ fn partitions_are_scanned_from_any_offset(#[case] medium: Medium) {
     // More than the index lags, so that part of it is on disk and part in memory.
     for id in 1..=300u64 {
         let base = (id - 1) * 10;
-        log.append(commit(id, vec![batch(7, 0, base, 10, b"a"), batch(7, 1, base, 10, b"b"), batch(9, 0, base, 10, b"c")])).unwrap();
+        log.append(commit(id, vec![batch(7, 0, base, 10, b"a"), batch(7, 1, base, 10, b"b"), batch(9, 0, base, 10, b"c")]))
+            .unwrap();
     }
     log.flush().unwrap();
     for _ in 0..2 {
@@ -201,7 +211,12 @@ fn a_dropped_relation_is_purged_in_portions(#[case] medium: Medium) {
         staged.place = Place::Staged(log.next_stage_id());
         let Place::Staged(stage_id) = staged.place else { unreachable!() };
         log.stage(stage_id, &Bytes::from(large(id as u8))).unwrap();
-        let batches = vec![batch(7, 0, (id - 1) * 2, 1, b"inline"), staged, batch(7, 1, id - 1, 1, &large(3)), batch(8, 0, id - 1, 1, b"other")];
+        let batches = vec![
+            batch(7, 0, (id - 1) * 2, 1, b"inline"),
+            staged,
+            batch(7, 1, id - 1, 1, &large(3)),
+            batch(8, 0, id - 1, 1, b"other"),
+        ];
         log.append(commit(id, batches)).unwrap();
     }
     let mut calls = 1;
@@ -236,7 +251,8 @@ fn a_dropped_relation_is_purged_in_portions(#[case] medium: Medium) {
 fn catalog_changes_are_kept_in_order(#[case] medium: Medium) {
     let mut log = medium.open().unwrap();
     for id in 1..=3 {
-        log.append(CommitRecord { changes: vec![Change::Drop(id as u32), Change::Drop(100 + id as u32)], ..commit(id, vec![]) }).unwrap();
+        log.append(CommitRecord { changes: vec![Change::Drop(id as u32), Change::Drop(100 + id as u32)], ..commit(id, vec![]) })
+            .unwrap();
     }
     log.flush().unwrap();
     drop(log);

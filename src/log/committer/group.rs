@@ -41,7 +41,8 @@ impl State {
             0 => Micros::MIN,
             end => reader.commits(end, 1)?.first().map_or(Micros::MIN, |commit| commit.time),
         };
-        let mut state = State { end, time, catalog: Arc::default(), catalog_commit: 0, heads: Map::default(), producers: Map::default() };
+        let mut state =
+            State { end, time, catalog: Arc::default(), catalog_commit: 0, heads: Map::default(), producers: Map::default() };
         for (commit, change) in reader.changes()? {
             state.change(commit, &change);
         }
@@ -223,7 +224,17 @@ impl<'a> Group<'a> {
             };
             self.last.insert(key, self.planned.len());
             let (partition, kind, event_times) = (write.partition, write.kind, write.event_times);
-            self.planned.push(Planned { relation: relation.clone(), partition, kind, base_offset, rows, bytes, event_times, producer, content });
+            self.planned.push(Planned {
+                relation: relation.clone(),
+                partition,
+                kind,
+                base_offset,
+                rows,
+                bytes,
+                event_times,
+                producer,
+                content,
+            });
         }
         if let Some(time) = write.watermark {
             self.raise_watermark(write.relation, time);
@@ -306,13 +317,24 @@ impl<'a> Group<'a> {
             let (watermarks, changes) = (watermarks.clone(), changes.clone());
             Arc::new(Commit { id, time, batches, watermarks, changes, damaged: Vec::new() })
         });
-        Ok(Some(Finished { record: CommitRecord { id, time, batches: stored, watermarks, producers, changes }, commit, heads: self.heads }))
+        Ok(Some(Finished {
+            record: CommitRecord { id, time, batches: stored, watermarks, producers, changes },
+            commit,
+            heads: self.heads,
+        }))
     }
 }
 
 impl State {
     /// Take over what a commit did.
-    pub(super) fn advance(&mut self, commit: CommitId, time: Micros, changes: &[Change], producers: &[(u64, u64)], heads: BTreeMap<RelationId, Head>) {
+    pub(super) fn advance(
+        &mut self,
+        commit: CommitId,
+        time: Micros,
+        changes: &[Change],
+        producers: &[(u64, u64)],
+        heads: BTreeMap<RelationId, Head>,
+    ) {
         (self.end, self.time) = (commit, time);
         self.heads.extend(heads);
         self.producers.extend(producers.iter().copied());
@@ -337,7 +359,8 @@ impl Schemas {
             }
             let key = relation.stored_key();
             let fields = schema.fields().iter().enumerate();
-            let fields = fields.map(|(at, f)| if key.contains(&at) { f.as_ref().clone() } else { f.as_ref().clone().with_nullable(true) });
+            let fields =
+                fields.map(|(at, f)| if key.contains(&at) { f.as_ref().clone() } else { f.as_ref().clone().with_nullable(true) });
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         })
     }
@@ -402,11 +425,15 @@ fn check_write(catalog: &Catalog, write: &PreparedWrite) -> Result<()> {
         let column = expected.name();
         if given.data_type() != expected.data_type() {
             let (given, expected) = (given.data_type(), expected.data_type());
-            return Err(Error::internal(format!("column \"{column}\" of \"{name}\" is given as {given} and stored as {expected}")));
+            return Err(Error::internal(format!(
+                "column \"{column}\" of \"{name}\" is given as {given} and stored as {expected}"
+            )));
         }
         let counts = write.kind != Kind::Delete || key.contains(&at);
         if *has_nulls && counts && !expected.is_nullable() {
-            return Err(Error::not_null_violation(format!("null value in column \"{column}\" of relation \"{name}\" violates not-null constraint")));
+            return Err(Error::not_null_violation(format!(
+                "null value in column \"{column}\" of relation \"{name}\" violates not-null constraint"
+            )));
         }
     }
     Ok(())

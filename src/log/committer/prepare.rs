@@ -25,7 +25,8 @@ pub(super) const COMMIT_BATCHES: usize = 24 << 10;
 /// Bytes of catalog changes of a commit at most.
 const CHANGES_BYTES: usize = 512 << 10;
 
-const _: () = assert!(COMMIT_BATCHES * crate::log::stored::BATCH_BYTES + CHANGES_BYTES < crate::limits::STORED_VALUE_BYTES - (512 << 10));
+const _: () =
+    assert!(COMMIT_BATCHES * crate::log::stored::BATCH_BYTES + CHANGES_BYTES < crate::limits::STORED_VALUE_BYTES - (512 << 10));
 
 /// Rows that the store has or soon will have, invisible until a commit names them. Dropped without a commit, they are discarded.
 #[derive(Clone, Debug)]
@@ -173,8 +174,10 @@ pub(super) fn prepare(transaction: Transaction) -> Result<Prepared> {
     let parts = || writes.iter().flat_map(|write| &write.parts);
     let (bytes, batches) = (parts().map(Part::pending).sum(), parts().count());
     if batches > COMMIT_BATCHES {
-        return Err(Error::limit_exceeded(format!("a transaction of {batches} batches is too large: a commit may have {COMMIT_BATCHES}"))
-            .with_hint("write it in several transactions"));
+        return Err(Error::limit_exceeded(format!(
+            "a transaction of {batches} batches is too large: a commit may have {COMMIT_BATCHES}"
+        ))
+        .with_hint("write it in several transactions"));
     }
     Ok(Prepared { writes, changes, marks, expect, producer, durability, bytes, batches })
 }
@@ -186,7 +189,9 @@ fn check_changes(changes: &[Change]) -> Result<()> {
     let json = serde_json::to_vec(changes).map_err(|e| Error::internal(format!("a catalog change cannot be stored: {e}")))?;
     if json.len() > CHANGES_BYTES {
         let (size, bound) = (json.len() >> 10, CHANGES_BYTES >> 10);
-        return Err(Error::limit_exceeded(format!("a definition of {size} KiB is too large: the catalog takes {bound} KiB at once")));
+        return Err(Error::limit_exceeded(format!(
+            "a definition of {size} KiB is too large: the catalog takes {bound} KiB at once"
+        )));
     }
     Ok(())
 }

@@ -246,7 +246,10 @@ fn what_is_acknowledged_survives_a_power_cut() {
         // What a process would find that starts now.
         let found = disk.open().unwrap();
         assert_eq!(found.reader().last_commit().unwrap(), answer.commit);
-        assert_eq!(found.reader().heads().unwrap().iter().map(|(_, head)| head.next_offsets.iter().sum::<u64>()).sum::<u64>(), 2 * (i as u64 + 1));
+        assert_eq!(
+            found.reader().heads().unwrap().iter().map(|(_, head)| head.next_offsets.iter().sum::<u64>()).sum::<u64>(),
+            2 * (i as u64 + 1)
+        );
     }
 }
 
@@ -374,7 +377,11 @@ fn a_producer_that_repeats_itself_writes_once() {
 #[test]
 fn watermarks_only_rise_and_headers_carry_the_one_before() {
     let log = in_memory();
-    let send = |time| log.submit(writes(vec![Write { watermark: Some(time), event_times: Some((time, time)), ..write(A, 0, [time]) }])).wait().unwrap();
+    let send = |time| {
+        log.submit(writes(vec![Write { watermark: Some(time), event_times: Some((time, time)), ..write(A, 0, [time]) }]))
+            .wait()
+            .unwrap()
+    };
     for time in [10, 30, 20, 40] {
         send(time);
     }
@@ -385,7 +392,11 @@ fn watermarks_only_rise_and_headers_carry_the_one_before() {
     let before: Vec<Micros> = commits.iter().flat_map(|c| &c.batches).map(|b| b.header.watermark).collect();
     assert_eq!(before, [NO_TIME, 10, 30, 30]);
     let after: Vec<_> = commits.iter().map(|c| c.watermarks.clone()).collect();
-    assert_eq!(after, [vec![(A, 10)], vec![(A, 30)], vec![], vec![(A, 40)], vec![(A, 50)]], "a mark that moves nothing is no commit");
+    assert_eq!(
+        after,
+        [vec![(A, 10)], vec![(A, 30)], vec![], vec![(A, 40)], vec![(A, 50)]],
+        "a mark that moves nothing is no commit"
+    );
 }
 
 #[test]
@@ -440,7 +451,10 @@ fn the_tail_and_the_store_agree() {
         let mut list = Vec::new();
         for _ in 0..random.random_range(1..4) {
             let count = if random.random_bool(0.2) { 20_000 } else { random.random_range(1..50) };
-            list.push(Write { watermark: Some(i), ..write(if random.random() { A } else { B }, random.random_range(0..4), 0..count) });
+            list.push(Write {
+                watermark: Some(i),
+                ..write(if random.random() { A } else { B }, random.random_range(0..4), 0..count)
+            });
         }
         log.submit(writes(list)).wait().unwrap();
     }
@@ -502,7 +516,8 @@ fn staged_rows_are_committed_once_or_discarded() {
 fn a_transaction_larger_than_a_group_is_one_commit() {
     let log = in_memory();
     let mut random = SmallRng::seed_from_u64(5);
-    let list: Vec<Write> = (0..4).map(|p| write(A, p, (0..800_000).map(|_| random.random::<i64>()).collect::<Vec<_>>())).collect();
+    let list: Vec<Write> =
+        (0..4).map(|p| write(A, p, (0..800_000).map(|_| random.random::<i64>()).collect::<Vec<_>>())).collect();
     let answer = log.submit(writes(list)).wait().unwrap();
     assert_eq!(answer.commit, 3);
     assert_eq!(log.head(A).unwrap().next_offsets, [800_000; 4]);
@@ -592,7 +607,8 @@ fn many_writers() {
                 for i in 0..EACH {
                     let value = writer * EACH + i;
                     let partition = random.random_range(0..4);
-                    let answer = log.submit(writes(vec![write(A, partition, [value]), write(B, partition, [value])])).wait().unwrap();
+                    let answer =
+                        log.submit(writes(vec![write(A, partition, [value]), write(B, partition, [value])])).wait().unwrap();
                     assert!(log.end() >= answer.commit);
                     if i % 10 == 0 {
                         for (relation, offset) in [(A, answer.offsets[0]), (B, answer.offsets[1])] {

@@ -135,6 +135,7 @@ impl Storage {
         if self.options.linger.is_zero() {
             return;
         }
+        #[expect(clippy::disallowed_methods, reason = "how long others may join a group; the log records which did")]
         let until = std::time::Instant::now() + self.options.linger;
         while !queue.closing && queue.bytes < limits::GROUP_COMMIT_BYTES && queue.requests.len() < limits::COMMIT_QUEUE {
             if shared.arrived.wait_until(queue, until).timed_out() {
