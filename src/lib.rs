@@ -37,6 +37,10 @@ pub mod flow;
 // SQL: from text to plans, in batch and continuous form.
 pub mod sql;
 
+// Rows on their way in and out: from and to a client's bytes, and into the log.
+pub mod copy;
+pub mod ingest;
+
 // Rows that no client sends.
 pub mod connect;
 

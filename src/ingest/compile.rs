@@ -1,0 +1,187 @@
+//! The SQL expressions stored with a relation (defaults, generated columns, the watermark), ready to run over batches.
+//!
+//! `now()` and its relatives become a column of the batch that is evaluated, so that the time is the caller's and the same
+//! for a whole statement.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{Expr, ExprSchemable, cast, col};
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::catalog::Relation;
+use crate::copy::DefaultValues;
+use crate::copy::modifier::Modifier;
+use crate::copy::value::parse_interval;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::time::Micros;
+
+/// The column that stands for `now()`.
+const NOW: &str = "_now";
+
+/// A relation with its expressions compiled.
+#[derive(Clone, Debug)]
+pub struct CompiledRelation {
+    pub relation: Arc<Relation>,
+    /// The user's columns.
+    pub schema: SchemaRef,
+    /// Per column; over no columns but [`NOW`].
+    pub defaults: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// Per column; over the user's columns and [`NOW`].
+    pub generated: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// Over the user's columns.
+    pub watermark: Option<Arc<dyn PhysicalExpr>>,
+    pub(super) modifiers: Vec<Modifier>,
+    /// How far ahead of now an event time may be.
+    pub(super) max_future: Micros,
+}
+
+impl CompiledRelation {
+    /// Plan the expressions with the functions and settings of a session.
+    pub fn compile(relation: Arc<Relation>, state: &SessionState) -> Result<CompiledRelation> {
+        let schema = relation.schema();
+        let over_columns = with_now(schema.fields().iter().cloned());
+        let over_nothing = with_now(std::iter::empty());
+        let mut defaults = Vec::new();
+        let mut generated = Vec::new();
+        for column in &relation.columns {
+            let compile = |sql: &Option<String>, schema: &SchemaRef| {
+                sql.as_ref().map(|sql| compile(sql, schema, &column.data_type, state)).transpose().map_err(|error| {
+                    let context = format!("column \"{}\" of relation \"{}\"", column.name, relation.name);
+                    error.with_context(context)
+                })
+            };
+            defaults.push(compile(&column.default, &over_nothing)?);
+            generated.push(compile(&column.generated, &over_columns)?);
+        }
+        let watermark = match &relation.watermark {
+            None => None,
+            Some(watermark) => {
+                let column = relation.columns.get(watermark.column).ok_or_else(|| Error::internal("a watermark is of a column"))?;
+                if !matches!(column.data_type, DataType::Timestamp(TimeUnit::Microsecond, _)) {
+                    let message = format!("event time must be a timestamp, and column \"{}\" is {}", column.name, column.sql_type);
+                    return Err(Error::invalid_object_definition(message));
+                }
+                Some(compile(&watermark.expression, &over_columns, &column.data_type, state)?)
+            }
+        };
+        Ok(CompiledRelation {
+            modifiers: relation.columns.iter().map(|c| Modifier::new(&c.sql_type, &c.data_type)).collect(),
+            max_future: max_future(&relation)?,
+            relation,
+            schema,
+            defaults,
+            generated,
+            watermark,
+        })
+    }
+
+    /// Rows of all columns from those that an INSERT or COPY names (`targets`, in the batch's order): the others get their
+    /// default or NULL. Generated columns are computed later, by the writer.
+    pub fn complete(&self, targets: &[usize], rows: &RecordBatch, now: Micros) -> Result<RecordBatch> {
+        if targets.iter().copied().eq(0..self.relation.columns.len()) {
+            return Ok(rows.clone());
+        }
+        let column = |at: usize| match targets.iter().position(|target| *target == at) {
+            Some(given) => Ok(rows.column(given).clone()),
+            None => self.default_of(at, rows.num_rows(), now),
+        };
+        let columns = (0..self.relation.columns.len()).map(column).collect::<Result<Vec<_>>>()?;
+        batch(nullable(&self.schema), columns, rows.num_rows())
+    }
+
+    fn default_of(&self, column: usize, rows: usize, now: Micros) -> Result<ArrayRef> {
+        match &self.defaults[column] {
+            None => Ok(new_null_array(&self.relation.columns[column].data_type, rows)),
+            Some(default) => evaluate(default, with_now(std::iter::empty()), Vec::new(), rows, now),
+        }
+    }
+
+    /// The defaults of some columns, for a decoder whose rows may leave them out.
+    pub fn default_values(self: &Arc<Self>, targets: &[usize], now: Micros) -> Vec<Option<DefaultValues>> {
+        let default = |column: usize| -> Option<DefaultValues> {
+            let compiled = Arc::clone(self);
+            self.defaults[column].is_some().then(|| Arc::new(move |rows| compiled.default_of(column, rows, now)) as DefaultValues)
+        };
+        targets.iter().map(|column| default(*column)).collect()
+    }
+
+    /// All columns, the generated ones computed.
+    pub(super) fn generate(&self, mut columns: Vec<ArrayRef>, rows: usize, now: Micros) -> Result<Vec<ArrayRef>> {
+        for (at, expr) in self.generated.iter().enumerate() {
+            if let Some(expr) = expr {
+                columns[at] = evaluate(expr, with_now(self.schema.fields().iter().cloned()), columns.clone(), rows, now)?;
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Values of the watermark expression.
+    pub(super) fn watermark_of(&self, columns: &[ArrayRef], rows: usize, now: Micros) -> Result<Option<ArrayRef>> {
+        let Some(expr) = &self.watermark else { return Ok(None) };
+        evaluate(expr, with_now(self.schema.fields().iter().cloned()), columns.to_vec(), rows, now).map(Some)
+    }
+}
+
+/// The columns, all nullable, and [`NOW`] behind them.
+fn with_now(fields: impl Iterator<Item = Arc<Field>>) -> SchemaRef {
+    let now = Field::new(NOW, DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())), false);
+    let fields = fields.map(|field| field.as_ref().clone().with_nullable(true)).chain([now]);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The same columns, where NULL may still be forbidden later.
+pub(super) fn nullable(schema: &SchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
+}
+
+pub(super) fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
+}
+
+fn evaluate(expr: &Arc<dyn PhysicalExpr>, schema: SchemaRef, mut columns: Vec<ArrayRef>, rows: usize, now: Micros) -> Result<ArrayRef> {
+    columns.push(Arc::new(TimestampMicrosecondArray::from_value(now, rows).with_timezone("+00:00")));
+    let value = expr.evaluate(&batch(schema, columns, rows)?)?;
+    let array = value.into_array(rows)?;
+    debug_assert_eq!(array.len(), rows, "a value per row");
+    Ok(array)
+}
+
+/// An expression of a type, from its SQL.
+fn compile(sql: &str, schema: &SchemaRef, to: &DataType, state: &SessionState) -> Result<Arc<dyn PhysicalExpr>> {
+    let schema = DFSchema::try_from(schema.as_ref().clone())?;
+    let expr = state.create_logical_expr(sql, &schema)?.unalias();
+    let expr = now_as_column(expr, &schema)?;
+    let expr = if expr.get_type(&schema)? == *to { expr } else { cast(expr, to.clone()) };
+    Ok(state.create_physical_expr(expr, &schema)?)
+}
+
+fn now_as_column(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let replaced = expr.transform_up(|expr| match &expr {
+        Expr::ScalarFunction(call) if matches!(call.name(), "now" | "current_date" | "current_time") => {
+            let data_type = expr.get_type(schema)?;
+            Ok::<_, DataFusionError>(Transformed::yes(cast(col(NOW), data_type)))
+        }
+        _ => Ok(Transformed::no(expr)),
+    })?;
+    Ok(replaced.data)
+}
+
+fn max_future(relation: &Relation) -> Result<Micros> {
+    const DAY: i64 = 24 * 3600 * 1_000_000;
+    let Some(option) = relation.options.get("max_future") else {
+        return Ok(i64::try_from(limits::MAX_FUTURE.as_micros()).unwrap_or(i64::MAX));
+    };
+    let invalid = || {
+        Error::invalid_parameter(format!("max_future must be an interval, not \"{option}\"")).with_hint("write max_future = '1 day'")
+    };
+    let interval = parse_interval(option.as_bytes()).map_err(|_| invalid())?;
+    let days = i64::from(interval.months) * 30 + i64::from(interval.days);
+    let micros = days.saturating_mul(DAY).saturating_add(interval.nanoseconds / 1000);
+    if micros < 0 { Err(invalid()) } else { Ok(micros) }
+}

@@ -1,0 +1,26 @@
+//! Rows on their way into the log.
+//!
+//! ```text
+//!  rows ─► complete ─► generated columns ─► type modifiers ─► NOT NULL ─► dead letters ─► partitions ─► batches: log::Write
+//!          (defaults)                       varchar(n), …     23502       NULL or far-off   by key, or
+//!                                                                         event time        in turn
+//! ```
+//!
+//! * [`compile`]: the SQL expressions stored with a relation, ready to run.
+//! * [`writer`]: the path above, a column at a time.
+//! * [`partition`]: which partition a key belongs to, for ever.
+//! * [`dead`]: `name$dead`, where rows go that would do harm in the stream.
+//!
+//! Invariants: the same key goes to the same partition in every version of this program. Rows of one partition keep their
+//! order. No clock is read: `now` is the caller's. Either all rows of a call become writes, or there is an error and none do.
+
+mod compile;
+mod dead;
+mod partition;
+mod writer;
+mod xxh64;
+
+pub use compile::CompiledRelation;
+pub use dead::{DEAD_SUFFIX, dead_letter_relation};
+pub use partition::{hash_rows, partitions_of};
+pub use writer::{RelationWriter, RowIds};

@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Int32Type};
+use datafusion::prelude::SessionContext;
+
+use super::*;
+use crate::catalog::{self, Column, Durability, Emit, Watermark};
+use crate::ingest::dead_letter_relation;
+use crate::time::TIMESTAMP;
+
+const NOW: Micros = 1_735_689_600_000_000;
+const HOUR: i64 = 3_600_000_000;
+
+fn column(name: &str, data_type: DataType, sql_type: &str) -> Column {
+    let (default, generated, comment) = (None, None, None);
+    Column { name: name.to_string(), data_type, sql_type: sql_type.to_string(), nullable: true, default, generated, comment }
+}
+
+fn relation(kind: catalog::Kind, columns: Vec<Column>) -> Relation {
+    Relation {
+        id: 16384,
+        name: "orders".to_string(),
+        kind,
+        columns,
+        primary_key: Vec::new(),
+        watermark: None,
+        partition_by: Vec::new(),
+        partitions: 3,
+        durability: Durability::Commit,
+        options: BTreeMap::new(),
+        create_sql: String::new(),
+        query: None,
+        emit: Emit::Changes,
+        depends_on: Vec::new(),
+        parent: None,
+        comment: None,
+    }
+}
+
+fn stream() -> Relation {
+    let columns = vec![
+        column("user_id", DataType::Utf8, "text"),
+        column("n", DataType::Int32, "integer"),
+        column("ts", TIMESTAMP, "timestamp(3) without time zone"),
+    ];
+    relation(catalog::Kind::Stream, columns)
+}
+
+fn compiled(relation: Relation) -> Arc<CompiledRelation> {
+    Arc::new(CompiledRelation::compile(Arc::new(relation), &SessionContext::new().state()).unwrap())
+}
+
+fn rows(relation: &Relation, users: Vec<Option<&str>>, times: Vec<Option<Micros>>) -> RecordBatch {
+    let count = users.len();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(users)),
+        Arc::new(arrow::array::Int32Array::from_iter_values(0..count as i32)),
+        Arc::new(TimestampMicrosecondArray::from(times)),
+    ];
+    batch(nullable(&relation.schema()), columns, count).unwrap()
+}
+
+fn batch_of(write: &Write) -> &RecordBatch {
+    match &write.rows {
+        Rows::Batch(batch) => batch,
+        Rows::Staged(_) => panic!("nothing is staged here"),
+    }
+}
+
+fn numbers(write: &Write) -> Vec<i32> {
+    batch_of(write).column_by_name("n").unwrap().as_primitive::<Int32Type>().values().to_vec()
+}
+
+#[test]
+fn rows_of_a_key_stay_together_and_in_order() {
+    let mut relation = stream();
+    relation.partition_by = vec![0];
+    let input = rows(&relation, vec![Some("u7"), Some("u8"), Some("u7")], vec![None; 3]);
+    let writer = RelationWriter::new(compiled(relation), None, None);
+    let writes = writer.write(input, Kind::Append, NOW).unwrap();
+    let of_u7: Vec<&Write> = writes.iter().filter(|w| numbers(w).contains(&0)).collect();
+    assert_eq!(of_u7.len(), 1);
+    let numbers_of_u7: Vec<i32> = numbers(of_u7[0]).into_iter().filter(|n| *n != 1).collect();
+    assert_eq!(numbers_of_u7, [0, 2], "both rows of u7, in their order");
+    assert_eq!(writes.iter().map(|w| batch_of(w).num_rows()).sum::<usize>(), 3);
+    assert!(writes.iter().all(|w| w.partition < 3));
+}
+
+#[test]
+fn without_a_key_batches_take_turns() {
+    let relation = stream();
+    let input = rows(&relation, vec![None; 3 * BATCH_ROWS], vec![None; 3 * BATCH_ROWS]);
+    let writer = RelationWriter::new(compiled(relation), None, None).starting_at(2);
+    let writes = writer.write(input, Kind::Append, NOW).unwrap();
+    assert_eq!(writes.iter().map(|w| w.partition).collect::<Vec<_>>(), [2, 0, 1]);
+    assert!(writes.iter().all(|w| batch_of(w).num_rows() == BATCH_ROWS));
+    assert_eq!(numbers(&writes[1])[0], BATCH_ROWS as i32);
+}
+
+#[test]
+fn event_times_and_watermark() {
+    let mut relation = stream();
+    relation.watermark = Some(Watermark { column: 2, expression: "ts - INTERVAL '5' SECOND".to_string() });
+    let input = rows(&relation, vec![None; 3], vec![Some(NOW + 1400), Some(NOW - HOUR), Some(NOW + 600)]);
+    let dead = Arc::new(dead_letter_relation(&relation, 16385));
+    let writer = RelationWriter::new(compiled(relation), Some(dead), None);
+    let [write] = &writer.write(input, Kind::Append, NOW).unwrap()[..] else { panic!("one write") };
+    assert_eq!(write.event_times, Some((NOW - HOUR, NOW + 1000)), "rounded to timestamp(3)");
+    assert_eq!(write.watermark, Some(NOW + 1000 - 5_000_000));
+}
+
+#[test]
+fn bad_event_times_go_to_the_dead_letters() {
+    let mut relation = stream();
+    relation.watermark = Some(Watermark { column: 2, expression: "ts".to_string() });
+    relation.options.insert("max_future".to_string(), "1 hour".to_string());
+    let input = rows(&relation, vec![Some("a"), Some("b"), Some("c")], vec![Some(NOW + 2 * HOUR), Some(NOW), None]);
+    let dead = Arc::new(dead_letter_relation(&relation, 16385));
+    assert_eq!((dead.name.as_str(), dead.parent), ("orders$dead", Some(16384)));
+    let with_dead = RelationWriter::new(compiled(relation.clone()), Some(dead), None);
+    let writes = with_dead.write(input.clone(), Kind::Append, NOW).unwrap();
+    assert_eq!(writes.iter().map(|w| w.relation).collect::<Vec<_>>(), [16385, 16384]);
+    assert_eq!(numbers(&writes[1]), [1]);
+    assert_eq!(writes[1].watermark, Some(NOW));
+    let letters = batch_of(&writes[0]);
+    let text = |column: usize| letters.column(column).as_string::<i32>().iter().flatten().map(str::to_string).collect::<Vec<_>>();
+    assert_eq!(text(0)[1], r#"{"user_id":"c","n":2,"ts":null}"#);
+    assert_eq!(text(1), [
+        "event time \"ts\" is too far in the future: 2025-01-01 02:00:00",
+        "event time \"ts\" is null",
+    ]);
+
+    let without = RelationWriter::new(compiled(relation), None, None);
+    assert_eq!(without.write(input, Kind::Append, NOW).unwrap_err().state().code(), "22008");
+}
+
+#[test]
+fn defaults_generated_columns_and_constraints() {
+    let mut relation = stream();
+    relation.columns[0].default = Some("'nobody'".to_string());
+    relation.columns[2].default = Some("now() - INTERVAL '1 hour'".to_string());
+    relation.columns[1].nullable = false;
+    relation.columns.push(Column { generated: Some("n * 2 + 1".to_string()), ..column("odd", DataType::Int64, "bigint") });
+    relation.columns.push(column("code", DataType::Utf8, "character varying(2)"));
+    let compiled = compiled(relation);
+    let given: ArrayRef = Arc::new(arrow::array::Int32Array::from(vec![Some(7), Some(8)]));
+    let given = RecordBatch::try_from_iter([("n", given)]).unwrap();
+    let complete = compiled.complete(&[1], &given, NOW).unwrap();
+    let writer = RelationWriter::new(compiled.clone(), None, None);
+    let [write] = &writer.write(complete.clone(), Kind::Append, NOW).unwrap()[..] else { panic!("one write") };
+    let shown = arrow::util::pretty::pretty_format_batches(&[batch_of(write).slice(1, 1)]).unwrap().to_string();
+    assert!(shown.contains("| nobody  | 8 | 2024-12-31T23:00:00 | 17  |      |"), "{shown}");
+
+    let with = |column: usize, array: ArrayRef| {
+        let mut columns = complete.columns().to_vec();
+        columns[column] = array;
+        let names = complete.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+        let rows = RecordBatch::try_from_iter_with_nullable(names.iter().zip(columns).map(|(name, array)| (name, array, true)));
+        writer.write(rows.unwrap(), Kind::Append, NOW).unwrap_err()
+    };
+    let error = with(1, Arc::new(arrow::array::Int32Array::from(vec![Some(1), None])));
+    assert_eq!(error.message(), "null value in column \"n\" of relation \"orders\" violates not-null constraint");
+    assert_eq!(error.detail(), Some("Failing row contains (nobody, null, 2024-12-31 23:00:00, null, null)."));
+    assert_eq!(with(4, Arc::new(StringArray::from(vec!["ab  ", "abc"]))).message(), "value too long for type character varying(2)");
+    assert_eq!(with(1, Arc::new(StringArray::from(vec!["1", "2"]))).state().code(), "42804");
+}
+
+#[test]
+fn tables_without_a_key_get_row_ids() {
+    let compiled = compiled(Relation { kind: catalog::Kind::Table, ..stream() });
+    let ids = Arc::new(RowIds::starting_at(100));
+    let writer = RelationWriter::new(compiled.clone(), None, Some(ids.clone()));
+    let input = rows(&compiled.relation, vec![None; 5], vec![None; 5]);
+    let writes = writer.write(input, Kind::Upsert, NOW).unwrap();
+    let id = |write: &Write| batch_of(write).column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec();
+    let mut all: Vec<i64> = writes.iter().flat_map(id).collect();
+    all.sort_unstable();
+    assert_eq!(all, [100, 101, 102, 103, 104]);
+    assert_eq!(batch_of(&writes[0]).schema(), compiled.relation.stored_schema());
+
+    // A row that is written back goes to where it was.
+    let again = batch_of(&writes[0]).clone();
+    let rewritten = writer.write(again.clone(), Kind::Upsert, NOW).unwrap();
+    assert_eq!((rewritten[0].partition, id(&rewritten[0])), (writes[0].partition, id(&writes[0])));
+    let deleted = writer.write(again, Kind::Delete, NOW).unwrap();
+    assert_eq!((deleted[0].partition, deleted[0].kind), (writes[0].partition, Kind::Delete));
+    assert_eq!(ids.take(1), 105, "no id was used up by rows that have one");
+}
+
+#[test]
+fn a_row_too_large_to_store_is_refused() {
+    let relation = stream();
+    let big = "x".repeat(STORED_VALUE_BYTES);
+    let input = rows(&relation, vec![Some(&big)], vec![None]);
+    let writer = RelationWriter::new(compiled(relation), None, None);
+    assert_eq!(writer.write(input, Kind::Append, NOW).unwrap_err().state().code(), "54000");
+}
