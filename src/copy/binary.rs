@@ -404,7 +404,8 @@ fn records(fields: &Fields, values: &impl Values) -> Result<ArrayRef, Bad> {
             return Err(Bad { row, error: invalid("record") });
         }
     }
-    let arrays = fields.iter().zip(&columns).map(|(f, column)| build(f.data_type(), "", column)).collect::<Result<Vec<_>, _>>()?;
+    let arrays =
+        fields.iter().zip(&columns).map(|(f, column)| build(f.data_type(), "", column)).collect::<Result<Vec<_>, _>>()?;
     struct_array(fields, arrays, nulls)
 }
 
@@ -474,7 +475,10 @@ fn text_like_writer(array: &ArrayRef, sql_type: &str) -> Result<Writer> {
     })
 }
 
-fn primitive<T: ArrowPrimitiveType, const N: usize>(array: &ArrayRef, bytes: impl Fn(T::Native) -> [u8; N] + Send + 'static) -> Writer {
+fn primitive<T: ArrowPrimitiveType, const N: usize>(
+    array: &ArrayRef,
+    bytes: impl Fn(T::Native) -> [u8; N] + Send + 'static,
+) -> Writer {
     let array: PrimitiveArray<T> = array.as_primitive::<T>().clone();
     Box::new(move |row, out| out.extend_from_slice(&bytes(array.value(row))))
 }

@@ -190,7 +190,9 @@ pub(super) fn list_array(
     items: ArrayRef,
     mut nulls: NullBufferBuilder,
 ) -> Result<ArrayRef, Bad> {
-    if !field.is_nullable() && let Some(at) = (0..items.len()).find(|at| items.is_null(*at)) {
+    if !field.is_nullable()
+        && let Some(at) = (0..items.len()).find(|at| items.is_null(*at))
+    {
         let error = Error::not_null_violation("array elements must not be null");
         return Err(row_of_item(&offsets, Bad { row: at, error }));
     }
@@ -217,7 +219,8 @@ fn records(fields: &Fields, values: &impl Values) -> Result<ArrayRef, Bad> {
             column.push(part);
         }
     }
-    let arrays = fields.iter().zip(&columns).map(|(field, column)| build(field.data_type(), column)).collect::<Result<Vec<_>, _>>()?;
+    let arrays =
+        fields.iter().zip(&columns).map(|(field, column)| build(field.data_type(), column)).collect::<Result<Vec<_>, _>>()?;
     struct_array(fields, arrays, nulls)
 }
 
@@ -226,8 +229,11 @@ pub(super) fn struct_array(fields: &Fields, arrays: Vec<ArrayRef>, mut nulls: Nu
     let rows = arrays.first().map_or(0, |array| array.len());
     for (field, array) in fields.iter().zip(&arrays) {
         let valid = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-        if !field.is_nullable() && let Some(row) = (0..rows).find(|row| array.is_null(*row) && valid(*row)) {
-            let error = Error::not_null_violation(format!("null value in field \"{}\" violates not-null constraint", field.name()));
+        if !field.is_nullable()
+            && let Some(row) = (0..rows).find(|row| array.is_null(*row) && valid(*row))
+        {
+            let error =
+                Error::not_null_violation(format!("null value in field \"{}\" violates not-null constraint", field.name()));
             return Err(Bad { row, error });
         }
     }

@@ -111,7 +111,9 @@ impl Reader<'_, '_> {
         let Options { quote, escape, .. } = *self.layout.options;
         if self.data.get(start) == Some(&quote) {
             // The usual quoted field: nothing escaped, and nothing behind the closing quote.
-            if quote == escape && let Some(length) = memchr(quote, &self.data[start + 1..]) {
+            if quote == escape
+                && let Some(length) = memchr(quote, &self.data[start + 1..])
+            {
                 let close = start + 1 + length;
                 self.scanner.seek(close + 1);
                 let at = self.scanner.next().unwrap_or(self.data.len());
@@ -198,8 +200,11 @@ pub(super) fn row_end(data: &[u8], at: usize, eol: Eol, csv: bool) -> Result<Opt
         (Some(b'\r'), Eol::Cr) => Ok(Some(at + 1)),
         (Some(b'\r'), Eol::CrLf) if data.get(at + 1) == Some(&b'\n') => Ok(Some(at + 2)),
         (Some(b'\r'), _) => Err(match csv {
-            true => Error::bad_copy("unquoted carriage return found in data").with_hint("Use quoted CSV field to represent carriage return."),
-            false => Error::bad_copy("literal carriage return found in data").with_hint("Use \"\\r\" to represent carriage return."),
+            true => Error::bad_copy("unquoted carriage return found in data")
+                .with_hint("Use quoted CSV field to represent carriage return."),
+            false => {
+                Error::bad_copy("literal carriage return found in data").with_hint("Use \"\\r\" to represent carriage return.")
+            }
         }),
         (Some(b'\n'), _) => Err(match csv {
             true => Error::bad_copy("unquoted newline found in data").with_hint("Use quoted CSV field to represent newline."),

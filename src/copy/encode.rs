@@ -77,7 +77,11 @@ impl Encoder {
             match self.options.format {
                 CopyFormat::Binary => {
                     out.extend_from_slice(&(writers.len() as i16).to_be_bytes());
-                    batch.columns().iter().zip(&writers).for_each(|(array, writer)| binary::push_value(&mut out, array, writer, row));
+                    batch
+                        .columns()
+                        .iter()
+                        .zip(&writers)
+                        .for_each(|(array, writer)| binary::push_value(&mut out, array, writer, row));
                 }
                 CopyFormat::Json => self.push_object(&mut out, batch.columns(), &writers, row),
                 CopyFormat::Text | CopyFormat::Csv => self.push_line(&mut out, batch.columns(), &writers, row),

@@ -116,7 +116,9 @@ impl Options {
             ("force not null", !copy.force_not_null.is_empty()),
             ("force null", !copy.force_null.is_empty()),
         ];
-        if self.format != CopyFormat::Csv && let Some((name, _)) = csv_only.iter().find(|(_, given)| *given) {
+        if self.format != CopyFormat::Csv
+            && let Some((name, _)) = csv_only.iter().find(|(_, given)| *given)
+        {
             return Err(Error::unsupported(format!("COPY {name} available only in CSV mode")));
         }
         let wrong_way = match copy.from {

@@ -16,11 +16,19 @@ use crate::error::Error;
 pub enum Modifier {
     None,
     /// At most so many characters.
-    Length { limit: usize, name: &'static str },
+    Length {
+        limit: usize,
+        name: &'static str,
+    },
     /// Fractions of a second kept: microseconds are rounded to a multiple of this.
-    Precision { unit: i64 },
+    Precision {
+        unit: i64,
+    },
     /// A number of so many digits.
-    Digits { precision: u8, scale: i8 },
+    Digits {
+        precision: u8,
+        scale: i8,
+    },
     Json,
     Uuid,
 }
@@ -57,7 +65,9 @@ impl Modifier {
             (Modifier::Precision { unit }, DataType::Timestamp(TimeUnit::Microsecond, _)) => {
                 Ok(round::<TimestampMicrosecondType>(array, unit))
             }
-            (Modifier::Precision { unit }, DataType::Time64(TimeUnit::Microsecond)) => Ok(round::<Time64MicrosecondType>(array, unit)),
+            (Modifier::Precision { unit }, DataType::Time64(TimeUnit::Microsecond)) => {
+                Ok(round::<Time64MicrosecondType>(array, unit))
+            }
             (Modifier::Digits { precision, scale }, DataType::Decimal128(..)) => {
                 let limit = 10i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
                 digits::<Decimal128Type>(array, precision, scale, |v| -limit < v && v < limit)

@@ -389,7 +389,8 @@ impl BlockSplitter {
             let got = fields.column(at).get(0).map(|name| String::from_utf8_lossy(name).into_owned());
             if got.as_deref() != Some(&column.name) {
                 let got = got.map_or_else(|| "null value".to_string(), |got| format!("got \"{got}\""));
-                let message = format!("column name mismatch in header line field {}: {got}, expected \"{}\"", at + 1, column.name);
+                let message =
+                    format!("column name mismatch in header line field {}: {got}, expected \"{}\"", at + 1, column.name);
                 return Err(unknown(Error::bad_copy(message)));
             }
         }

@@ -23,7 +23,8 @@ pub(super) fn all_types() -> Vec<Column> {
     let micros = TimeUnit::Microsecond;
     let list = |item: DataType| DataType::List(Arc::new(Field::new("item", item, true)));
     let record = DataType::Struct(vec![Field::new("x", DataType::Int32, true), Field::new("y", DataType::Utf8, true)].into());
-    let entry = DataType::Struct(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int64, true)].into());
+    let entry =
+        DataType::Struct(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int64, true)].into());
     vec![
         column("b", DataType::Boolean, "boolean"),
         column("i2", DataType::Int16, "smallint"),
@@ -130,11 +131,23 @@ fn csv_rows(#[case] data: &str, #[case] expected: &str) {
 #[case::missing("1,2,x\n3,4\n", "22P04 missing data for column \"note\"; COPY t, line 2: \"3,4\"")]
 #[case::extra("1,2,x\n3,4,y,z\n", "22P04 extra data after last expected column; COPY t, line 2: \"3,4,y,z\"")]
 #[case::empty_line("1,2,x\n\n", "22P04 missing data for column \"amount\"; COPY t, line 2: \"\"")]
-#[case::not_a_number("1,2,x\n2,2,\"a\nb\"\n3,abc,x\n", "22P02 invalid input syntax for type numeric: \"abc\"; COPY t, line 4, column amount: \"abc\"")]
-#[case::first_bad_row_wins("1,2,toolong\nx,2,y\n", "22001 value too long for type character varying(5); COPY t, line 1, column note: \"toolong\"")]
+#[case::not_a_number(
+    "1,2,x\n2,2,\"a\nb\"\n3,abc,x\n",
+    "22P02 invalid input syntax for type numeric: \"abc\"; COPY t, line 4, column amount: \"abc\""
+)]
+#[case::first_bad_row_wins(
+    "1,2,toolong\nx,2,y\n",
+    "22001 value too long for type character varying(5); COPY t, line 1, column note: \"toolong\""
+)]
 #[case::first_column_wins("x,y,z\n", "22P02 invalid input syntax for type integer: \"x\"; COPY t, line 1, column id: \"x\"")]
-#[case::values_before_what_is_missing("x,2\n", "22P02 invalid input syntax for type integer: \"x\"; COPY t, line 1, column id: \"x\"")]
-#[case::overflow("99999999999,2,x\n", "22003 value \"99999999999\" is out of range for type integer; COPY t, line 1, column id: \"99999999999\"")]
+#[case::values_before_what_is_missing(
+    "x,2\n",
+    "22P02 invalid input syntax for type integer: \"x\"; COPY t, line 1, column id: \"x\""
+)]
+#[case::overflow(
+    "99999999999,2,x\n",
+    "22003 value \"99999999999\" is out of range for type integer; COPY t, line 1, column id: \"99999999999\""
+)]
 #[case::numeric_overflow("1,123456789.1,x\n", "22003 numeric field overflow; COPY t, line 1, column amount: \"123456789.1\"")]
 #[case::open_quote("1,2,\"x\n", "22P04 unterminated CSV quoted field; COPY t, line 1: \"1,2,\"x\n\"")]
 #[case::carriage_return("1,2,x\n3,4\r,y\n", "22P04 unquoted carriage return found in data; COPY t, line 2: \"3,4\r,y\"")]
@@ -168,7 +181,10 @@ fn csv_options() {
     let matched = options(|o| (o.header, o.header_match) = (true, true));
     assert_eq!(csv(&matched, "a,\"b\",c\r\n1,2,3\r\n").unwrap(), "1|2|3;");
     let error = csv(&matched, "a,x,c\n1,2,3\n").unwrap_err();
-    assert_eq!(show_error(&error), "22P04 column name mismatch in header line field 2: got \"x\", expected \"b\"; COPY t, line 1");
+    assert_eq!(
+        show_error(&error),
+        "22P04 column name mismatch in header line field 2: got \"x\", expected \"b\"; COPY t, line 1"
+    );
     assert!(csv(&matched, "a,b\n").unwrap_err().message().starts_with("wrong number of fields in header line"));
 }
 
@@ -193,7 +209,10 @@ fn text_rows(#[case] data: &str, #[case] expected: &str) {
 #[rstest]
 #[case::missing("1\t2\n", "22P04 missing data for column \"c\"; COPY t, line 1: \"1\t2\"")]
 #[case::marker("1\t2\t3\na\\.b\t\t\n", "22P04 end-of-copy marker corrupt; COPY t, line 2")]
-#[case::bad_utf8("1\t2\t3\n\\xff\t\t\n", "22021 invalid byte sequence for encoding \"UTF8\": 0xff; COPY t, line 2, column a: \"\u{fffd}\"")]
+#[case::bad_utf8(
+    "1\t2\t3\n\\xff\t\t\n",
+    "22021 invalid byte sequence for encoding \"UTF8\": 0xff; COPY t, line 2, column a: \"\u{fffd}\""
+)]
 #[case::zero_byte("\\0\t\t\n", "22021 invalid byte sequence for encoding \"UTF8\": 0x00; COPY t, line 1, column a: \"\0\"")]
 #[case::carriage_return("1\t2\t3\na\rb\t\t\n", "22P04 literal carriage return found in data; COPY t, line 2: \"a\rb\t\t\"")]
 fn text_errors(#[case] data: &str, #[case] expected: &str) {
@@ -225,13 +244,17 @@ fn json_rows_of_text(#[case] data: &str, #[case] expected: &str) {
 fn json_errors(#[case] line: &str, #[case] detail: &str) {
     let error = decode(&abc(), &Options::of(CopyFormat::Json), format!("{{}}\n{line}\n").as_bytes()).unwrap_err();
     assert_eq!(error.detail(), Some(detail));
-    assert_eq!(show_error(&error), format!("22P02 invalid input syntax for type json; COPY t, line 2: \"{}\"", line.replace("\\\"", "\"")));
+    assert_eq!(
+        show_error(&error),
+        format!("22P02 invalid input syntax for type json; COPY t, line 2: \"{}\"", line.replace("\\\"", "\""))
+    );
 }
 
 #[test]
 fn json_fills_in_defaults_only_for_missing_keys() {
     let default: DefaultValues = Arc::new(|rows| Ok(Arc::new(arrow::array::StringArray::from(vec!["d"; rows]))));
-    let decoder = Decoder::new("t", &abc(), &Options::of(CopyFormat::Json)).unwrap().with_defaults(vec![Some(default), None, None]);
+    let decoder =
+        Decoder::new("t", &abc(), &Options::of(CopyFormat::Json)).unwrap().with_defaults(vec![Some(default), None, None]);
     let block = Block { bytes: "{\"a\":null}\n{\"b\":1}\n".into(), first_line: 1, eol: Eol::Lf };
     assert_eq!(show(&decoder.decode(&block).unwrap()), "~|~|~;d|1|~;");
 }
@@ -242,8 +265,10 @@ fn nested_json() {
     let error = decode(&abc(), &Options::of(CopyFormat::Json), deep.as_bytes()).unwrap_err();
     assert_eq!(error.state().code(), "54001");
 
-    let columns: Vec<Column> = all_types().into_iter().filter(|c| ["ints", "recs", "map", "json"].contains(&c.name.as_str())).collect();
-    let data = "{\"json\":{\"k\":[1]},\"ints\":[1,null,\"3\"],\"recs\":[{\"y\":\"a b\",\"x\":1},null],\"map\":{\"p\":1,\"q\":null}}\n";
+    let columns: Vec<Column> =
+        all_types().into_iter().filter(|c| ["ints", "recs", "map", "json"].contains(&c.name.as_str())).collect();
+    let data =
+        "{\"json\":{\"k\":[1]},\"ints\":[1,null,\"3\"],\"recs\":[{\"y\":\"a b\",\"x\":1},null],\"map\":{\"p\":1,\"q\":null}}\n";
     let rows = decode(&columns, &Options::of(CopyFormat::Json), data.as_bytes()).unwrap();
     assert_eq!(show(&rows), "{\"k\":[1]}|{1,NULL,3}|{\"(1,\\\"a b\\\")\",NULL}|{\"p\":1,\"q\":null};");
     let error = decode(&columns, &Options::of(CopyFormat::Json), b"{\"ints\":[1]}\n{\"ints\":[2,\"x\"]}\n").unwrap_err();
@@ -307,9 +332,18 @@ fn options_are_checked() {
     let escape = Options::new(&ast::Copy { quote: Some(b'\''), ..csv.clone() }).unwrap().escape;
     assert_eq!(escape, b'\'', "the escape is the quote unless it is given");
     assert_eq!(message(&ast::Copy { delimiter: Some(b'"'), ..csv.clone() }), "COPY delimiter and quote must be different");
-    assert_eq!(message(&ast::Copy { force_quote: vec!["*".into()], ..csv.clone() }), "COPY force quote only available using COPY TO");
-    assert_eq!(message(&ast::Copy { quote: Some(b'x'), ..copy(CopyFormat::Text, true) }), "COPY quote available only in CSV mode");
+    assert_eq!(
+        message(&ast::Copy { force_quote: vec!["*".into()], ..csv.clone() }),
+        "COPY force quote only available using COPY TO"
+    );
+    assert_eq!(
+        message(&ast::Copy { quote: Some(b'x'), ..copy(CopyFormat::Text, true) }),
+        "COPY quote available only in CSV mode"
+    );
     assert_eq!(message(&ast::Copy { delimiter: Some(b'a'), ..copy(CopyFormat::Text, true) }), "COPY delimiter cannot be \"a\"");
     assert_eq!(message(&ast::Copy { header: true, ..copy(CopyFormat::Binary, true) }), "cannot specify HEADER in BINARY mode");
-    assert_eq!(message(&ast::Copy { null: Some("a,b".into()), ..csv }), "COPY delimiter must not appear in the NULL specification");
+    assert_eq!(
+        message(&ast::Copy { null: Some("a,b".into()), ..csv }),
+        "COPY delimiter must not appear in the NULL specification"
+    );
 }

@@ -62,9 +62,11 @@ impl CompiledRelation {
         let watermark = match &relation.watermark {
             None => None,
             Some(watermark) => {
-                let column = relation.columns.get(watermark.column).ok_or_else(|| Error::internal("a watermark is of a column"))?;
+                let column =
+                    relation.columns.get(watermark.column).ok_or_else(|| Error::internal("a watermark is of a column"))?;
                 if !matches!(column.data_type, DataType::Timestamp(TimeUnit::Microsecond, _)) {
-                    let message = format!("event time must be a timestamp, and column \"{}\" is {}", column.name, column.sql_type);
+                    let message =
+                        format!("event time must be a timestamp, and column \"{}\" is {}", column.name, column.sql_type);
                     return Err(Error::invalid_object_definition(message));
                 }
                 Some(compile(&watermark.expression, &over_columns, &column.data_type, state)?)
@@ -144,7 +146,13 @@ pub(super) fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> R
     Ok(RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
 }
 
-fn evaluate(expr: &Arc<dyn PhysicalExpr>, schema: SchemaRef, mut columns: Vec<ArrayRef>, rows: usize, now: Micros) -> Result<ArrayRef> {
+fn evaluate(
+    expr: &Arc<dyn PhysicalExpr>,
+    schema: SchemaRef,
+    mut columns: Vec<ArrayRef>,
+    rows: usize,
+    now: Micros,
+) -> Result<ArrayRef> {
     columns.push(Arc::new(TimestampMicrosecondArray::from_value(now, rows).with_timezone("+00:00")));
     let value = expr.evaluate(&batch(schema, columns, rows)?)?;
     let array = value.into_array(rows)?;
@@ -178,7 +186,8 @@ fn max_future(relation: &Relation) -> Result<Micros> {
         return Ok(i64::try_from(limits::MAX_FUTURE.as_micros()).unwrap_or(i64::MAX));
     };
     let invalid = || {
-        Error::invalid_parameter(format!("max_future must be an interval, not \"{option}\"")).with_hint("write max_future = '1 day'")
+        Error::invalid_parameter(format!("max_future must be an interval, not \"{option}\""))
+            .with_hint("write max_future = '1 day'")
     };
     let interval = parse_interval(option.as_bytes()).map_err(|_| invalid())?;
     let days = i64::from(interval.months) * 30 + i64::from(interval.days);

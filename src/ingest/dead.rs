@@ -53,7 +53,13 @@ pub fn dead_letter_relation(stream: &Relation, id: RelationId) -> Relation {
 }
 
 /// Rows of a dead-letter relation.
-pub(super) fn dead_letters(dead: &Relation, columns: &[Column], rows: &RecordBatch, reasons: Vec<String>, at: Micros) -> Result<RecordBatch> {
+pub(super) fn dead_letters(
+    dead: &Relation,
+    columns: &[Column],
+    rows: &RecordBatch,
+    reasons: Vec<String>,
+    at: Micros,
+) -> Result<RecordBatch> {
     let raw = json_rows(columns, rows)?;
     let raw: StringArray = raw.iter().map(|json| Some(String::from_utf8_lossy(json))).collect();
     let columns: Vec<ArrayRef> = vec![

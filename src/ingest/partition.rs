@@ -96,9 +96,9 @@ fn canonical(data_type: &DataType) -> Result<DataType> {
     Ok(match data_type {
         DataType::Float16 | DataType::Float32 => DataType::Float64,
         DataType::UInt64 => DataType::Decimal256(20, 0),
-        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) | DataType::Decimal128(precision, scale) => {
-            DataType::Decimal256(*precision, *scale)
-        }
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale) => DataType::Decimal256(*precision, *scale),
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
@@ -153,7 +153,9 @@ fn decimal(mut value: i256, mut scale: i8, hash: u64) -> u64 {
         value = value.wrapping_div(ten);
         scale -= 1;
     }
-    while scale < 0 && let Some(wider) = value.checked_mul(ten) {
+    while scale < 0
+        && let Some(wider) = value.checked_mul(ten)
+    {
         value = wider;
         scale += 1;
     }
@@ -237,7 +239,7 @@ mod tests {
 
     fn hash(array: impl Array + 'static) -> Vec<u64> {
         let array: ArrayRef = Arc::new(array);
-        hash_rows(&[array.clone()], array.len()).unwrap()
+        hash_rows(std::slice::from_ref(&array), array.len()).unwrap()
     }
 
     /// These figures are part of the storage format. If this test fails, the change is wrong, not the test.

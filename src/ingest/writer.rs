@@ -95,7 +95,12 @@ impl RelationWriter {
         }
         for (array, column) in rows.columns().iter().zip(&relation.columns) {
             if *array.data_type() != column.data_type {
-                let message = format!("column \"{}\" is of type {} but rows are of type {}", column.name, column.sql_type, array.data_type());
+                let message = format!(
+                    "column \"{}\" is of type {} but rows are of type {}",
+                    column.name,
+                    column.sql_type,
+                    array.data_type()
+                );
                 return Err(Error::datatype_mismatch(message));
             }
         }

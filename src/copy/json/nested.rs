@@ -116,7 +116,8 @@ fn records(fields: &Fields, values: &Raw<'_>) -> Result<ArrayRef, Bad> {
         });
         found.map_err(Bad::at(row))?;
     }
-    let arrays = fields.iter().zip(&columns).map(|(field, column)| build(field.data_type(), column)).collect::<Result<Vec<_>, _>>()?;
+    let arrays =
+        fields.iter().zip(&columns).map(|(field, column)| build(field.data_type(), column)).collect::<Result<Vec<_>, _>>()?;
     struct_array(fields, arrays, nulls)
 }
 

@@ -1,6 +1,8 @@
 //! How fast blocks are cut and decoded. Run with
 //! `BENCH_DIR=… cargo test --release --lib copy::tests::bench -- --ignored --nocapture`; the files are Nexmark bids.
 
+#![expect(clippy::disallowed_methods, reason = "measures time")]
+
 use std::time::Instant;
 
 use super::*;
@@ -37,7 +39,9 @@ fn measure(name: &str, columns: &[Column], options: &Options, data: &[u8]) {
     }
     let rate = |seconds: f64| (rows as f64 / seconds / 1e6, data.len() as f64 / seconds / 1e6);
     let ((split_rows, split_bytes), (decode_rows, decode_bytes)) = (rate(split.as_secs_f64()), rate(best));
-    println!("{name}: {rows} rows; split {split_rows:.1} M rows/s ({split_bytes:.0} MB/s), decode {decode_rows:.2} M rows/s ({decode_bytes:.0} MB/s)");
+    println!(
+        "{name}: {rows} rows; split {split_rows:.1} M rows/s ({split_bytes:.0} MB/s), decode {decode_rows:.2} M rows/s ({decode_bytes:.0} MB/s)"
+    );
 }
 
 #[test]

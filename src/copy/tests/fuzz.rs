@@ -17,7 +17,10 @@ fn random_text(random: &mut SmallRng, column: &Column) -> Option<String> {
         return None;
     }
     let word = |random: &mut SmallRng| -> String {
-        let letters = ["a", "B", "\\", "\"", ",", "\t", "\n", "\r", "'", "{", "}", "(", ")", " ", "NULL", "\\N", "\\.", "ä", "😀", ";", "\u{1}"];
+        let letters = [
+            "a", "B", "\\", "\"", ",", "\t", "\n", "\r", "'", "{", "}", "(", ")", " ", "NULL", "\\N", "\\.", "ä", "😀", ";",
+            "\u{1}",
+        ];
         (0..random.random_range(0..6)).map(|_| letters[random.random_range(0..letters.len())]).collect()
     };
     let mut written = Vec::new();
@@ -30,16 +33,21 @@ fn random_text(random: &mut SmallRng, column: &Column) -> Option<String> {
         "u8" => push_unsigned(&mut written, random.random::<u64>() >> random.random_range(0..64)),
         "f4" => push_float32(&mut written, f32::from_bits(random.random())),
         "f8" => push_float64(&mut written, f64::from_bits(random.random())),
-        "n" => push_numeric(&mut written, random.random_range(-999_999_999_999..=999_999_999_999) >> random.random_range(0..40), 3),
+        "n" => {
+            push_numeric(&mut written, random.random_range(-999_999_999_999..=999_999_999_999) >> random.random_range(0..40), 3)
+        }
         "n50" => push_numeric(&mut written, random.random::<i128>() >> random.random_range(0..128), 5),
         "bytes" => push_bytea(&mut written, &random.random::<[u8; 5]>()[..random.random_range(0..5)]),
         "d" => push_date(&mut written, random.random_range(-2_000_000..90_000_000)),
         "time" => push_time(&mut written, random.random_range(0..=value::DAY)),
-        "ts" => push_timestamp(&mut written, random.random_range(-200_000_000_000_000_000..9_000_000_000_000_000_000) / 1000 * 1000),
+        "ts" => {
+            push_timestamp(&mut written, random.random_range(-200_000_000_000_000_000..9_000_000_000_000_000_000) / 1000 * 1000)
+        }
         "tz" => push_timestamptz(&mut written, random.random_range(-200_000_000_000_000_000..9_000_000_000_000_000_000)),
         "iv" => {
             let micros = random.random::<i64>() >> random.random_range(10..64);
-            let interval = IntervalMonthDayNano::new(random.random_range(-99..99), random.random_range(-99..99), micros / 1000 * 1000);
+            let interval =
+                IntervalMonthDayNano::new(random.random_range(-99..99), random.random_range(-99..99), micros / 1000 * 1000);
             push_interval(&mut written, interval);
         }
         "uuid" => return Some(format!("{:08x}-0000-4000-8000-{:012x}", random.random::<u32>(), random.random::<u32>())),
@@ -170,7 +178,13 @@ fn cuts_do_not_matter() {
             let piece = random.random_range(1..20);
             let block = if random.random() { 1 << 20 } else { random.random_range(data.len() + 1..data.len() * 2 + 3) };
             let cut = show(decode_in(&columns, &options, &data, piece, block));
-            assert_eq!(cut, whole, "seed {seed} {:?} pieces of {piece}, blocks of {block}: {:?}", options.format, String::from_utf8_lossy(&data));
+            assert_eq!(
+                cut,
+                whole,
+                "seed {seed} {:?} pieces of {piece}, blocks of {block}: {:?}",
+                options.format,
+                String::from_utf8_lossy(&data)
+            );
         }
         // Small blocks: the same rows, unless a row is too long for them.
         let small = show(decode_in(&columns, &options, &data, random.random_range(1..20), 48));
@@ -215,7 +229,39 @@ fn damaged_data_is_an_error_at_most() {
 
 #[test]
 fn values_never_panic() {
-    let parts = ["1", "99", "2025", "-", ":", ".", " ", "T", "Z", "+", "e", "P", "D", "Jan", "pm", "BC", "/", "UTC", "{", "}", "(", "\"", "\\", ",", "[", "]=", "day", "ago", "99999999999", "nan", "Europe/Berlin"];
+    let parts = [
+        "1",
+        "99",
+        "2025",
+        "-",
+        ":",
+        ".",
+        " ",
+        "T",
+        "Z",
+        "+",
+        "e",
+        "P",
+        "D",
+        "Jan",
+        "pm",
+        "BC",
+        "/",
+        "UTC",
+        "{",
+        "}",
+        "(",
+        "\"",
+        "\\",
+        ",",
+        "[",
+        "]=",
+        "day",
+        "ago",
+        "99999999999",
+        "nan",
+        "Europe/Berlin",
+    ];
     let mut random = SmallRng::seed_from_u64(3);
     for _ in 0..20_000 {
         let text: String = (0..random.random_range(0..9)).map(|_| parts[random.random_range(0..parts.len())]).collect();

@@ -84,8 +84,12 @@ impl Sum {
             b"h" | b"hr" | b"hrs" | b"hour" | b"hours" => return self.add_micros(n, HOUR),
             b"m" | b"min" | b"mins" | b"minute" | b"minutes" => return self.add_micros(n, MINUTE),
             b"" | b"s" | b"sec" | b"secs" | b"second" | b"seconds" => return self.add_micros(n, SECOND),
-            b"ms" | b"msec" | b"msecs" | b"msecond" | b"mseconds" | b"millisecond" | b"milliseconds" => return self.add_micros(n, 1000),
-            b"us" | b"usec" | b"usecs" | b"usecond" | b"useconds" | b"microsecond" | b"microseconds" => return self.add_micros(n, 1),
+            b"ms" | b"msec" | b"msecs" | b"msecond" | b"mseconds" | b"millisecond" | b"milliseconds" => {
+                return self.add_micros(n, 1000);
+            }
+            b"us" | b"usec" | b"usecs" | b"usecond" | b"useconds" | b"microsecond" | b"microseconds" => {
+                return self.add_micros(n, 1);
+            }
             _ => return None,
         };
         let months = n.whole.checked_mul(YEAR)?.checked_add(n.millionths * YEAR / 1_000_000)?;

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// Elements of an array or record; `None` is NULL.
 pub type Elements<'a> = Vec<Option<Cow<'a, [u8]>>>;
 
+/// One element, and the text behind it.
+type Taken<'a> = (Option<Cow<'a, [u8]>>, &'a [u8]);
+
 /// The elements of an array literal. Bounds (`[1:3]=`) are read and ignored: arrays here begin at 1.
 pub fn parse_array(text: &[u8]) -> Result<Elements<'_>> {
     let malformed = || malformed("array", text);
@@ -42,7 +45,7 @@ fn malformed(what: &str, text: &[u8]) -> Error {
 }
 
 /// One element and what follows it, white space removed.
-fn array_element(text: &[u8]) -> Option<(Option<Cow<'_, [u8]>>, &[u8])> {
+fn array_element(text: &[u8]) -> Option<Taken<'_>> {
     let text = text.trim_ascii_start();
     match text.first()? {
         b'"' => {
@@ -107,7 +110,7 @@ pub fn parse_record(text: &[u8]) -> Result<Elements<'_>> {
     }
 }
 
-fn record_field(text: &[u8]) -> Option<(Option<Cow<'_, [u8]>>, &[u8])> {
+fn record_field(text: &[u8]) -> Option<Taken<'_>> {
     match text {
         [] | [b',', ..] => Some((None, text)),
         [b'"', rest @ ..] => {

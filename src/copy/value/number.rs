@@ -87,7 +87,11 @@ fn slow_int<T: Integer>(text: &[u8]) -> Result<T> {
     let magnitude = digits.iter().try_fold(0i128, |value, digit| value.checked_mul(10)?.checked_add(i128::from(digit - b'0')));
     let value = magnitude.map(|m| if negative { -m } else { m }).and_then(|value| T::try_from(value).ok());
     value.ok_or_else(|| {
-        Error::numeric_out_of_range(format!("value \"{}\" is out of range for type {}", String::from_utf8_lossy(trimmed), T::NAME))
+        Error::numeric_out_of_range(format!(
+            "value \"{}\" is out of range for type {}",
+            String::from_utf8_lossy(trimmed),
+            T::NAME
+        ))
     })
 }
 
@@ -230,14 +234,22 @@ pub fn parse_float32(text: &[u8]) -> Result<f32> {
     parse_float(text, "real", |v: f32| v.is_infinite(), |v| *v == 0.0)
 }
 
-fn parse_float<T: std::str::FromStr + Copy>(text: &[u8], name: &str, infinite: impl Fn(T) -> bool, zero: impl Fn(&T) -> bool) -> Result<T> {
+fn parse_float<T: std::str::FromStr + Copy>(
+    text: &[u8],
+    name: &str,
+    infinite: impl Fn(T) -> bool,
+    zero: impl Fn(&T) -> bool,
+) -> Result<T> {
     let trimmed = trim(text);
     let value = std::str::from_utf8(trimmed).ok().and_then(|t| t.parse::<T>().ok()).ok_or_else(|| invalid_syntax(name, text))?;
     // A number that became infinite, or zero, is out of range; "inf" and "0e5" are not.
     let mantissa = trimmed.split(|b| matches!(b, b'e' | b'E')).next().unwrap_or_default();
     let overflow = infinite(value) && trimmed.iter().any(u8::is_ascii_digit);
     if overflow || (zero(&value) && mantissa.iter().any(|b| matches!(b, b'1'..=b'9'))) {
-        return Err(Error::numeric_out_of_range(format!("\"{}\" is out of range for type {name}", String::from_utf8_lossy(trimmed))));
+        return Err(Error::numeric_out_of_range(format!(
+            "\"{}\" is out of range for type {name}",
+            String::from_utf8_lossy(trimmed)
+        )));
     }
     Ok(value)
 }

@@ -178,7 +178,8 @@ fn show_elements(out: &mut Vec<u8>, elements: Elements<'_>) {
 
 #[test]
 fn booleans_and_bytes() {
-    for (input, expected) in [("t", true), ("YES", true), (" on ", true), ("tr", true), ("of", false), ("N", false), ("0", false)] {
+    for (input, expected) in [("t", true), ("YES", true), (" on ", true), ("tr", true), ("of", false), ("N", false), ("0", false)]
+    {
         assert_eq!(parse_bool(input.as_bytes()).unwrap(), expected);
     }
     for input in ["o", "", "truee", "2"] {

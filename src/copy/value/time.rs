@@ -4,7 +4,7 @@
 //! `1/8/1999 4:05 PM`, zone names) goes the slow way over tokens. Words that ask a clock (`now`, `today`) are refused: the
 //! value of a row never depends on when it is read.
 
-use chrono::{NaiveDate, Offset, TimeZone};
+use chrono::{Offset, TimeZone};
 
 use super::{DAY, HOUR, MINUTE, SECOND, trim};
 use crate::error::{Error, Result};
@@ -228,7 +228,7 @@ fn zone_offset(zone: chrono_tz::Tz, local: Micros) -> Option<Micros> {
     let found = zone.offset_from_local_datetime(&naive);
     // In the hour that a change of clocks skips or repeats, standard time counts: the later of two instants.
     let offset = found.latest().or_else(|| {
-        let before = NaiveDate::from(naive.date()).pred_opt()?.and_hms_opt(0, 0, 0)?;
+        let before = naive.date().pred_opt()?.and_hms_opt(0, 0, 0)?;
         zone.offset_from_local_datetime(&before).latest()
     })?;
     Some(i64::from(offset.fix().local_minus_utc()) * SECOND)
@@ -404,10 +404,24 @@ impl Parts {
 }
 
 fn month(word: &[u8]) -> Option<u32> {
-    const NAMES: [&str; 12] =
-        ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"];
-    let named = |name: &&str| word == name.as_bytes() || name.as_bytes().get(..3) == Some(word) || (word == b"sept" && *name == "september");
-    NAMES.iter().position(|name| named(&name)).map(|at| at as u32 + 1)
+    const NAMES: [&str; 12] = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ];
+    let named = |name: &&str| {
+        word == name.as_bytes() || name.as_bytes().get(..3) == Some(word) || (word == b"sept" && *name == "september")
+    };
+    NAMES.iter().position(named).map(|at| at as u32 + 1)
 }
 
 fn is_weekday(word: &[u8]) -> bool {

@@ -65,7 +65,9 @@ pub(crate) fn canonical(array: &ArrayRef) -> Result<ArrayRef> {
     let to = match array.data_type() {
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
-        DataType::Timestamp(unit, zone) if *unit != TimeUnit::Microsecond => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        DataType::Timestamp(unit, zone) if *unit != TimeUnit::Microsecond => {
+            DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+        }
         DataType::Date64 => DataType::Date32,
         DataType::Time32(_) | DataType::Time64(TimeUnit::Nanosecond) => DataType::Time64(TimeUnit::Microsecond),
         DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::DayTime) | DataType::Duration(_) => {
@@ -136,7 +138,8 @@ fn record_writer(array: &ArrayRef) -> Result<Writer> {
 /// Put quotes around what was written since `start` if it is empty, has a special byte, or could be taken for NULL.
 fn quote_if(out: &mut Vec<u8>, start: usize, special: impl Fn(&u8) -> bool, null_word: bool, escape_quote_by: u8) {
     let text = &out[start..];
-    if !text.is_empty() && !text.iter().any(special) && !(null_word && text.eq_ignore_ascii_case(b"null")) {
+    let is_null_word = null_word && text.eq_ignore_ascii_case(b"null");
+    if !(text.is_empty() || is_null_word || text.iter().any(special)) {
         return;
     }
     let text = out.split_off(start);
@@ -308,7 +311,11 @@ pub fn push_time(out: &mut Vec<u8>, micros: Micros) {
 /// `hh:mm:ss.fraction`, without the zeros at its end.
 fn push_hours(out: &mut Vec<u8>, micros: u64) {
     let hours = micros / HOUR as u64;
-    if hours < 100 { push_two(out, hours) } else { push_unsigned(out, hours) }
+    if hours < 100 {
+        push_two(out, hours)
+    } else {
+        push_unsigned(out, hours)
+    }
     out.push(b':');
     push_two(out, micros / MINUTE as u64 % 60);
     out.push(b':');

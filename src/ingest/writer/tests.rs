@@ -126,10 +126,7 @@ fn bad_event_times_go_to_the_dead_letters() {
     let letters = batch_of(&writes[0]);
     let text = |column: usize| letters.column(column).as_string::<i32>().iter().flatten().map(str::to_string).collect::<Vec<_>>();
     assert_eq!(text(0)[1], r#"{"user_id":"c","n":2,"ts":null}"#);
-    assert_eq!(text(1), [
-        "event time \"ts\" is too far in the future: 2025-01-01 02:00:00",
-        "event time \"ts\" is null",
-    ]);
+    assert_eq!(text(1), ["event time \"ts\" is too far in the future: 2025-01-01 02:00:00", "event time \"ts\" is null",]);
 
     let without = RelationWriter::new(compiled(relation), None, None);
     assert_eq!(without.write(input, Kind::Append, NOW).unwrap_err().state().code(), "22008");
@@ -162,7 +159,10 @@ fn defaults_generated_columns_and_constraints() {
     let error = with(1, Arc::new(arrow::array::Int32Array::from(vec![Some(1), None])));
     assert_eq!(error.message(), "null value in column \"n\" of relation \"orders\" violates not-null constraint");
     assert_eq!(error.detail(), Some("Failing row contains (nobody, null, 2024-12-31 23:00:00, null, null)."));
-    assert_eq!(with(4, Arc::new(StringArray::from(vec!["ab  ", "abc"]))).message(), "value too long for type character varying(2)");
+    assert_eq!(
+        with(4, Arc::new(StringArray::from(vec!["ab  ", "abc"]))).message(),
+        "value too long for type character varying(2)"
+    );
     assert_eq!(with(1, Arc::new(StringArray::from(vec!["1", "2"]))).state().code(), "42804");
 }
 
