@@ -3,6 +3,7 @@
 //! * [`server`]: starts, ends, kills and restarts the binary.
 //! * [`slt`]: statements and their answers, `tests/slt/**/*.slt`, in several scenarios.
 //! * [`scripts`]: the scripts of `sql/`, through psql.
+//! * [`examples`]: the clients of `examples/`.
 //! * [`sources`]: connectors over restarts.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
 //!   what must hold is in [`ledger`].
@@ -12,6 +13,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside: they wait, and give up after a while")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod examples;
 mod kill;
 mod ledger;
 mod power_cut;

@@ -63,8 +63,7 @@ impl Server {
     }
 
     async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
-        let address = format!("host=127.0.0.1 port={} user=tidegate dbname=tidegate connect_timeout=10", self.port);
-        let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
+        let (client, connection) = tokio_postgres::connect(&self.address(), NoTls).await?;
         // Its error is the client's error.
         tokio::spawn(async { drop(connection.await) });
         Ok(client)
@@ -103,6 +102,11 @@ impl Server {
     /// Start again on the same directory and port, after [`Server::kill`] or [`Server::terminate`]; does not wait.
     pub fn restart(&mut self) {
         self.child = spawn(&self.directory, &self.settings, self.port);
+    }
+
+    /// For drivers.
+    pub fn address(&self) -> String {
+        format!("host=127.0.0.1 port={} user=tidegate dbname=tidegate connect_timeout=10", self.port)
     }
 
     pub fn port(&self) -> u16 {
