@@ -5,6 +5,8 @@
 //! * [`scripts`]: the scripts of `sql/`, through psql.
 //! * [`examples`]: the clients of `examples/`.
 //! * [`sources`]: connectors over restarts.
+//! * [`process`]: flags, signals, refusals, dump and check.
+//! * [`transfers`]: one moment for all views, in snapshots and subscriptions.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
 //!   what must hold is in [`ledger`].
 //!
@@ -17,10 +19,12 @@ mod examples;
 mod kill;
 mod ledger;
 mod power_cut;
+mod process;
 mod scripts;
 mod server;
 mod slt;
 mod sources;
+mod transfers;
 
 /// A line on the terminal, also when the test passes: a test that did not run must not look like one that did.
 fn say(line: &str) {
