@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::catalog::Relation;
 use crate::error::{Error, Result};
@@ -42,29 +42,39 @@ impl Strings {
     }
 }
 
-/// Which of a generator's columns a stream takes, and as what type: by name, so that a stream may leave some out.
+/// Which of a connector's columns a stream takes, and as what type: by name, so that a stream may leave some out.
 #[derive(Debug)]
 pub struct Projection {
-    /// Per stored column of the stream: the generator's column, or `None` where the stream computes it or has a default.
-    pub sources: Vec<Option<usize>>,
+    /// Columns of the stream that the connector gives; the others are computed, or have a default.
+    pub targets: Vec<usize>,
+    /// Those columns among the connector's.
+    sources: Vec<usize>,
     schema: SchemaRef,
 }
 
 impl Projection {
-    /// Fails if the stream asks for what the generator does not have.
+    /// Fails if the stream asks for what the connector does not have.
     pub fn new(connector: &str, relation: &Relation, from: &Schema) -> Result<Projection> {
-        let mut sources = Vec::new();
-        for column in &relation.columns {
-            let found = from.fields().iter().position(|field| *field.name() == column.name);
-            match found {
-                Some(index) if !convertible(from.field(index).data_type(), &column.data_type) => {
-                    let given = from.field(index).data_type();
+        let (mut targets, mut sources) = (Vec::new(), Vec::new());
+        for (target, column) in relation.columns.iter().enumerate() {
+            // A computed column hides the connector's column of the same name.
+            if column.generated.is_some() {
+                continue;
+            }
+            match from.index_of(&column.name) {
+                Ok(source) if convertible(from.field(source).data_type(), &column.data_type) => {
+                    targets.push(target);
+                    sources.push(source);
+                }
+                Ok(source) => {
+                    let given = from.field(source).data_type();
                     return Err(Error::datatype_mismatch(format!(
                         "column \"{}\" is of type {} but connector '{connector}' gives {given}",
                         column.name, column.sql_type
                     )));
                 }
-                None if column.generated.is_none() && column.default.is_none() => {
+                Err(_) if column.default.is_some() => {}
+                Err(_) => {
                     let names: Vec<&str> = from.fields().iter().map(|f| f.name().as_str()).collect();
                     return Err(Error::undefined_column(format!(
                         "connector '{connector}' has no column \"{}\" for stream \"{}\"",
@@ -72,24 +82,20 @@ impl Projection {
                     ))
                     .with_hint(format!("its columns are {}", names.join(", "))));
                 }
-                // A computed column hides the generator's column of the same name.
-                found => sources.push(found.filter(|_| column.generated.is_none())),
             }
         }
-        Ok(Projection { sources, schema: relation.schema() })
+        let schema = Arc::new(relation.schema().project(&targets)?);
+        Ok(Projection { targets, sources, schema })
     }
 
-    /// The columns that the generator gives, in the stream's order and types.
+    /// The columns that the connector gives, in the stream's order and types.
     pub fn apply(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let options = CastOptions { safe: false, ..CastOptions::default() };
-        let (mut fields, mut columns) = (Vec::new(), Vec::new());
-        for (target, source) in self.schema.fields().iter().zip(&self.sources) {
-            let Some(source) = source else { continue };
-            columns.push(cast_with_options(rows.column(*source), target.data_type(), &options)?);
-            fields.push(Arc::clone(target));
-        }
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+        let cast_options = CastOptions { safe: false, ..CastOptions::default() };
+        let cast =
+            |(source, field): (&usize, &Arc<Field>)| cast_with_options(rows.column(*source), field.data_type(), &cast_options);
+        let columns = self.sources.iter().zip(self.schema.fields()).map(cast).collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 }
 

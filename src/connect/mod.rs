@@ -35,6 +35,9 @@ pub const CONNECTOR: &str = "connector";
 /// The options of all connectors, for the check that every option of a statement means something.
 pub const OPTIONS: &[&str] = &[CONNECTOR, "events", "rate", "seed", "type", "table", "nexmark.table.type"];
 
+/// What `--demo` runs: the stream of [`orders`] and two views over its windows.
+pub const DEMO: &str = include_str!("../../sql/demo.sql");
+
 /// Gives rows, from a position on.
 pub trait Source: Send {
     /// What there is by now. Never waits, and never gives more than `limits::BATCH_ROWS` rows at once.

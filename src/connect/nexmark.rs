@@ -44,6 +44,7 @@ pub const MAX_RATE: u64 = 1_000_000_000;
 const GROUP: u64 = 50;
 const PEOPLE: u64 = 1;
 const AUCTIONS: u64 = 3;
+const _: () = assert!(PEOPLE == 1, "`last_person` counts groups");
 
 const FIRST_PERSON: u64 = 1000;
 const FIRST_AUCTION: u64 = 1000;
@@ -296,9 +297,10 @@ fn instants(values: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from(values))
 }
 
-/// People and auctions count from 0 here; those that exist when an event happens, itself included, are 0 to `last_…`.
+/// People and auctions count from 0 here; those that exist when an event happens, itself included, are 0 to `last_…`. Each
+/// group of events begins with its one person.
 fn last_person(event: u64) -> u64 {
-    event / GROUP * PEOPLE + (event % GROUP).min(PEOPLE - 1)
+    event / GROUP
 }
 
 /// Of an event that is no person: the first person comes before the first auction.

@@ -6,13 +6,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use datafusion::execution::SessionState;
 use parking_lot::{Condvar, Mutex};
 
 use super::{Connector, Next, Projection, Source};
 use crate::catalog::{Kind, Relation, RelationId};
 use crate::error::{Error, Result, SqlState};
+use crate::ingest::{CompiledRelation, RelationWriter};
 use crate::limits::{GROUP_COMMIT_BYTES, STEP_ROWS};
-use crate::log::{Ack, LogHandle, Transaction, Write};
+use crate::log::{self, Ack, LogHandle, Transaction, Write};
 use crate::time::{Clock, Micros};
 
 /// How often the catalog is looked at for streams that have come or gone.
@@ -24,9 +26,6 @@ const REST: Duration = Duration::from_secs(1);
 /// A transaction of a source is cut at either: half of a group commit, and so many rows as a step takes in.
 const TRANSACTION_BYTES: usize = GROUP_COMMIT_BYTES / 2;
 const TRANSACTION_ROWS: usize = STEP_ROWS;
-
-/// Turns rows, of the columns that a connector gives, into writes: computed columns, partitions, event times.
-pub type Ingest = dyn Fn(&Arc<Relation>, RecordBatch) -> Result<Vec<Write>> + Send + Sync;
 
 /// Producers below this are the users' own.
 const PRODUCERS: u64 = 1 << 63;
@@ -44,9 +43,10 @@ pub struct Connectors {
 
 impl Connectors {
     /// Run the sources of all streams that are in the log's catalog, now and later.
-    pub fn start(log: LogHandle, clock: Arc<dyn Clock>, ingest: Arc<Ingest>) -> Result<Connectors> {
+    /// `session` compiles defaults, computed columns and watermarks.
+    pub fn start(log: LogHandle, clock: Arc<dyn Clock>, session: SessionState) -> Result<Connectors> {
         let stop = Arc::new(Stop::default());
-        let mut keeper = Keeper { context: Context { log, clock, ingest }, running: HashMap::new() };
+        let mut keeper = Keeper { context: Context { log, clock, session }, running: HashMap::new() };
         let theirs = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("connectors".into()).spawn(move || keeper.run(&theirs))?;
         Ok(Connectors { stop, keeper: Mutex::new(Some(thread)) })
@@ -99,7 +99,7 @@ impl Stop {
 struct Context {
     log: LogHandle,
     clock: Arc<dyn Clock>,
-    ingest: Arc<Ingest>,
+    session: SessionState,
 }
 
 /// Keeps one thread for each stream with a connector.
@@ -163,6 +163,22 @@ struct Feed {
     connector: Connector,
 }
 
+/// A stream's way into the log. It holds for the definition it was made with; after an ALTER there is a new one.
+struct Intake {
+    relation: Arc<Relation>,
+    compiled: Arc<CompiledRelation>,
+    writer: RelationWriter,
+    projection: Projection,
+}
+
+impl Intake {
+    fn writes(&self, rows: &RecordBatch, now: Micros) -> Result<Vec<Write>> {
+        let given = self.projection.apply(rows)?;
+        let rows = self.compiled.complete(&self.projection.targets, &given, now)?;
+        self.writer.write(rows, log::Kind::Append, now)
+    }
+}
+
 /// Why a source does not go on at once.
 enum Pause {
     Finished,
@@ -170,8 +186,9 @@ enum Pause {
 }
 
 /// Rows that are one transaction, and where the source stands after them.
+#[derive(Default)]
 struct Load {
-    batches: Vec<RecordBatch>,
+    writes: Vec<Write>,
     position: u64,
 }
 
@@ -191,22 +208,27 @@ impl Feed {
         }
     }
 
+    /// Goes on from what the log has. Returns only when nothing is on its way any more: whoever goes on after that must find all
+    /// of it in the log.
+    fn follow(&self) -> Result<()> {
+        let mut in_flight = None;
+        let result = self.feed(&mut in_flight);
+        result.and(settle(in_flight))
+    }
+
     /// One transaction is on its way while the rows of the next are made. Never more: if one failed and its successor did not,
     /// rows would be lost.
-    fn follow(&self) -> Result<()> {
-        let relation = self.relation()?;
-        let projection = self.connector.projection(&relation)?;
-        let producers = self.context.log.reader().producers()?;
-        let position = producers.iter().find(|(id, _)| *id == producer(self.stream)).map_or(0, |(_, position)| *position);
-        let mut source = self.connector.open(position);
-        let mut in_flight: Option<Ack> = None;
+    fn feed(&self, in_flight: &mut Option<Ack>) -> Result<()> {
+        let mut intake = self.intake()?;
+        let mut source = self.connector.open(self.position()?);
         while !self.stop.is_set() {
-            let (load, pause) = self.gather(source.as_mut(), &projection)?;
-            if let Some(ack) = in_flight.take() {
-                ack.wait()?;
+            if !Arc::ptr_eq(&intake.relation, &self.relation()?) {
+                intake = self.intake()?;
             }
+            let (load, pause) = self.gather(source.as_mut(), &intake)?;
+            settle(in_flight.take())?;
             if let Some(load) = load {
-                in_flight = Some(self.submit(load)?);
+                *in_flight = Some(self.submit(load, &intake));
             }
             match pause {
                 None => {}
@@ -214,40 +236,50 @@ impl Feed {
                 Some(Pause::Until(time)) => drop(self.stop.wait(self.time_until(time))),
             }
         }
-        in_flight.map_or(Ok(()), |ack| ack.wait().map(drop))
+        Ok(())
     }
 
-    /// The rows of a transaction: all that are due, up to a bound.
-    fn gather(&self, source: &mut dyn Source, projection: &Projection) -> Result<(Option<Load>, Option<Pause>)> {
+    /// What the log has of this source.
+    fn position(&self) -> Result<u64> {
+        let producers = self.context.log.reader().producers()?;
+        Ok(producers.iter().find(|(id, _)| *id == producer(self.stream)).map_or(0, |(_, position)| *position))
+    }
+
+    fn intake(&self) -> Result<Intake> {
+        let relation = self.relation()?;
+        let catalog = self.context.log.catalog();
+        let dead = catalog.relations().find(|other| other.kind == Kind::Stream && other.parent == Some(relation.id));
+        let compiled = Arc::new(CompiledRelation::compile(Arc::clone(&relation), &self.context.session)?);
+        let writer = RelationWriter::new(Arc::clone(&compiled), dead.cloned(), None);
+        let projection = self.connector.projection(&relation)?;
+        Ok(Intake { relation, compiled, writer, projection })
+    }
+
+    /// The writes of a transaction: of all rows that are due, up to a bound.
+    fn gather(&self, source: &mut dyn Source, intake: &Intake) -> Result<(Option<Load>, Option<Pause>)> {
         let mut load: Option<Load> = None;
-        let (mut rows_taken, mut bytes) = (0, 0);
-        let pause = loop {
-            if rows_taken >= TRANSACTION_ROWS || bytes >= TRANSACTION_BYTES {
-                break None;
-            }
-            match source.next(self.context.clock.now()) {
+        let (mut taken, mut bytes) = (0, 0);
+        while taken < TRANSACTION_ROWS && bytes < TRANSACTION_BYTES {
+            let now = self.context.clock.now();
+            match source.next(now) {
                 Next::Rows { rows, position } => {
-                    rows_taken += rows.num_rows();
+                    taken += rows.num_rows();
                     bytes += rows.get_array_memory_size();
-                    let load = load.get_or_insert_with(|| Load { batches: Vec::new(), position });
-                    load.batches.push(projection.apply(&rows)?);
+                    let load = load.get_or_insert_with(Load::default);
+                    load.writes.extend(intake.writes(&rows, now)?);
                     load.position = position;
                 }
-                Next::Wait(until) => break Some(Pause::Until(until)),
-                Next::Finished => break Some(Pause::Finished),
+                Next::Wait(until) => return Ok((load, Some(Pause::Until(until)))),
+                Next::Finished => return Ok((load, Some(Pause::Finished))),
             }
-        };
-        Ok((load, pause))
+        }
+        Ok((load, None))
     }
 
-    fn submit(&self, load: Load) -> Result<Ack> {
-        let relation = self.relation()?;
-        let mut writes = Vec::new();
-        for batch in load.batches {
-            writes.extend((self.context.ingest)(&relation, batch)?);
-        }
+    fn submit(&self, load: Load, intake: &Intake) -> Ack {
         let producer = Some((producer(self.stream), load.position));
-        Ok(self.context.log.submit(Transaction { writes, producer, durability: relation.durability, ..Transaction::default() }))
+        let durability = intake.relation.durability;
+        self.context.log.submit(Transaction { writes: load.writes, producer, durability, ..Transaction::default() })
     }
 
     fn relation(&self) -> Result<Arc<Relation>> {
@@ -263,8 +295,113 @@ impl Feed {
     }
 }
 
+fn settle(in_flight: Option<Ack>) -> Result<()> {
+    in_flight.map_or(Ok(()), |ack| ack.wait().map(drop))
+}
+
 fn join(thread: JoinHandle<()>) {
     if thread.join().is_err() {
         tracing::error!("the thread of a source panicked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Catalog, Change, Column};
+    use crate::connect::nexmark::{Events, Kind as Table, SEED};
+    use crate::connect::tests::{column, stream};
+    use crate::log::{Options, memory};
+    use crate::time::{ManualClock, TIMESTAMP};
+    use arrow::array::AsArray;
+    use arrow::compute::concat_batches;
+    use arrow::datatypes::{DataType, Int64Type};
+
+    const EVENTS: u64 = 600_000;
+
+    fn columns() -> Vec<Column> {
+        vec![column("auction", DataType::Int64), column("price", DataType::Int64), column("date_time", TIMESTAMP)]
+    }
+
+    fn bid(options: &[(&str, &str)]) -> Relation {
+        stream("bid", columns(), &[&[("connector", "nexmark")], options].concat())
+    }
+
+    fn start(log: &LogHandle) -> Connectors {
+        let session = datafusion::prelude::SessionContext::new().state();
+        Connectors::start(log.clone(), Arc::new(ManualClock::new(1_000_000)), session).unwrap()
+    }
+
+    fn open(disk: &memory::Disk) -> LogHandle {
+        LogHandle::start(Box::new(disk.open().unwrap()), Arc::new(ManualClock::new(1)), Options::default()).unwrap()
+    }
+
+    fn change(log: &LogHandle, change: Change) {
+        log.submit(Transaction { changes: vec![change], ..Transaction::default() }).wait().unwrap();
+    }
+
+    fn rows(log: &LogHandle) -> u64 {
+        log.head(crate::catalog::FIRST_RELATION).map_or(0, |head| head.next_offsets.iter().sum())
+    }
+
+    fn wait_for(log: &LogHandle, enough: u64) {
+        for _ in 0..1000 {
+            if rows(log) >= enough {
+                return;
+            }
+            log.wait_past(log.end(), Duration::from_millis(50));
+        }
+        panic!("only {} rows of {enough} have come", rows(log));
+    }
+
+    #[test]
+    fn a_source_that_is_stopped_and_started_again_gives_every_row_once() {
+        let disk = memory::Disk::default();
+        let log = open(&disk);
+        let relation = bid(&[("events", "600000")]);
+        change(&log, Change::Create(relation.clone()));
+        let mut before = 0;
+        let mut log = log;
+        loop {
+            let connectors = start(&log);
+            wait_for(&log, (before + 1).min(EVENTS / 50 * 46));
+            connectors.stop();
+            before = rows(&log);
+            if before >= EVENTS / 50 * 46 {
+                break;
+            }
+            // As after a power cut: only what was flushed.
+            log.close().unwrap();
+            log = open(&disk);
+            assert_eq!(rows(&log), before, "what was acknowledged is there");
+        }
+        let mut catalog = Catalog::default();
+        catalog.apply(&Change::Create(relation));
+        let commits = log.read(&catalog, 0, log.end(), usize::MAX).unwrap();
+        let batches: Vec<_> = commits.iter().flat_map(|commit| &commit.batches).map(|batch| &batch.rows).collect();
+        let stored = concat_batches(&batches[0].schema(), batches.iter().copied()).unwrap();
+        let bids: Vec<u64> = (0..EVENTS).filter(|event| Table::of(*event) == Table::Bid).collect();
+        let expected = Events { seed: SEED, ..Events::default() }.rows(Table::Bid, bids.into_iter());
+        let prices = |rows: &RecordBatch| rows.column_by_name("price").unwrap().as_primitive::<Int64Type>().clone();
+        assert_eq!(prices(&stored), prices(&expected));
+        assert!(commits.len() > 2, "several transactions");
+    }
+
+    #[test]
+    fn a_stream_made_later_gets_its_source_and_a_dropped_one_loses_it() {
+        let log = open(&memory::Disk::default());
+        let connectors = start(&log);
+        let relation = bid(&[]);
+        let id = relation.id;
+        change(&log, Change::Create(relation));
+        wait_for(&log, 1000);
+        change(&log, Change::Drop(id));
+        let end = (0..100).find(|_| {
+            let end = log.end();
+            std::thread::sleep(2 * LOOK);
+            end == log.end()
+        });
+        assert!(end.is_some(), "the endless source goes on without its stream");
+        connectors.stop();
     }
 }

@@ -110,9 +110,9 @@ impl Ledger {
         for (writer, there) in by_writer.iter().enumerate() {
             self.settle(writer, there, promised[writer]);
             let state = self.writers[writer].lock();
-            let wide = state.acknowledged.iter().filter(|(_, wide)| *wide).map(|(range, _)| range);
+            let mut wide = state.acknowledged.iter().filter(|(_, wide)| *wide).map(|(range, _)| range);
             expected_audit.extend(wide.clone().flat_map(|range| range.clone().map(|number| [writer as i64, number])));
-            expected_newest.extend(wide.last().map(|range| [writer as i64, range.end - 1]));
+            expected_newest.extend(wide.next_back().map(|range| [writer as i64, range.end - 1]));
         }
         assert_eq!(audit, expected_audit, "the second stream has other transactions than the first");
         assert_eq!(newest, expected_newest, "the table has other transactions than the stream");

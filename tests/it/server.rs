@@ -99,8 +99,10 @@ impl Server {
         }
     }
 
-    /// Start again on the same directory and port, after [`Server::kill`] or [`Server::terminate`]; does not wait.
+    /// Start again on the same directory, after [`Server::kill`] or [`Server::terminate`]; does not wait. The port is another:
+    /// somebody may have taken the old one.
     pub fn restart(&mut self) {
+        self.port = free_port();
         self.child = spawn(&self.directory, &self.settings, self.port);
     }
 
