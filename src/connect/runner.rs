@@ -44,7 +44,7 @@ pub struct Connectors {
 impl Connectors {
     /// Run the sources of all streams that are in the log's catalog, now and later.
     /// `session` compiles defaults, computed columns and watermarks.
-    pub fn start(log: LogHandle, clock: Arc<dyn Clock>, session: SessionState) -> Result<Connectors> {
+    pub fn start(log: LogHandle, clock: Arc<dyn Clock>, session: Arc<SessionState>) -> Result<Connectors> {
         let stop = Arc::new(Stop::default());
         let mut keeper = Keeper { context: Context { log, clock, session }, running: HashMap::new() };
         let theirs = Arc::clone(&stop);
@@ -99,7 +99,7 @@ impl Stop {
 struct Context {
     log: LogHandle,
     clock: Arc<dyn Clock>,
-    session: SessionState,
+    session: Arc<SessionState>,
 }
 
 /// Keeps one thread for each stream with a connector.
@@ -328,7 +328,7 @@ mod tests {
     }
 
     fn start(log: &LogHandle) -> Connectors {
-        let session = datafusion::prelude::SessionContext::new().state();
+        let session = Arc::new(datafusion::prelude::SessionContext::new().state());
         Connectors::start(log.clone(), Arc::new(ManualClock::new(1_000_000)), session).unwrap()
     }
 
