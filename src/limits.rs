@@ -62,6 +62,21 @@ pub const CONNECTIONS: usize = 256;
 /// The longest message a client may send.
 pub const MESSAGE_BYTES: usize = 64 << 20;
 
+/// The longest statement text; more data than this comes in by COPY.
+pub const STATEMENT_BYTES: usize = 8 << 20;
+
+/// Parentheses and brackets in each other, at most.
+pub const STATEMENT_NESTING: usize = 100;
+
+/// How deep the parser may recurse; a level of parentheses takes up to two.
+pub const PARSER_RECURSION: usize = 2 * STATEMENT_NESTING + 50;
+
+/// Operators in one chain (`1 + 1 + …`, `… UNION …`), at most. Chains of AND and OR are not bound: they become balanced trees.
+pub const STATEMENT_OPERATORS: usize = 1000;
+
+/// Columns of a relation.
+pub const COLUMNS: usize = 1600;
+
 /// How far ahead of its commit an event time may be, unless the stream says otherwise (`max_future`), before the row goes to
 /// the dead letters: one such row would move the watermark past all others.
 pub const MAX_FUTURE: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -76,4 +91,6 @@ const _: () = {
     assert!(COPY_BLOCK_BYTES <= STORED_VALUE_BYTES);
     assert!(BATCH_ROWS <= STEP_ROWS);
     assert!(COPY_BLOCK_BYTES < MESSAGE_BYTES);
+    assert!(STATEMENT_BYTES <= MESSAGE_BYTES);
+    assert!(STATEMENT_NESTING < PARSER_RECURSION);
 };

@@ -102,6 +102,7 @@ pub struct ColumnDef {
     pub not_null: bool,
     pub default: Option<SqlExpr>,
     pub generated: Option<SqlExpr>,
+    pub comment: Option<String>,
 }
 
 /// An expression and its text.

@@ -1,0 +1,189 @@
+//! The parenthesised list of CREATE: columns, computed columns, the key, the watermark.
+
+use sqlparser::ast as sp;
+use sqlparser::tokenizer::Token;
+
+use super::grammar::Grammar;
+use super::window;
+use crate::error::{Error, Result};
+use crate::limits::COLUMNS;
+use crate::sql::ast::{ColumnDef, SqlExpr, WatermarkDef};
+
+#[derive(Default)]
+pub(super) struct Columns {
+    pub columns: Vec<ColumnDef>,
+    pub primary_key: Vec<sp::Ident>,
+    /// ksqlDB's `column type KEY`: of a table the primary key, of a stream what it is partitioned by.
+    pub key: Vec<sp::Ident>,
+    pub watermark: Option<WatermarkDef>,
+}
+
+impl Grammar<'_> {
+    /// `( item, … )`.
+    pub fn column_list(&mut self) -> Result<Columns> {
+        self.expect_token(&Token::LParen)?;
+        let mut columns = Columns::default();
+        loop {
+            self.item(&mut columns)?;
+            if !self.eat_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.expect_token(&Token::RParen)?;
+        Ok(columns)
+    }
+
+    fn item(&mut self, columns: &mut Columns) -> Result<()> {
+        if self.is_all("WATERMARK FOR") {
+            return self.watermark(columns);
+        }
+        let named = self.is("CONSTRAINT") && matches!(self.peek_nth(1), Token::Word(_));
+        let ahead = if named { 2 } else { 0 };
+        if self.is_nth(ahead, "PRIMARY") && self.is_nth(ahead + 1, "KEY") {
+            self.skip(ahead + 2);
+            let position = self.position();
+            let key = self.parenthesized(Grammar::identifier)?;
+            let _ = self.eat("NOT ENFORCED");
+            return set_primary_key(columns, key, position);
+        }
+        for constraint in ["UNIQUE", "CHECK", "FOREIGN", "EXCLUDE", "LIKE"] {
+            let follows = *self.peek_nth(ahead + 1) == Token::LParen || self.is_nth(ahead + 1, "KEY") || constraint == "LIKE";
+            if self.is_nth(ahead, constraint) && follows {
+                return Err(self.unsupported(format!("{constraint} constraints are not supported")));
+            }
+        }
+        if named {
+            self.skip(2);
+            return Err(self.unexpected("PRIMARY KEY"));
+        }
+        self.column(columns)
+    }
+
+    /// `WATERMARK FOR column [AS expression]`.
+    fn watermark(&mut self, columns: &mut Columns) -> Result<()> {
+        let position = self.position();
+        self.skip(2);
+        let column = self.identifier()?;
+        let expression = if self.eat("AS") { Some(self.expression()?) } else { None };
+        if columns.watermark.is_some() {
+            return Err(Error::invalid_table_definition("a stream has one watermark").at(position));
+        }
+        columns.watermark = Some(WatermarkDef { column, expression });
+        Ok(())
+    }
+
+    fn column(&mut self, columns: &mut Columns) -> Result<()> {
+        let position = self.position();
+        let name = self.identifier()?;
+        let mut column = ColumnDef { name, data_type: None, not_null: false, default: None, generated: None, comment: None };
+        // Flink's computed column: `c AS e`.
+        if self.eat("AS") {
+            column.generated = Some(self.expression()?);
+        } else if !self.is_all("GENERATED ALWAYS AS") {
+            if matches!(self.peek(), Token::Comma | Token::RParen) {
+                return Err(self.unexpected("the type of the column"));
+            }
+            column.data_type = Some(self.data_type()?);
+        }
+        if columns.columns.len() >= COLUMNS {
+            return Err(Error::limit_exceeded(format!("a relation has at most {COLUMNS} columns")).at(position));
+        }
+        if columns.columns.iter().any(|other| same(&other.name, &column.name)) {
+            let message = format!("column \"{}\" specified more than once", folded(&column.name));
+            return Err(Error::duplicate_column(message).at(position));
+        }
+        while self.column_option(&mut column, columns)? {}
+        columns.columns.push(column);
+        Ok(())
+    }
+
+    /// NOT NULL, DEFAULT e, GENERATED …: one of them, if it is next.
+    fn column_option(&mut self, column: &mut ColumnDef, columns: &mut Columns) -> Result<bool> {
+        let position = self.position();
+        if self.eat("PRIMARY KEY") {
+            let _ = self.eat("NOT ENFORCED");
+            set_primary_key(columns, vec![column.name.clone()], position)?;
+            return Ok(true);
+        }
+        if self.eat("KEY") {
+            columns.key.push(column.name.clone());
+            return Ok(true);
+        }
+        if self.is("CONSTRAINT") {
+            self.skip(1);
+            self.identifier()?;
+            return Ok(true);
+        }
+        if self.is("METADATA") || self.is("HEADERS") {
+            return Err(self.unsupported("metadata columns are not supported yet"));
+        }
+        let start = self.index();
+        let Some(option) = self.read(|parser| parser.parse_optional_column_option())? else { return Ok(false) };
+        match option {
+            sp::ColumnOption::Null => {}
+            sp::ColumnOption::NotNull => column.not_null = true,
+            sp::ColumnOption::Comment(comment) => column.comment = Some(comment),
+            sp::ColumnOption::Default(expr) => {
+                let from = self.token_at(start + 1).span.start;
+                column.default = Some(sql_expr(expr, self.text_since(from))?);
+            }
+            sp::ColumnOption::Generated { generation_expr: Some(expr), .. } => {
+                let text = self.text_in_parentheses(start).to_string();
+                column.generated = Some(sql_expr(expr, &text)?);
+            }
+            sp::ColumnOption::Generated { .. } | sp::ColumnOption::Identity(_) => {
+                let error = Error::unsupported("identity columns are not supported").at(position);
+                return Err(error.with_hint("a stream numbers its rows: see its hidden columns _partition and _offset"));
+            }
+            sp::ColumnOption::Collation(name) if is_c_collation(&name) => {}
+            sp::ColumnOption::Collation(_) => {
+                return Err(Error::unsupported("text is ordered by its bytes: no COLLATE").at(position));
+            }
+            sp::ColumnOption::Check(_) => return Err(Error::unsupported("CHECK constraints are not supported").at(position)),
+            sp::ColumnOption::Unique(_) => return Err(Error::unsupported("UNIQUE constraints are not supported").at(position)),
+            sp::ColumnOption::ForeignKey(_) => return Err(Error::unsupported("foreign keys are not supported").at(position)),
+            _ => return Err(Error::unsupported("this column option is not supported").at(position)),
+        }
+        Ok(true)
+    }
+
+    /// `GENERATED ALWAYS AS ( e ) STORED`, whose first token is at `start` and which has been taken: the text of e.
+    fn text_in_parentheses(&self, start: usize) -> &str {
+        let taken = start..self.index();
+        let open = taken.clone().find(|&index| self.token_at(index).token == Token::LParen);
+        let close = taken.rev().find(|&index| self.token_at(index).token == Token::RParen);
+        match (open, close) {
+            (Some(open), Some(close)) if open + 1 < close => {
+                self.text_between(self.token_at(open + 1).span.start, self.token_at(close - 1).span.end)
+            }
+            _ => "",
+        }
+    }
+}
+
+fn sql_expr(mut expr: sp::Expr, text: &str) -> Result<SqlExpr> {
+    window::normalize(&mut expr)?;
+    Ok(SqlExpr { expr, sql: text.to_string() })
+}
+
+fn set_primary_key(columns: &mut Columns, key: Vec<sp::Ident>, position: u32) -> Result<()> {
+    if !columns.primary_key.is_empty() {
+        return Err(Error::invalid_table_definition("multiple primary keys for one table are not allowed").at(position));
+    }
+    columns.primary_key = key;
+    Ok(())
+}
+
+fn is_c_collation(name: &sp::ObjectName) -> bool {
+    let last = name.0.last().and_then(|part| part.as_ident());
+    last.is_some_and(|name| ["c", "posix", "default", "ucs_basic"].contains(&name.value.to_ascii_lowercase().as_str()))
+}
+
+/// As PostgreSQL folds names.
+fn folded(name: &sp::Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+fn same(a: &sp::Ident, b: &sp::Ident) -> bool {
+    folded(a) == folded(b)
+}

@@ -1,0 +1,265 @@
+//! CREATE STREAM, TABLE, VIEW, MATERIALIZED VIEW: relations with columns, and relations that are queries.
+
+use sqlparser::ast as sp;
+use sqlparser::tokenizer::Token;
+
+use super::grammar::Grammar;
+use super::message;
+use crate::catalog::Emit;
+use crate::error::{Error, Result};
+use crate::limits::PARTITIONS;
+use crate::sql::ast::{CreateRelation, CreateView, Options, Statement};
+
+/// What CREATE … and the name say, before the columns or the query.
+struct Head {
+    or_replace: bool,
+    if_not_exists: bool,
+    name: sp::ObjectName,
+    position: u32,
+}
+
+/// The clauses between the columns (or the name) and AS, in any order.
+#[derive(Default)]
+struct Clauses {
+    partition_by: Vec<sp::Ident>,
+    partitions: Option<u32>,
+    append_only: bool,
+    options: Options,
+}
+
+impl Grammar<'_> {
+    pub(super) fn create(&mut self) -> Result<Statement> {
+        let position = self.position();
+        self.skip(1);
+        let or_replace = self.eat("OR REPLACE");
+        if self.eat("STREAM") || self.eat("SOURCE") {
+            return self.create_stream(or_replace, position);
+        }
+        if self.eat("TABLE") {
+            return self.create_table(or_replace, position);
+        }
+        if self.eat("MATERIALIZED VIEW") {
+            let head = self.head(or_replace, position)?;
+            return Ok(Statement::CreateMaterializedView(self.create_as(head)?));
+        }
+        if self.eat("VIEW") {
+            let head = self.head(or_replace, position)?;
+            let view = self.create_as(head)?;
+            if view.emit != Emit::default() || !view.options.is_empty() {
+                let error = Error::syntax("a plain view stores nothing: it has no EMIT and no options").at(position);
+                return Err(error.with_hint("write CREATE MATERIALIZED VIEW"));
+            }
+            return Ok(Statement::CreateView(view));
+        }
+        Err(self.refuse_create(position))
+    }
+
+    /// What else PostgreSQL and the field can create, by name.
+    fn refuse_create(&self, position: u32) -> Error {
+        for word in ["TEMP", "TEMPORARY", "UNLOGGED", "GLOBAL", "LOCAL"] {
+            if self.is(word) {
+                let message = format!("CREATE {word} TABLE is not supported");
+                return Error::unsupported(message).with_hint("CREATE TABLE without a key is a plain table").at(position);
+            }
+        }
+        if self.is("EXTERNAL") || self.is("FOREIGN") || self.is("SERVER") || self.is("EXTENSION") {
+            let message = "SQL does not reach the server's files or network except through connectors";
+            let hint = "load files from the client with COPY … FROM STDIN, or CREATE STREAM … WITH (connector = …)";
+            return Error::insufficient_privilege(message).with_hint(hint).at(position);
+        }
+        match self.peek() {
+            token if message::mistyped(token).is_some() => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW or VIEW"),
+            Token::Word(word) if word.quote_style.is_none() && matches!(self.peek_nth(1), Token::Word(_)) => {
+                let what = word.value.to_ascii_uppercase();
+                Error::unsupported(format!("CREATE {what} is not supported yet"))
+                    .with_hint("there are CREATE STREAM, TABLE, MATERIALIZED VIEW and VIEW")
+                    .at(position)
+            }
+            _ => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW or VIEW"),
+        }
+    }
+
+    fn head(&mut self, or_replace: bool, position: u32) -> Result<Head> {
+        let if_not_exists = self.eat("IF NOT EXISTS");
+        let name = self.object_name()?;
+        Ok(Head { or_replace, if_not_exists, name, position })
+    }
+
+    fn create_stream(&mut self, or_replace: bool, position: u32) -> Result<Statement> {
+        let head = self.head(or_replace, position)?;
+        if self.has_columns() {
+            let mut stream = self.create_relation(head, true)?;
+            if !stream.primary_key.is_empty() {
+                let error = Error::syntax("a stream has no primary key: every row is an event of its own").at(position);
+                return Err(
+                    error.with_hint("CREATE TABLE keeps the newest row of each key; KEY or PARTITION BY only groups rows")
+                );
+            }
+            stream.append_only = true;
+            return Ok(Statement::CreateStream(stream));
+        }
+        Ok(Statement::CreateDerivedStream(self.create_as(head)?))
+    }
+
+    fn create_table(&mut self, or_replace: bool, position: u32) -> Result<Statement> {
+        let head = self.head(or_replace, position)?;
+        if !self.has_columns() {
+            return Ok(Statement::CreateMaterializedView(self.create_as(head)?));
+        }
+        let mut table = self.create_relation(head, false)?;
+        if table.append_only && !table.primary_key.is_empty() {
+            let error = Error::syntax("a relation with a primary key is not APPEND ONLY").at(position);
+            return Err(error.with_hint("leave out one of them: without a key it is a stream"));
+        }
+        // Flink's and RisingWave's spelling of a stream.
+        let stream = table.append_only || table.primary_key.is_empty() && table.options.contains_key("connector");
+        if stream {
+            table.append_only = true;
+            return Ok(Statement::CreateStream(table));
+        }
+        Ok(Statement::CreateTable(table))
+    }
+
+    /// `( a INT, …` against `( a, b ) AS` and no parenthesis at all.
+    fn has_columns(&self) -> bool {
+        let names = matches!(self.peek_nth(2), Token::Comma | Token::RParen);
+        *self.peek() == Token::LParen && !names
+    }
+
+    fn create_relation(&mut self, head: Head, stream: bool) -> Result<CreateRelation> {
+        let columns = self.column_list()?;
+        let mut clauses = self.clauses(true)?;
+        if self.is("AS") {
+            return Err(self.unexpected("end of statement").with_hint("a query gives the columns: leave out their types"));
+        }
+        let mut primary_key = columns.primary_key;
+        if stream && clauses.partition_by.is_empty() {
+            clauses.partition_by = columns.key;
+        } else if !stream && primary_key.is_empty() {
+            primary_key = columns.key;
+        }
+        Ok(CreateRelation {
+            or_replace: head.or_replace,
+            if_not_exists: head.if_not_exists,
+            name: head.name,
+            columns: columns.columns,
+            primary_key,
+            watermark: columns.watermark,
+            partition_by: clauses.partition_by,
+            partitions: clauses.partitions,
+            append_only: clauses.append_only,
+            options: clauses.options,
+        })
+    }
+
+    /// `[(a, b)] [PARTITION BY …] [WITH (…)] AS query [EMIT …] [WITH [NO] DATA]`.
+    fn create_as(&mut self, head: Head) -> Result<CreateView> {
+        let columns = if *self.peek() == Token::LParen { self.parenthesized(Grammar::identifier)? } else { Vec::new() };
+        let mut clauses = self.clauses(false)?;
+        if !self.is("AS") {
+            let expected = if columns.is_empty() { "( column type, … ) or AS" } else { "AS" };
+            return Err(self.unexpected(expected));
+        }
+        self.skip(1);
+        let query = self.query()?;
+        if self.is_all("WITH NO DATA") {
+            return Err(self.unsupported("WITH NO DATA is not supported: a view always holds its rows"));
+        }
+        let _ = self.eat("WITH DATA");
+        clauses.options.append(&mut self.window_options);
+        if clauses.append_only {
+            return Err(Error::syntax("APPEND ONLY goes with columns, not with a query").at(head.position));
+        }
+        Ok(CreateView {
+            or_replace: head.or_replace,
+            if_not_exists: head.if_not_exists,
+            name: head.name,
+            columns,
+            options: clauses.options,
+            partition_by: clauses.partition_by,
+            partitions: clauses.partitions,
+            query: query.query,
+            query_sql: query.sql,
+            emit: query.emit.unwrap_or_default(),
+        })
+    }
+
+    fn clauses(&mut self, relation: bool) -> Result<Clauses> {
+        let mut clauses = Clauses::default();
+        loop {
+            if self.eat("PARTITION BY") || self.eat("PARTITIONED BY") {
+                self.partition_columns(&mut clauses)?;
+            } else if self.eat("DISTRIBUTED BY") || self.eat("DISTRIBUTED INTO") {
+                let _ = self.eat("HASH");
+                if *self.peek() == Token::LParen {
+                    self.partition_columns(&mut clauses)?;
+                } else {
+                    clauses.partitions = Some(self.partition_count()?);
+                }
+            } else if self.eat("INTO") {
+                clauses.partitions = Some(self.partition_count()?);
+            } else if self.is("WITH") && *self.peek_nth(1) == Token::LParen {
+                self.with_options(&mut clauses.options)?;
+            } else if self.eat("APPEND ONLY") {
+                clauses.append_only = true;
+            } else if relation && self.is("COMMENT") {
+                self.skip(1);
+                let _ = self.eat_token(&Token::Eq);
+                let comment = self.string()?;
+                clauses.options.insert("comment".into(), comment);
+            } else if relation && self.is("FORMAT") && matches!(self.peek_nth(1), Token::Word(_)) {
+                self.format(&mut clauses.options)?;
+            } else {
+                return Ok(clauses);
+            }
+        }
+    }
+
+    fn partition_columns(&mut self, clauses: &mut Clauses) -> Result<()> {
+        if !clauses.partition_by.is_empty() {
+            return Err(self.unexpected("one PARTITION BY"));
+        }
+        clauses.partition_by = if *self.peek() == Token::LParen {
+            self.parenthesized(Grammar::identifier)?
+        } else {
+            self.comma_separated(Grammar::identifier)?
+        };
+        Ok(())
+    }
+
+    /// `n PARTITIONS`, `n BUCKETS`.
+    fn partition_count(&mut self) -> Result<u32> {
+        let position = self.position();
+        let count = self.number()?;
+        if self.eat_one(&["PARTITIONS", "PARTITION", "BUCKETS"]).is_none() {
+            return Err(self.unexpected("PARTITIONS"));
+        }
+        match u32::try_from(count) {
+            Ok(count) if (1..=PARTITIONS).contains(&count) => Ok(count),
+            _ => {
+                Err(Error::invalid_parameter(format!("a stream has between 1 and {PARTITIONS} partitions, not {count}"))
+                    .at(position))
+            }
+        }
+    }
+
+    /// RisingWave's `FORMAT PLAIN ENCODE JSON [( key = value, … )]`, as options.
+    fn format(&mut self, options: &mut Options) -> Result<()> {
+        self.expect("FORMAT")?;
+        let format = self.option_value()?;
+        self.expect("ENCODE")?;
+        let encode = self.option_value()?;
+        options.insert("format".into(), format);
+        options.insert("encode".into(), encode);
+        if *self.peek() != Token::LParen {
+            return Ok(());
+        }
+        let more = self.parenthesized(|grammar| {
+            let key = grammar.option_key()?;
+            grammar.expect_token(&Token::Eq)?;
+            Ok((key, grammar.option_value()?))
+        })?;
+        options.extend(more);
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! Queries: sqlparser's, then EMIT, then one form for all time windows.
+
+use sqlparser::ast as sp;
+use sqlparser::tokenizer::Token;
+
+use super::grammar::Grammar;
+use super::window;
+use crate::catalog::Emit;
+use crate::error::{Error, Result};
+
+/// A query as it was read.
+pub(super) struct Query {
+    pub query: Box<sp::Query>,
+    /// As written, without EMIT.
+    pub sql: String,
+    pub emit: Option<Emit>,
+}
+
+impl Grammar<'_> {
+    /// Does a query start here?
+    pub fn is_query(&self) -> bool {
+        ["SELECT", "WITH", "VALUES", "TABLE"].iter().any(|word| self.is(word)) || *self.peek() == Token::LParen
+    }
+
+    /// `SELECT … [EMIT …] [LIMIT n]`, VALUES, WITH …, `TABLE s`, in parentheses.
+    pub fn query(&mut self) -> Result<Query> {
+        if !self.is_query() {
+            return Err(self.unexpected("a query"));
+        }
+        let (from, position) = (self.here(), self.position());
+        let mut query = self.read(|parser| parser.parse_query())?;
+        let mut sql = self.text_since(from).to_string();
+        refuse(&query.body, 0).map_err(|error| error.at(position))?;
+        let emit = self.emit()?;
+        if emit.is_some() && self.is("LIMIT") && query.limit_clause.is_none() {
+            let from = self.here();
+            self.expect("LIMIT")?;
+            let limit = self.read(|parser| parser.parse_expr())?;
+            query.limit_clause = Some(sp::LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by: Vec::new() });
+            sql = format!("{sql} {}", self.text_since(from));
+        }
+        window::normalize(query.as_mut()).map_err(|error| if error.position().is_none() { error.at(position) } else { error })?;
+        Ok(Query { query, sql, emit })
+    }
+
+    /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE`, if it is next.
+    fn emit(&mut self) -> Result<Option<Emit>> {
+        if !self.eat("EMIT") {
+            return Ok(None);
+        }
+        let emit = match self.eat_one(&["CHANGES", "ON UPDATE", "FINAL", "ON WINDOW CLOSE", "AFTER WINDOW CLOSE"]) {
+            Some("CHANGES" | "ON UPDATE") => Emit::Changes,
+            Some(_) => Emit::Final,
+            None => return Err(self.unexpected("CHANGES, ON UPDATE, FINAL, ON WINDOW CLOSE or AFTER WINDOW CLOSE")),
+        };
+        if self.is_all("WITH DELAY") || self.is_all("AND TIMEOUT") {
+            return Err(self.unsupported("EMIT … WITH DELAY and AND TIMEOUT are not supported yet"));
+        }
+        Ok(Some(emit))
+    }
+}
+
+/// Shapes that parse as queries and are none here.
+fn refuse(body: &sp::SetExpr, depth: usize) -> Result<()> {
+    match body {
+        sp::SetExpr::Insert(_) | sp::SetExpr::Update(_) | sp::SetExpr::Delete(_) | sp::SetExpr::Merge(_) => {
+            Err(Error::unsupported("WITH before INSERT, UPDATE, DELETE or MERGE is not supported")
+                .with_hint("write INSERT INTO … WITH … SELECT"))
+        }
+        sp::SetExpr::Select(select) if select.into.is_some() => {
+            Err(Error::unsupported("SELECT INTO is not supported").with_hint("write CREATE TABLE name AS SELECT …"))
+        }
+        sp::SetExpr::Query(query) if depth < crate::limits::STATEMENT_NESTING => refuse(&query.body, depth + 1),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,274 @@
+//! Which statement is it? One look at its first words; each is read by a function of its own.
+
+use sqlparser::ast as sp;
+use sqlparser::tokenizer::Token;
+
+use super::grammar::Grammar;
+use super::window;
+use crate::error::{Error, Result};
+use crate::sql::ast::{Drop, ObjectType, Options, Statement};
+
+/// EXPLAIN of PREPARE of …, at most.
+const STATEMENTS_IN_STATEMENTS: usize = 8;
+
+/// Statements of PostgreSQL that change nothing here; accepted with anything that follows.
+const NO_OPERATIONS: [(&str, &str); 11] = [
+    ("LISTEN", "LISTEN"),
+    ("UNLISTEN", "UNLISTEN"),
+    ("NOTIFY", "NOTIFY"),
+    ("ANALYZE", "ANALYZE"),
+    ("ANALYSE", "ANALYZE"),
+    ("VACUUM", "VACUUM"),
+    ("LOCK", "LOCK TABLE"),
+    ("CHECKPOINT", "CHECKPOINT"),
+    ("REINDEX", "REINDEX"),
+    ("CLUSTER", "CLUSTER"),
+    // Views are always up to date.
+    ("REFRESH MATERIALIZED VIEW", "REFRESH MATERIALIZED VIEW"),
+];
+
+/// Known and not built.
+const UNSUPPORTED: [(&str, Option<&str>); 20] = [
+    ("MERGE", Some("INSERT into a table with a primary key updates the rows that exist")),
+    ("CALL", None),
+    ("DO", None),
+    ("GRANT", None),
+    ("REVOKE", None),
+    ("PAUSE", None),
+    ("RESUME", None),
+    ("TERMINATE", Some("DROP the view or stream that the query feeds")),
+    ("LOAD", None),
+    ("USE", None),
+    ("ATTACH", None),
+    ("DETACH", None),
+    ("IMPORT", None),
+    ("EXPORT", None),
+    ("REASSIGN", None),
+    ("SECURITY", None),
+    ("REFRESH", None),
+    ("INSTALL", None),
+    ("PRAGMA", None),
+    ("UNLOAD", None),
+];
+
+impl Grammar<'_> {
+    /// A statement, to its last word. The caller sees to it that nothing follows.
+    pub fn statement(&mut self) -> Result<Statement> {
+        self.depth += 1;
+        if self.depth > STATEMENTS_IN_STATEMENTS {
+            return Err(Error::statement_too_complex("statements in statements are nested too deeply").at(self.position()));
+        }
+        let statement = self.dispatch();
+        self.depth -= 1;
+        statement
+    }
+
+    fn dispatch(&mut self) -> Result<Statement> {
+        if self.is_query() {
+            let query = self.query()?;
+            return Ok(Statement::Query { query: query.query, emit: query.emit });
+        }
+        let Token::Word(word) = self.peek() else { return Err(self.unexpected("a statement")) };
+        match word.value.to_ascii_uppercase().as_str() {
+            _ if word.quote_style.is_some() => Err(self.unexpected("a statement")),
+            "CREATE" => self.create(),
+            "DROP" => self.drop(),
+            "ALTER" => self.alter(),
+            "COMMENT" => self.comment(),
+            "TRUNCATE" => self.truncate(),
+            "INSERT" => self.insert(),
+            "UPDATE" => self.update(),
+            "DELETE" => self.delete(),
+            "COPY" => self.copy(),
+            "DECLARE" => self.declare(),
+            "FETCH" => self.fetch(),
+            "MOVE" => self.move_cursor(),
+            "CLOSE" => self.close(),
+            "PREPARE" => self.prepare(),
+            "EXECUTE" => self.execute(),
+            "DEALLOCATE" => self.deallocate(),
+            "BEGIN" | "START" => self.begin(),
+            "COMMIT" | "END" => self.commit(),
+            "ROLLBACK" | "ABORT" => self.rollback(),
+            "SAVEPOINT" => self.savepoint(),
+            "RELEASE" => self.release(),
+            "SET" => self.set(),
+            "RESET" => self.reset(),
+            "DISCARD" => self.discard(),
+            "SHOW" => self.show(),
+            "DESCRIBE" | "DESC" => self.describe(),
+            "EXPLAIN" => self.explain(),
+            "SUBSCRIBE" => self.subscribe(),
+            "VERIFY" => self.verify(),
+            "PRINT" => self.print(),
+            "FLUSH" => {
+                self.skip(1);
+                Ok(Statement::Flush)
+            }
+            _ => self.other(),
+        }
+    }
+
+    fn other(&mut self) -> Result<Statement> {
+        if let Some((words, tag)) = NO_OPERATIONS.iter().find(|(words, _)| self.is_all(words)) {
+            self.expect(words)?;
+            while !self.at_end() {
+                self.skip(1);
+            }
+            return Ok(Statement::NoOperation(tag));
+        }
+        match UNSUPPORTED.iter().find(|(word, _)| self.is(word)) {
+            Some((word, hint)) => {
+                let error = self.unsupported(format!("{word} is not supported"));
+                Err(hint.iter().fold(error, |error, hint| error.with_hint(*hint)))
+            }
+            None => Err(self.unexpected("a statement")),
+        }
+    }
+
+    fn drop(&mut self) -> Result<Statement> {
+        self.skip(1);
+        let object = self.object_type("DROP")?;
+        let _ = object == ObjectType::Index && self.eat("CONCURRENTLY");
+        let if_exists = self.eat("IF EXISTS");
+        let names = self.comma_separated(Grammar::object_name)?;
+        let cascade = self.eat_one(&["CASCADE", "RESTRICT"]) == Some("CASCADE");
+        Ok(Statement::Drop(Drop { object, if_exists, names, cascade }))
+    }
+
+    /// STREAM, TABLE, MATERIALIZED VIEW, …
+    fn object_type(&mut self, verb: &str) -> Result<ObjectType> {
+        const TYPES: [(&str, ObjectType); 8] = [
+            ("STREAM", ObjectType::Stream),
+            ("SOURCE", ObjectType::Stream),
+            ("TABLE", ObjectType::Table),
+            ("MATERIALIZED VIEW", ObjectType::MaterializedView),
+            ("VIEW", ObjectType::View),
+            ("INDEX", ObjectType::Index),
+            ("SINK", ObjectType::Sink),
+            ("SCHEMA", ObjectType::Schema),
+        ];
+        if let Some((words, object)) = TYPES.iter().find(|(words, _)| self.is_all(words)) {
+            self.expect(words)?;
+            return Ok(*object);
+        }
+        match self.peek() {
+            Token::Word(word) if word.quote_style.is_none() && matches!(self.peek_nth(1), Token::Word(_)) => {
+                let what = word.value.to_ascii_uppercase();
+                Err(self.unsupported(format!("{verb} {what} is not supported")))
+            }
+            _ => Err(self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW, INDEX, SINK or SCHEMA")),
+        }
+    }
+
+    fn alter(&mut self) -> Result<Statement> {
+        let position = self.position();
+        self.skip(1);
+        let from = self.here();
+        self.object_type("ALTER")?;
+        let what = self.text_since(from).to_ascii_uppercase();
+        if self.is_all("IF EXISTS") {
+            return Err(self.unsupported(format!("ALTER {what} IF EXISTS is not supported")));
+        }
+        let name = self.object_name()?;
+        if self.eat("RENAME TO") {
+            return Ok(Statement::Rename { name, to: self.identifier()? });
+        }
+        let from = self.here();
+        let Token::Word(_) = self.next() else { return Err(self.unexpected("RENAME TO")) };
+        let form = self.text_since(from).to_ascii_uppercase();
+        Err(Error::unsupported(format!("ALTER {what} … {form} is not supported"))
+            .with_hint("ALTER … RENAME TO is; for another definition, create a new relation and INSERT … SELECT into it")
+            .at(position))
+    }
+
+    fn comment(&mut self) -> Result<Statement> {
+        self.expect("COMMENT ON")?;
+        let column = self.eat("COLUMN");
+        if !column {
+            self.object_type("COMMENT ON")?;
+        }
+        let mut on = self.object_name()?;
+        let position = self.position();
+        let column = match column {
+            true => Some(on.0.pop().and_then(|part| part.as_ident().cloned())),
+            false => None,
+        };
+        let column = match column {
+            Some(Some(column)) if !on.0.is_empty() => Some(column),
+            Some(_) => return Err(Error::syntax("the column's relation is missing: write relation.column").at(position)),
+            None => None,
+        };
+        self.expect("IS")?;
+        let comment = if self.eat("NULL") { None } else { Some(self.string()?) };
+        Ok(Statement::Comment { on, column, comment })
+    }
+
+    fn truncate(&mut self) -> Result<Statement> {
+        self.skip(1);
+        let _ = self.eat("TABLE");
+        let names = self.comma_separated(|grammar| {
+            let _ = grammar.is("ONLY") && matches!(grammar.peek_nth(1), Token::Word(_)) && grammar.eat("ONLY");
+            let name = grammar.object_name()?;
+            let _ = grammar.eat_token(&Token::Mul);
+            Ok(name)
+        })?;
+        let _ = self.eat_one(&["RESTART IDENTITY", "CONTINUE IDENTITY"]);
+        if self.is("CASCADE") {
+            return Err(self.unsupported("TRUNCATE … CASCADE is not supported"));
+        }
+        let _ = self.eat("RESTRICT");
+        Ok(Statement::Truncate(names))
+    }
+
+    /// sqlparser's INSERT, and `WITH (idempotency_key = …)` before RETURNING.
+    fn insert(&mut self) -> Result<Statement> {
+        let position = self.position();
+        if !self.is_nth(1, "INTO") {
+            self.skip(1);
+            return Err(self.unexpected("INTO"));
+        }
+        let token = self.read(|parser| Ok(parser.next_token()))?;
+        let statement = self.read(|parser| parser.parse_insert(token))?;
+        let sp::Statement::Insert(mut insert) = statement else {
+            return Err(Error::insufficient_privilege("INSERT into files is not supported").at(position));
+        };
+        let mut options = Options::new();
+        if let Some(source) = &mut insert.source {
+            window::take_options(source, &mut options)?;
+        }
+        window::normalize(&mut insert)?;
+        self.with_options(&mut options)?;
+        if insert.returning.is_none() && self.is("RETURNING") {
+            self.skip(1);
+            let items = self.read(|parser| parser.parse_comma_separated(|parser| parser.parse_select_item()))?;
+            insert.returning = Some(items);
+        }
+        if self.is("EMIT") {
+            return Err(self
+                .unsupported("INSERT … EMIT is not supported yet")
+                .with_hint("CREATE STREAM name AS SELECT … appends to a stream for as long as it exists"));
+        }
+        Ok(Statement::Insert { insert: Box::new(insert), options })
+    }
+
+    fn update(&mut self) -> Result<Statement> {
+        match self.read(|parser| parser.parse_statement())? {
+            sp::Statement::Update(mut update) => {
+                window::normalize(&mut update)?;
+                Ok(Statement::Update(Box::new(update)))
+            }
+            _ => Err(self.unexpected("UPDATE")),
+        }
+    }
+
+    fn delete(&mut self) -> Result<Statement> {
+        match self.read(|parser| parser.parse_statement())? {
+            sp::Statement::Delete(mut delete) => {
+                window::normalize(&mut delete)?;
+                Ok(Statement::Delete(Box::new(delete)))
+            }
+            _ => Err(self.unexpected("DELETE")),
+        }
+    }
+}
