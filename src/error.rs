@@ -90,6 +90,7 @@ sql_states! {
     ReadOnlyTransaction read_only_transaction "25006",
     InvalidStatementName invalid_statement_name "26000",
     InvalidCursorName invalid_cursor_name "34000",
+    InvalidAuthorization invalid_authorization "28000",
     InsufficientPrivilege insufficient_privilege "42501",
     /// A bound of this server was reached; the message names it.
     LimitExceeded limit_exceeded "54000",

@@ -77,6 +77,27 @@ pub const STATEMENT_OPERATORS: usize = 1000;
 /// Columns of a relation.
 pub const COLUMNS: usize = 1600;
 
+/// The longest message before a client's session has begun.
+pub const STARTUP_BYTES: usize = 10_000;
+
+/// How long a client may take to say who it is.
+pub const STARTUP_TIME: Duration = Duration::from_secs(30);
+
+/// Bytes of answers that are gathered before they are sent.
+pub const SEND_BYTES: usize = 64 << 10;
+
+/// Bytes read from a client at once.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// Reads that wait for a session that is busy; the client waits after that.
+pub const READS_AHEAD: usize = 8;
+
+/// Prepared statements of a connection, and as many portals.
+pub const PREPARED_STATEMENTS: usize = 10_000;
+
+/// How long statements may run on when the server shuts down.
+pub const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
+
 /// How far ahead of its commit an event time may be, unless the stream says otherwise (`max_future`), before the row goes to
 /// the dead letters: one such row would move the watermark past all others.
 pub const MAX_FUTURE: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -93,4 +114,6 @@ const _: () = {
     assert!(COPY_BLOCK_BYTES < MESSAGE_BYTES);
     assert!(STATEMENT_BYTES <= MESSAGE_BYTES);
     assert!(STATEMENT_NESTING < PARSER_RECURSION);
+
+    assert!(STARTUP_BYTES < MESSAGE_BYTES);
 };

@@ -1,0 +1,143 @@
+//! Arrays: `{1,NULL,"a b"}` and the binary form, of any number of dimensions.
+
+use arrow::datatypes::DataType;
+use bytes::Bytes;
+use chrono_tz::Tz;
+use datafusion::common::ScalarValue;
+use postgres_types::Type;
+
+use super::{binary, text};
+use crate::error::{Error, Result};
+use crate::server::frontend::Fields;
+use crate::server::types::postgres_type;
+
+fn list(values: &[ScalarValue], item: &DataType) -> ScalarValue {
+    ScalarValue::List(ScalarValue::new_list(values, item, true))
+}
+
+fn malformed(text: &str) -> Error {
+    Error::invalid_text(format!("malformed array literal: \"{text}\""))
+}
+
+pub fn from_text(literal: &str, item: &DataType, zone: Tz) -> Result<ScalarValue> {
+    let mut reader = Reader { literal, rest: literal.trim_ascii(), zone };
+    let value = reader.array(item)?;
+    if reader.rest.trim_ascii().is_empty() { Ok(value) } else { Err(malformed(literal)) }
+}
+
+struct Reader<'a> {
+    literal: &'a str,
+    rest: &'a str,
+    zone: Tz,
+}
+
+impl Reader<'_> {
+    /// The recursion is bounded by the depth of the type, not by the text.
+    fn array(&mut self, item: &DataType) -> Result<ScalarValue> {
+        self.expect('{')?;
+        let mut values = Vec::new();
+        if self.rest.trim_ascii_start().starts_with('}') {
+            self.expect('}')?;
+            return Ok(list(&values, item));
+        }
+        loop {
+            values.push(match item {
+                DataType::List(inner) => self.array(inner.data_type())?,
+                _ => self.element(item)?,
+            });
+            self.rest = self.rest.trim_ascii_start();
+            if self.rest.starts_with(',') {
+                self.expect(',')?;
+            } else {
+                self.expect('}')?;
+                return Ok(list(&values, item));
+            }
+        }
+    }
+
+    fn expect(&mut self, wanted: char) -> Result<()> {
+        self.rest = self.rest.trim_ascii_start().strip_prefix(wanted).ok_or_else(|| malformed(self.literal))?;
+        Ok(())
+    }
+
+    fn element(&mut self, item: &DataType) -> Result<ScalarValue> {
+        self.rest = self.rest.trim_ascii_start();
+        let quoted = self.rest.starts_with('"');
+        if quoted {
+            self.rest = &self.rest[1..];
+        }
+        let mut value = String::new();
+        let mut characters = self.rest.char_indices();
+        let end = loop {
+            match characters.next() {
+                Some((_, '\\')) => value.push(characters.next().ok_or_else(|| malformed(self.literal))?.1),
+                Some((at, '"')) if quoted => break at + 1,
+                Some((at, ',' | '}')) if !quoted => break at,
+                Some((_, '"' | '{')) if !quoted => return Err(malformed(self.literal)),
+                Some((_, other)) => value.push(other),
+                None => return Err(malformed(self.literal)),
+            }
+        };
+        self.rest = &self.rest[end..];
+        let shown = if quoted { value.as_str() } else { value.trim_ascii() };
+        match shown {
+            "" if !quoted => Err(malformed(self.literal)),
+            word if !quoted && word.eq_ignore_ascii_case("null") => Ok(ScalarValue::try_from(item)?),
+            word => text::value(word, item, self.zone),
+        }
+    }
+}
+
+pub fn from_binary(bytes: &[u8], item: &DataType) -> Result<ScalarValue> {
+    let mut fields = Fields(Bytes::copy_from_slice(bytes));
+    let malformed = |_| Error::invalid_binary("incorrect binary data format of an array");
+    let dimensions = fields.i32().map_err(malformed)?;
+    fields.i32().map_err(malformed)?;
+    let oid = fields.i32().map_err(malformed)? as u32;
+    if !(0..=6).contains(&dimensions) {
+        return Err(Error::invalid_binary(format!("invalid number of array dimensions: {dimensions}")));
+    }
+    let mut lengths = Vec::new();
+    for _ in 0..dimensions {
+        let length = fields.i32().map_err(malformed)?;
+        fields.i32().map_err(malformed)?;
+        lengths.push(usize::try_from(length).map_err(|_| Error::invalid_binary("an array has a negative length"))?);
+    }
+    let leaf = leaf(item);
+    let wire = Type::from_oid(oid).unwrap_or_else(|| postgres_type(leaf));
+    if wire != postgres_type(leaf) && postgres_type(leaf) != Type::TEXT {
+        let (sent, wanted) = (wire.name(), postgres_type(leaf));
+        return Err(Error::datatype_mismatch(format!("an array of {sent} was sent for one of {}", wanted.name())));
+    }
+    // Every element has a length of four bytes before it, so no count can ask for more than has arrived.
+    let elements = lengths.iter().fold(1usize, |product, length| product.saturating_mul(*length));
+    if lengths.is_empty() || elements == 0 {
+        lengths = vec![0];
+    } else if elements.saturating_mul(4) > fields.0.len() {
+        return Err(Error::invalid_binary("an array has fewer elements than it says"));
+    }
+    let value = dimension(&mut fields, &lengths, item, &wire)?;
+    if fields.0.is_empty() { Ok(value) } else { Err(Error::invalid_binary("bytes are left over after an array")) }
+}
+
+fn leaf(item: &DataType) -> &DataType {
+    match item {
+        DataType::List(inner) => leaf(inner.data_type()),
+        other => other,
+    }
+}
+
+fn dimension(fields: &mut Fields, lengths: &[usize], item: &DataType, wire: &Type) -> Result<ScalarValue> {
+    let Some((length, inner_lengths)) = lengths.split_first() else {
+        return Err(Error::invalid_binary("an array has fewer dimensions than its type"));
+    };
+    let values = (0..*length).map(|_| match item {
+        DataType::List(inner) => dimension(fields, inner_lengths, inner.data_type(), wire),
+        _ if !inner_lengths.is_empty() => Err(Error::datatype_mismatch("an array has more dimensions than its type")),
+        _ => match fields.value()? {
+            None => Ok(ScalarValue::try_from(item)?),
+            Some(bytes) => binary::value(&bytes, wire, item),
+        },
+    });
+    Ok(list(&values.collect::<Result<Vec<_>>>()?, item))
+}
