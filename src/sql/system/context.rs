@@ -1,0 +1,138 @@
+//! What the system relations and functions are about: one session's view of the server at one snapshot.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::objects::Objects;
+use crate::catalog::{Catalog, RelationId};
+use crate::error::Result;
+use crate::time::Micros;
+use crate::view::Snapshot;
+
+/// The version of PostgreSQL whose catalog this is.
+pub const POSTGRES_VERSION: &str = "15.0";
+pub const POSTGRES_VERSION_NUM: u32 = 150_000;
+
+/// A setting as `pg_settings` and SHOW ALL list it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub name: String,
+    pub value: String,
+    pub default: String,
+    pub description: String,
+    /// `user` if a session may change it, `internal` if nobody may.
+    pub context: &'static str,
+}
+
+/// One row of `pg_stat_activity`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    pub pid: i32,
+    pub user: String,
+    pub application_name: String,
+    pub client_address: Option<String>,
+    pub client_port: Option<u16>,
+    pub backend_start: Option<Micros>,
+    pub transaction_start: Option<Micros>,
+    pub query_start: Option<Micros>,
+    pub state_change: Option<Micros>,
+    /// `active`, `idle`, `idle in transaction` …
+    pub state: &'static str,
+    pub query: String,
+}
+
+/// The session's settings. Names are in lower case.
+pub trait Settings: Send + Sync {
+    fn get(&self, name: &str) -> Option<String>;
+    /// `local`: until the transaction ends. Returns the value in its canonical form.
+    fn set(&self, name: &str, value: &str, local: bool) -> Result<String>;
+    fn all(&self) -> Vec<Setting>;
+}
+
+/// What only the running server knows.
+pub trait Server: Send + Sync {
+    /// When it started.
+    fn started(&self) -> Micros;
+    fn sessions(&self) -> Vec<Activity>;
+    /// First kept and next offset of each partition.
+    fn offsets(&self, relation: RelationId) -> Vec<(u64, u64)>;
+    /// Bytes that a relation takes, on disk or in memory; `None` if that is not known.
+    fn size(&self, relation: RelationId) -> Option<u64>;
+    /// Interrupts the running statement of a session, or ends the session: false if there is none of that number.
+    fn signal(&self, pid: i32, terminate: bool) -> bool;
+}
+
+/// A function that queries can call, as pg_proc lists it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FunctionInfo {
+    pub name: String,
+    /// `f`, `a`, `w` as in pg_proc.prokind.
+    pub kind: char,
+    /// `i`, `s`, `v` as in pg_proc.provolatile.
+    pub volatility: char,
+    /// Internal names of the types of the result and the arguments, where the function has only one form.
+    pub result: Option<String>,
+    pub arguments: Option<Vec<String>>,
+}
+
+/// What the relations and functions of one statement look at.
+pub struct SystemContext {
+    pub snapshot: Arc<Snapshot>,
+    pub user: String,
+    pub database: String,
+    /// Number of the session, as the client got it for cancelling.
+    pub pid: i32,
+    pub client_address: Option<String>,
+    /// `now()` of the statement.
+    pub now: Micros,
+    pub settings: Arc<dyn Settings>,
+    pub server: Arc<dyn Server>,
+    /// All functions, ordered; see [`super::functions_of`].
+    pub functions: Arc<[FunctionInfo]>,
+    objects: std::sync::OnceLock<Objects>,
+}
+
+impl SystemContext {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        user: &str,
+        database: &str,
+        settings: Arc<dyn Settings>,
+        server: Arc<dyn Server>,
+    ) -> SystemContext {
+        SystemContext {
+            now: snapshot.time,
+            snapshot,
+            user: user.to_string(),
+            database: database.to_string(),
+            pid: 0,
+            client_address: None,
+            settings,
+            server,
+            functions: Arc::from([]),
+            objects: std::sync::OnceLock::new(),
+        }
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        &self.snapshot.catalog
+    }
+
+    /// Everything that has an OID; put together when it is first asked for.
+    pub(super) fn objects(&self) -> &Objects {
+        self.objects.get_or_init(|| Objects::new(self))
+    }
+
+    /// The schemas that unqualified names are looked up in, in order; pg_catalog comes first unless it is named.
+    pub(super) fn search_path(&self) -> Vec<String> {
+        let setting = self.settings.get("search_path").unwrap_or_else(|| "\"$user\", public".to_string());
+        let schemas = setting.split(',').map(|s| s.trim().trim_matches('"').to_string());
+        schemas.filter(|s| super::definitions::schema_oid(s).is_some()).collect()
+    }
+}
+
+impl fmt::Debug for SystemContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SystemContext(user {}, commit {})", self.user, self.snapshot.commit)
+    }
+}

@@ -1,0 +1,139 @@
+//! The SQL text of objects, for pg_get_indexdef and its relatives and for the views that show it.
+
+use super::super::objects::{has_constraint, index_name};
+use crate::catalog::Relation;
+
+/// Quotes an identifier where it would not be read back as it is.
+pub(in crate::sql::system) fn quote_ident(name: &str) -> String {
+    let mut characters = name.chars();
+    let starts_plain = characters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
+    let is_plain = starts_plain && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
+    if is_plain && !is_reserved(name) {
+        return name.to_string();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The words that can't be names of columns or relations without quotes (PostgreSQL manual, appendix C).
+fn is_reserved(name: &str) -> bool {
+    const RESERVED: [&str; 77] = [
+        "all",
+        "analyse",
+        "analyze",
+        "and",
+        "any",
+        "array",
+        "as",
+        "asc",
+        "asymmetric",
+        "both",
+        "case",
+        "cast",
+        "check",
+        "collate",
+        "column",
+        "constraint",
+        "create",
+        "current_catalog",
+        "current_date",
+        "current_role",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "default",
+        "deferrable",
+        "desc",
+        "distinct",
+        "do",
+        "else",
+        "end",
+        "except",
+        "false",
+        "fetch",
+        "for",
+        "foreign",
+        "from",
+        "grant",
+        "group",
+        "having",
+        "in",
+        "initially",
+        "intersect",
+        "into",
+        "lateral",
+        "leading",
+        "limit",
+        "localtime",
+        "localtimestamp",
+        "not",
+        "null",
+        "offset",
+        "on",
+        "only",
+        "or",
+        "order",
+        "placing",
+        "primary",
+        "references",
+        "returning",
+        "select",
+        "session_user",
+        "some",
+        "symmetric",
+        "table",
+        "then",
+        "to",
+        "trailing",
+        "true",
+        "union",
+        "unique",
+        "user",
+        "using",
+        "variadic",
+        "when",
+        "where",
+        "window",
+        "with",
+    ];
+    RESERVED.binary_search(&name).is_ok()
+}
+
+/// The columns of a relation's key, quoted.
+fn key(relation: &Relation) -> String {
+    let columns = relation.primary_key.iter().filter_map(|&i| relation.columns.get(i));
+    columns.map(|c| quote_ident(&c.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// `CREATE UNIQUE INDEX …` of a relation's key.
+pub(in crate::sql::system) fn index(relation: &Relation) -> String {
+    let (name, on) = (quote_ident(&index_name(relation)), quote_ident(&relation.name));
+    format!("CREATE UNIQUE INDEX {name} ON public.{on} USING btree ({})", key(relation))
+}
+
+/// `PRIMARY KEY (…)`.
+pub(in crate::sql::system) fn constraint(relation: &Relation) -> Option<String> {
+    has_constraint(relation).then(|| format!("PRIMARY KEY ({})", key(relation)))
+}
+
+/// A view's query, as it was written.
+pub(in crate::sql::system) fn view(relation: &Relation) -> Option<String> {
+    relation.query.as_ref().map(|query| format!(" {};", query.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("orders", "orders")]
+    #[case("Orders", "\"Orders\"")]
+    #[case("revenue$late", "revenue$late")]
+    #[case("user", "\"user\"")]
+    #[case("with", "\"with\"")]
+    #[case("a\"b", "\"a\"\"b\"")]
+    #[case("1st", "\"1st\"")]
+    #[case("", "\"\"")]
+    fn identifiers_are_quoted_where_they_must_be(#[case] name: &str, #[case] quoted: &str) {
+        assert_eq!(super::quote_ident(name), quoted);
+    }
+}

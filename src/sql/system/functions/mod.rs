@@ -1,0 +1,290 @@
+//! The functions of PostgreSQL that look at the catalog or the session, and a few of general use that DataFusion lacks.
+//!
+//! A function is a line in a table: its name, the types of its arguments in each of its forms, its result, and a Rust function
+//! over [`Value`]s, one row at a time. An instance belongs to one statement's [`SystemContext`].
+
+mod arrays;
+mod catalog;
+pub(super) mod definitions;
+mod privileges;
+mod registered;
+mod session;
+mod sizes;
+mod strings;
+mod time;
+mod to_char;
+
+pub(super) use strings::escape_pattern;
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::Result as DfResult;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::context::{FunctionInfo, SystemContext};
+use super::definitions::{PG_TYPE, arrow_type};
+use super::types;
+use super::value::{Value, array, value_at};
+use crate::error::{Error, Result};
+
+/// What a function needs besides its arguments' values.
+pub(super) struct Call<'a> {
+    pub context: &'a SystemContext,
+    /// The arguments' fields: their types as the planner has them.
+    pub fields: &'a [FieldRef],
+}
+
+/// One function.
+pub(super) struct Spec {
+    pub name: &'static str,
+    /// The types of the arguments, a list for each form. `reg` is an OID or a name; `any` is taken as it is; a form that ends in
+    /// `...` takes any number more of the type before it.
+    pub forms: &'static [&'static [&'static str]],
+    pub result: &'static str,
+    /// NULL for any NULL argument, without asking.
+    pub strict: bool,
+    pub volatility: Volatility,
+    pub call: fn(&Call<'_>, &[Value]) -> Result<Value>,
+}
+
+/// A function that gives NULL for NULL and looks at the catalog.
+const fn stable(
+    name: &'static str,
+    forms: &'static [&'static [&'static str]],
+    result: &'static str,
+    call: fn(&Call<'_>, &[Value]) -> Result<Value>,
+) -> Spec {
+    Spec { name, forms, result, strict: true, volatility: Volatility::Stable, call }
+}
+
+const fn immutable(
+    name: &'static str,
+    forms: &'static [&'static [&'static str]],
+    result: &'static str,
+    call: fn(&Call<'_>, &[Value]) -> Result<Value>,
+) -> Spec {
+    Spec { name, forms, result, strict: true, volatility: Volatility::Immutable, call }
+}
+
+impl Spec {
+    const fn lenient(self) -> Spec {
+        Spec { strict: false, ..self }
+    }
+
+    const fn volatile(self) -> Spec {
+        Spec { volatility: Volatility::Volatile, ..self }
+    }
+}
+
+fn all() -> impl Iterator<Item = &'static Spec> {
+    let tables: [&'static [Spec]; 8] = [
+        catalog::FUNCTIONS,
+        privileges::FUNCTIONS,
+        registered::FUNCTIONS,
+        session::FUNCTIONS,
+        sizes::FUNCTIONS,
+        strings::FUNCTIONS,
+        time::FUNCTIONS,
+        to_char::FUNCTIONS,
+    ];
+    tables.into_iter().flatten()
+}
+
+static BY_NAME: LazyLock<HashMap<&'static str, &'static Spec>> = LazyLock::new(|| all().map(|s| (s.name, s)).collect());
+
+static ROWS_OR_EMPTY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(arrays::RowsOrEmpty::new())));
+
+/// The function of this name, for a statement in this context.
+pub(super) fn function(name: &str, context: &Arc<SystemContext>) -> Option<Arc<ScalarUDF>> {
+    if name == ROWS_OR_EMPTY.name() {
+        return Some(ROWS_OR_EMPTY.clone());
+    }
+    BY_NAME.get(name).map(|spec| udf(spec, context))
+}
+
+/// All of them.
+pub(super) fn functions(context: &Arc<SystemContext>) -> impl Iterator<Item = Arc<ScalarUDF>> {
+    all().map(|spec| udf(spec, context)).chain([ROWS_OR_EMPTY.clone()])
+}
+
+/// One of the functions of this module has the name.
+pub(super) fn is_ours(name: &str) -> bool {
+    BY_NAME.contains_key(name)
+}
+
+/// Their lines in pg_proc.
+pub(super) fn infos() -> impl Iterator<Item = FunctionInfo> {
+    all().map(|spec| FunctionInfo {
+        name: spec.name.to_string(),
+        kind: 'f',
+        volatility: match spec.volatility {
+            Volatility::Immutable => 'i',
+            Volatility::Stable => 's',
+            Volatility::Volatile => 'v',
+        },
+        result: Some(spec.result.to_string()),
+        arguments: spec.forms.first().map(|form| form.iter().map(|t| (*t).to_string()).collect()),
+    })
+}
+
+fn udf(spec: &'static Spec, context: &Arc<SystemContext>) -> Arc<ScalarUDF> {
+    let signature = Signature::user_defined(spec.volatility);
+    Arc::new(ScalarUDF::new_from_impl(SystemFunction { spec, signature, context: context.clone() }))
+}
+
+/// A [`Spec`] as DataFusion calls it.
+struct SystemFunction {
+    spec: &'static Spec,
+    signature: Signature,
+    context: Arc<SystemContext>,
+}
+
+impl std::fmt::Debug for SystemFunction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.spec.name)
+    }
+}
+
+/// Two are the same if they are of the same name and context.
+impl PartialEq for SystemFunction {
+    fn eq(&self, other: &SystemFunction) -> bool {
+        self.spec.name == other.spec.name && Arc::ptr_eq(&self.context, &other.context)
+    }
+}
+
+impl Eq for SystemFunction {}
+
+impl Hash for SystemFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.spec.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for SystemFunction {
+    fn name(&self) -> &str {
+        self.spec.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(arrow_type(self.spec.result))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        let actual: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        if form_for(self.spec, actual.len()).is_none() {
+            return Err(no_such_form(self.spec, &actual).into());
+        }
+        let field = Field::new(self.spec.name, arrow_type(self.spec.result), true);
+        if types::arrow_says_it_all(self.spec.result) {
+            return Ok(Arc::new(field));
+        }
+        Ok(Arc::new(field.with_metadata(HashMap::from([(PG_TYPE.to_string(), self.spec.result.to_string())]))))
+    }
+
+    fn coerce_types(&self, actual: &[DataType]) -> DfResult<Vec<DataType>> {
+        // Wrong arguments are refused with the result's type: DataFusion hides what is said here.
+        Ok(coerce(self.spec, actual))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        Ok(invoke(self.spec, &self.context, args)?)
+    }
+}
+
+/// The first form that takes so many arguments.
+fn form_for(spec: &Spec, count: usize) -> Option<&'static [&'static str]> {
+    spec.forms.iter().find_map(|form| match form.split_last() {
+        Some((&"...", fixed)) if count + 1 >= fixed.len() => Some(fixed),
+        _ if form.len() == count => Some(*form),
+        _ => None,
+    })
+}
+
+fn no_such_form(spec: &Spec, actual: &[DataType]) -> Error {
+    let given: Vec<String> = actual.iter().map(|t| t.to_string().to_lowercase()).collect();
+    let forms: Vec<String> = spec.forms.iter().map(|form| format!("{}({})", spec.name, form.join(", "))).collect();
+    let error = Error::undefined_function(format!("function {}({}) does not exist", spec.name, given.join(", ")));
+    error.with_hint(format!("there is {}", forms.join(" and ")))
+}
+
+/// The types that the arguments are cast to.
+fn coerce(spec: &Spec, actual: &[DataType]) -> Vec<DataType> {
+    let Some(form) = form_for(spec, actual.len()) else { return actual.to_vec() };
+    let wanted = form.iter().chain(std::iter::repeat(form.last().unwrap_or(&"any")));
+    actual.iter().zip(wanted).map(|(actual, wanted)| target(wanted, actual)).collect()
+}
+
+fn target(wanted: &str, actual: &DataType) -> DataType {
+    let is_text = matches!(actual, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
+    match wanted {
+        "any" => actual.clone(),
+        "reg" if is_text => DataType::Utf8,
+        "reg" | "oid" | "int2" | "int4" | "int8" => DataType::Int64,
+        other => arrow_type(other),
+    }
+}
+
+fn invoke(spec: &Spec, context: &SystemContext, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_))) && spec.volatility != Volatility::Volatile;
+    let rows = if constant { 1 } else { args.number_rows };
+    let columns = args.args.into_iter().map(|a| a.into_array(rows)).collect::<DfResult<Vec<ArrayRef>>>()?;
+    let call = Call { context, fields: &args.arg_fields };
+    let mut values = Vec::with_capacity(columns.len());
+    let mut results = Vec::with_capacity(rows);
+    for row in 0..rows {
+        values.clear();
+        values.extend(columns.iter().map(|c| value_at(c, row)));
+        let is_null = spec.strict && values.contains(&Value::Null);
+        results.push(if is_null { Value::Null } else { (spec.call)(&call, &values)? });
+    }
+    let result = array(&results, &arrow_type(spec.result))?;
+    match constant {
+        true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+        false => Ok(ColumnarValue::Array(result)),
+    }
+}
+
+// Arguments by position: the coercion above has made them what the form says, and `strict` that they are there.
+
+fn text(values: &[Value], at: usize) -> &str {
+    values.get(at).and_then(Value::text).unwrap_or_default()
+}
+
+fn int(values: &[Value], at: usize) -> i64 {
+    values.get(at).and_then(Value::int).unwrap_or_default()
+}
+
+/// An OID, 0 for numbers that are none.
+fn oid(values: &[Value], at: usize) -> u32 {
+    values.get(at).and_then(Value::oid).unwrap_or_default()
+}
+
+fn flag(values: &[Value], at: usize) -> bool {
+    values.get(at).and_then(Value::bool).unwrap_or_default()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a function")]
+fn null(_: &Call<'_>, _: &[Value]) -> Result<Value> {
+    Ok(Value::Null)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a function")]
+fn yes(_: &Call<'_>, _: &[Value]) -> Result<Value> {
+    Ok(Value::Bool(true))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a function")]
+fn no(_: &Call<'_>, _: &[Value]) -> Result<Value> {
+    Ok(Value::Bool(false))
+}

@@ -1,0 +1,276 @@
+//! What has an OID: user relations, their indexes and constraints, and the system relations, brought into one form that
+//! pg_class, pg_attribute, information_schema and the functions that turn names to OIDs all read.
+//!
+//! Things that a relation owns (its primary key's index and constraint, its row type, …) take their OIDs from the relation's,
+//! so that they are as lasting as the relation is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::context::SystemContext;
+use super::definitions::{self, PG_CATALOG, PUBLIC};
+use super::types;
+use crate::catalog::{Kind, Relation, RelationId};
+
+/// OID of the role that owns all relations.
+pub(super) const OWNER: u32 = 10;
+
+// Ranges for what relations own. Relation ids stay far below the first of them.
+const INDEX: u32 = 0x1000_0000;
+const CONSTRAINT: u32 = 0x2000_0000;
+const ROW_TYPE: u32 = 0x3000_0000;
+const ROW_TYPE_ARRAY: u32 = 0x4000_0000;
+const RULE: u32 = 0x5000_0000;
+/// Defaults: 2¹¹ per relation is more than the columns a relation may have.
+const DEFAULT: u32 = 0x6000_0000;
+
+/// A row of pg_class.
+#[derive(Clone, Debug)]
+pub(super) struct Class {
+    pub oid: u32,
+    pub name: String,
+    pub namespace: u32,
+    /// `r`, `v`, `m`, `i`.
+    pub kind: &'static str,
+    pub source: Source,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    User(Arc<Relation>),
+    /// The primary key's index of a relation.
+    Index(Arc<Relation>),
+    System(&'static Arc<definitions::SystemRelation>),
+}
+
+/// A row of pg_attribute.
+#[derive(Clone, Debug)]
+pub(super) struct Attribute {
+    pub number: i16,
+    pub name: String,
+    pub type_oid: u32,
+    pub typmod: i32,
+    pub not_null: bool,
+    /// SQL of a default or of a computed column.
+    pub default: Option<String>,
+    pub generated: bool,
+}
+
+pub(super) struct Objects {
+    classes: Vec<Class>,
+    by_oid: HashMap<u32, usize>,
+    by_name: HashMap<(u32, String), usize>,
+    /// OID, name and what else pg_proc has of a function.
+    pub functions: Vec<Function>,
+}
+
+/// A row of pg_proc.
+#[derive(Clone, Debug)]
+pub(super) struct Function {
+    pub oid: u32,
+    pub info: super::context::FunctionInfo,
+}
+
+/// Where the numbering of functions starts that PostgreSQL gives no OID that we know of.
+const FIRST_FUNCTION: u32 = 0x0800_0000;
+
+impl Objects {
+    pub fn new(context: &SystemContext) -> Objects {
+        let system = definitions::all().map(|r| Class {
+            oid: r.oid,
+            name: r.name.to_string(),
+            namespace: r.namespace(),
+            kind: r.kind,
+            source: Source::System(r),
+        });
+        let user = context.catalog().relations().flat_map(|r| user_class(r).into_iter().chain(index_class(r)));
+        let classes: Vec<Class> = system.chain(user).collect();
+        let by_oid = classes.iter().enumerate().map(|(i, c)| (c.oid, i)).collect();
+        let by_name = classes.iter().enumerate().map(|(i, c)| ((c.namespace, c.name.clone()), i)).collect();
+        Objects { classes, by_oid, by_name, functions: functions(context) }
+    }
+
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    pub fn class(&self, oid: u32) -> Option<&Class> {
+        self.by_oid.get(&oid).map(|&i| &self.classes[i])
+    }
+
+    pub fn class_named(&self, schema: u32, name: &str) -> Option<&Class> {
+        self.by_name.get(&(schema, name.to_string())).map(|&i| &self.classes[i])
+    }
+
+    /// The relation that a name means, looked up along the search path unless a schema is given.
+    pub fn find_class(&self, context: &SystemContext, schema: Option<&str>, name: &str) -> Option<&Class> {
+        if let Some(schema) = schema {
+            return definitions::schema_oid(schema).and_then(|oid| self.class_named(oid, name));
+        }
+        self.path(context).into_iter().find_map(|schema| self.class_named(schema, name))
+    }
+
+    /// OIDs of the schemas on the search path, pg_catalog among them.
+    pub fn path(&self, context: &SystemContext) -> Vec<u32> {
+        let mut path: Vec<u32> = context.search_path().iter().filter_map(|s| definitions::schema_oid(s)).collect();
+        if !path.contains(&PG_CATALOG) {
+            path.insert(0, PG_CATALOG);
+        }
+        path
+    }
+
+    /// It is what its bare name means.
+    pub fn is_visible(&self, context: &SystemContext, oid: u32) -> Option<bool> {
+        let class = self.class(oid)?;
+        Some(self.find_class(context, None, &class.name).is_some_and(|found| found.oid == oid))
+    }
+
+    pub fn function(&self, oid: u32) -> Option<&Function> {
+        self.functions.iter().find(|f| f.oid == oid)
+    }
+
+    pub fn function_named(&self, name: &str) -> Option<&Function> {
+        self.functions.iter().find(|f| f.info.name == name)
+    }
+}
+
+fn user_class(relation: &Arc<Relation>) -> Option<Class> {
+    let kind = match relation.kind {
+        Kind::Stream | Kind::Table | Kind::Late => "r",
+        Kind::MaterializedView => "m",
+        Kind::View => "v",
+    };
+    let source = Source::User(relation.clone());
+    Some(Class { oid: relation.id, name: relation.name.clone(), namespace: PUBLIC, kind, source })
+}
+
+fn index_class(relation: &Arc<Relation>) -> Option<Class> {
+    let source = Source::Index(relation.clone());
+    has_index(relation).then(|| Class {
+        oid: index_oid(relation.id),
+        name: index_name(relation),
+        namespace: PUBLIC,
+        kind: "i",
+        source,
+    })
+}
+
+/// Tables and views keep an index of their key.
+pub(super) fn has_index(relation: &Relation) -> bool {
+    matches!(relation.kind, Kind::Table | Kind::MaterializedView) && !relation.primary_key.is_empty()
+}
+
+/// Only a table's key is a constraint; a view's is a fact.
+pub(super) fn has_constraint(relation: &Relation) -> bool {
+    relation.kind == Kind::Table && !relation.primary_key.is_empty()
+}
+
+pub(super) fn index_name(relation: &Relation) -> String {
+    format!("{}_pkey", relation.name)
+}
+
+pub(super) fn index_oid(id: RelationId) -> u32 {
+    INDEX + id
+}
+
+pub(super) fn constraint_oid(id: RelationId) -> u32 {
+    CONSTRAINT + id
+}
+
+pub(super) fn row_type_oid(id: RelationId) -> u32 {
+    ROW_TYPE + id
+}
+
+pub(super) fn row_type_array_oid(id: RelationId) -> u32 {
+    ROW_TYPE_ARRAY + id
+}
+
+pub(super) fn rule_oid(id: RelationId) -> u32 {
+    RULE + id
+}
+
+pub(super) fn default_oid(id: RelationId, number: i16) -> u32 {
+    DEFAULT.wrapping_add(id.wrapping_shl(11)).wrapping_add(number.unsigned_abs().into())
+}
+
+/// The relation whose constraint this is.
+pub(super) fn relation_of_constraint(oid: u32) -> Option<RelationId> {
+    (CONSTRAINT..ROW_TYPE).contains(&oid).then(|| oid - CONSTRAINT)
+}
+
+/// The relation whose rule this is.
+pub(super) fn relation_of_rule(oid: u32) -> Option<RelationId> {
+    (RULE..DEFAULT).contains(&oid).then(|| oid - RULE)
+}
+
+impl Class {
+    pub fn attributes(&self) -> Vec<Attribute> {
+        match &self.source {
+            Source::User(relation) => relation.columns.iter().enumerate().map(|(i, c)| user_attribute(relation, i, c)).collect(),
+            Source::Index(relation) => {
+                let key = relation.primary_key.iter().enumerate();
+                key.filter_map(|(at, &i)| Some((at, user_attribute(relation, i, relation.columns.get(i)?))))
+                    .map(|(at, a)| Attribute { number: number(at), default: None, generated: false, not_null: false, ..a })
+                    .collect()
+            }
+            Source::System(system) => system.columns.iter().enumerate().map(|(i, c)| system_attribute(i, c)).collect(),
+        }
+    }
+
+    pub fn comment(&self) -> Option<&str> {
+        match &self.source {
+            Source::User(relation) => relation.comment.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Numbers of columns, from 1.
+pub(super) fn number(index: usize) -> i16 {
+    i16::try_from(index + 1).unwrap_or(i16::MAX)
+}
+
+fn user_attribute(relation: &Relation, index: usize, column: &crate::catalog::Column) -> Attribute {
+    let (type_oid, typmod) = types::of_sql(&column.sql_type);
+    Attribute {
+        number: number(index),
+        name: column.name.clone(),
+        type_oid,
+        typmod,
+        not_null: !column.nullable || (has_constraint(relation) && relation.primary_key.contains(&index)),
+        default: column.generated.clone().or_else(|| column.default.clone()),
+        generated: column.generated.is_some(),
+    }
+}
+
+fn system_attribute(index: usize, column: &definitions::SystemColumn) -> Attribute {
+    Attribute {
+        number: number(index),
+        name: column.name.to_string(),
+        type_oid: types::by_name(column.pg_type).map_or(25, |t| t.oid),
+        typmod: -1,
+        not_null: column.not_null,
+        default: None,
+        generated: false,
+    }
+}
+
+/// The functions of the planner, and those that read and write the types.
+fn functions(context: &SystemContext) -> Vec<Function> {
+    let mut functions: Vec<Function> =
+        context.functions.iter().zip(FIRST_FUNCTION..).map(|(info, oid)| Function { oid, info: info.clone() }).collect();
+    let mut seen = std::collections::HashSet::new();
+    for (oid, name) in types::all().iter().flat_map(|t| t.functions).filter(|(oid, _)| *oid != 0) {
+        if seen.insert(oid) {
+            let info = super::context::FunctionInfo {
+                name: name.to_string(),
+                kind: 'f',
+                volatility: 'i',
+                result: None,
+                arguments: None,
+            };
+            functions.push(Function { oid, info });
+        }
+    }
+    functions
+}

@@ -1,0 +1,233 @@
+//! Relations, their columns and what hangs on them.
+
+use super::super::context::SystemContext;
+use super::super::definitions::find;
+use super::super::objects::*;
+use super::super::table::Table;
+use super::super::types as pg_types;
+use super::super::value::Value;
+use crate::catalog::{Kind, Relation};
+
+/// OID of the access method `heap`, and of `btree`.
+pub(super) const HEAP: u32 = 2;
+pub(super) const BTREE: u32 = 403;
+
+pub(super) fn class(context: &SystemContext, table: &mut Table<'_>) {
+    for class in context.objects().classes() {
+        let (row_type, rows, is_indexed) = match &class.source {
+            Source::User(relation) => (row_type_oid(relation.id), row_count(context, relation), has_index(relation)),
+            Source::Index(relation) => (0, row_count(context, relation), false),
+            Source::System(_) => (0, -1.0, false),
+        };
+        let columns = i16::try_from(class.attributes().len()).unwrap_or(i16::MAX);
+        table.row([
+            ("oid", class.oid.into()),
+            ("relname", class.name.as_str().into()),
+            ("relnamespace", class.namespace.into()),
+            ("reltype", row_type.into()),
+            ("relowner", OWNER.into()),
+            ("relam", access_method(class.kind).into()),
+            ("relfilenode", (if class.kind == "v" { 0 } else { class.oid }).into()),
+            ("reltuples", rows.into()),
+            ("relhasindex", is_indexed.into()),
+            ("relpersistence", "p".into()),
+            ("relkind", class.kind.into()),
+            ("relnatts", columns.into()),
+            ("relhasrules", matches!(class.kind, "v" | "m").into()),
+            ("relispopulated", true.into()),
+            ("relreplident", (if matches!(class.kind, "i" | "v") { "n" } else { "d" }).into()),
+            ("reloptions", options(class).into()),
+        ]);
+    }
+}
+
+/// Rows as far as they are counted anyway; -1 where nobody counts.
+fn row_count(context: &SystemContext, relation: &Relation) -> f64 {
+    if relation.kind == Kind::Stream {
+        let offsets = context.server.offsets(relation.id);
+        return offsets.iter().map(|(begin, end)| end.saturating_sub(*begin) as f64).sum();
+    }
+    context.snapshot.versions.get(&relation.id).map_or(-1.0, |version| version.rows() as f64)
+}
+
+fn options(class: &Class) -> Option<Vec<String>> {
+    let Source::User(relation) = &class.source else { return None };
+    let options: Vec<String> = relation.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    (!options.is_empty()).then_some(options)
+}
+
+fn access_method(kind: &str) -> u32 {
+    match kind {
+        "i" => BTREE,
+        "r" | "m" => HEAP,
+        _ => 0,
+    }
+}
+
+pub(super) fn attribute(context: &SystemContext, table: &mut Table<'_>) {
+    for class in context.objects().classes() {
+        for attribute in class.attributes() {
+            let found = pg_types::by_oid(attribute.type_oid);
+            let of_type = |get: fn(&pg_types::PgType) -> Value| found.map_or(Value::Null, get);
+            table.row([
+                ("attrelid", class.oid.into()),
+                ("attname", attribute.name.as_str().into()),
+                ("atttypid", attribute.type_oid.into()),
+                ("attstattarget", (-1).into()),
+                ("attlen", of_type(|t| t.len.into())),
+                ("attnum", attribute.number.into()),
+                ("attndims", i32::from(found.is_some_and(|t| t.category == "A")).into()),
+                ("attcacheoff", (-1).into()),
+                ("atttypmod", attribute.typmod.into()),
+                ("attbyval", of_type(|t| t.by_value.into())),
+                ("attalign", of_type(|t| t.align.into())),
+                ("attstorage", of_type(|t| t.storage.into())),
+                ("attnotnull", attribute.not_null.into()),
+                ("atthasdef", attribute.default.is_some().into()),
+                ("attgenerated", (if attribute.generated { "s" } else { "" }).into()),
+                ("attislocal", true.into()),
+                ("attcollation", of_type(|t| t.collation.into())),
+            ]);
+        }
+    }
+}
+
+pub(super) fn attrdef(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.catalog().relations() {
+        for (index, column) in relation.columns.iter().enumerate() {
+            let Some(expression) = column.generated.as_ref().or(column.default.as_ref()) else { continue };
+            table.row([
+                ("oid", default_oid(relation.id, number(index)).into()),
+                ("adrelid", relation.id.into()),
+                ("adnum", number(index).into()),
+                ("adbin", expression.as_str().into()),
+            ]);
+        }
+    }
+}
+
+fn key_numbers(relation: &Relation) -> Vec<i16> {
+    relation.primary_key.iter().map(|&i| number(i)).collect()
+}
+
+pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.catalog().relations().filter(|r| has_index(r)) {
+        let key = key_numbers(relation);
+        let columns = relation.primary_key.iter().filter_map(|&i| relation.columns.get(i));
+        let types: Vec<u32> = columns.map(|c| pg_types::of_sql(&c.sql_type).0).collect();
+        let collations: Vec<u32> = types.iter().map(|t| pg_types::by_oid(*t).map_or(0, |t| t.collation)).collect();
+        let classes: Vec<u32> = types.iter().map(|t| super::types::operator_class_of(*t)).collect();
+        let count = i16::try_from(key.len()).unwrap_or(i16::MAX);
+        table.row([
+            ("indexrelid", index_oid(relation.id).into()),
+            ("indrelid", relation.id.into()),
+            ("indnatts", count.into()),
+            ("indnkeyatts", count.into()),
+            ("indisunique", true.into()),
+            ("indisprimary", has_constraint(relation).into()),
+            ("indimmediate", true.into()),
+            ("indisvalid", true.into()),
+            ("indisready", true.into()),
+            ("indislive", true.into()),
+            ("indoption", vec![0i16; key.len()].into()),
+            ("indkey", key.into()),
+            ("indcollation", collations.into()),
+            ("indclass", classes.into()),
+        ]);
+    }
+}
+
+pub(super) fn constraint(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.catalog().relations().filter(|r| has_constraint(r)) {
+        table.row([
+            ("oid", constraint_oid(relation.id).into()),
+            ("conname", index_name(relation).into()),
+            ("connamespace", super::super::definitions::PUBLIC.into()),
+            ("contype", "p".into()),
+            ("convalidated", true.into()),
+            ("conrelid", relation.id.into()),
+            ("conindid", index_oid(relation.id).into()),
+            ("confupdtype", " ".into()),
+            ("confdeltype", " ".into()),
+            ("confmatchtype", " ".into()),
+            ("conislocal", true.into()),
+            ("connoinherit", true.into()),
+            ("conkey", key_numbers(relation).into()),
+        ]);
+    }
+}
+
+pub(super) fn description(context: &SystemContext, table: &mut Table<'_>) {
+    let mut row = |object: u32, class: &str, column: i32, text: &str| {
+        let class = find("pg_catalog", class).map_or(0, |r| r.oid);
+        table.row([
+            ("objoid", object.into()),
+            ("classoid", class.into()),
+            ("objsubid", column.into()),
+            ("description", text.into()),
+        ]);
+    };
+    for (oid, _, purpose) in super::super::definitions::SCHEMAS {
+        row(oid, "pg_namespace", 0, purpose);
+    }
+    for relation in context.catalog().relations() {
+        if let Some(comment) = &relation.comment {
+            row(relation.id, "pg_class", 0, comment);
+        }
+        for (index, column) in relation.columns.iter().enumerate() {
+            if let Some(comment) = &column.comment {
+                row(relation.id, "pg_class", number(index).into(), comment);
+            }
+        }
+    }
+}
+
+/// Who reads whom: a view's rule depends on what its query reads, as in PostgreSQL; a derived stream depends on its sources.
+pub(super) fn depend(context: &SystemContext, table: &mut Table<'_>) {
+    let oid_of = |name: &str| find("pg_catalog", name).map_or(0, |r| r.oid);
+    let (class, rewrite, constraint) = (oid_of("pg_class"), oid_of("pg_rewrite"), oid_of("pg_constraint"));
+    let mut row = |class_id: u32, object: u32, referenced_class: u32, referenced: u32, kind: &str| {
+        table.row([
+            ("classid", class_id.into()),
+            ("objid", object.into()),
+            ("refclassid", referenced_class.into()),
+            ("refobjid", referenced.into()),
+            ("deptype", kind.into()),
+        ]);
+    };
+    for relation in context.catalog().relations() {
+        let reader = if is_view(relation) { (rewrite, rule_oid(relation.id)) } else { (class, relation.id) };
+        if is_view(relation) {
+            row(reader.0, reader.1, class, relation.id, "i");
+        }
+        for source in &relation.depends_on {
+            row(reader.0, reader.1, class, *source, "n");
+        }
+        if let Some(parent) = relation.parent {
+            row(class, relation.id, class, parent, "i");
+        }
+        if has_constraint(relation) {
+            row(class, index_oid(relation.id), constraint, constraint_oid(relation.id), "i");
+            row(constraint, constraint_oid(relation.id), class, relation.id, "a");
+        }
+    }
+}
+
+fn is_view(relation: &Relation) -> bool {
+    matches!(relation.kind, Kind::View | Kind::MaterializedView)
+}
+
+pub(super) fn rewrite(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.catalog().relations().filter(|r| is_view(r)) {
+        table.row([
+            ("oid", rule_oid(relation.id).into()),
+            ("rulename", "_RETURN".into()),
+            ("ev_class", relation.id.into()),
+            ("ev_type", "1".into()),
+            ("ev_enabled", "O".into()),
+            ("is_instead", true.into()),
+            ("ev_qual", "<>".into()),
+            ("ev_action", relation.query.as_deref().unwrap_or_default().into()),
+        ]);
+    }
+}

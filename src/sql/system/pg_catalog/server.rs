@@ -1,0 +1,141 @@
+//! The server itself: schemas, roles, databases, settings, sessions.
+
+use super::super::context::SystemContext;
+use super::super::definitions::SCHEMAS;
+use super::super::objects::OWNER;
+use super::super::table::Table;
+use super::super::value::Value;
+
+/// OID of the one database, and of the default tablespace.
+pub(in crate::sql::system) const DATABASE: u32 = 5;
+const TABLESPACE: u32 = 1663;
+
+pub(super) fn namespace(table: &mut Table<'_>) {
+    for (oid, name, _) in SCHEMAS {
+        table.row([("oid", oid.into()), ("nspname", name.into()), ("nspowner", OWNER.into())]);
+    }
+}
+
+/// There is one role for now, the user of the session, and it may do everything.
+pub(super) fn roles(context: &SystemContext, table: &mut Table<'_>) {
+    table.row([
+        ("oid", OWNER.into()),
+        ("rolname", context.user.as_str().into()),
+        ("rolsuper", true.into()),
+        ("rolinherit", true.into()),
+        ("rolcreaterole", true.into()),
+        ("rolcreatedb", true.into()),
+        ("rolcanlogin", true.into()),
+        ("rolreplication", false.into()),
+        ("rolbypassrls", true.into()),
+        ("rolconnlimit", (-1).into()),
+    ]);
+}
+
+pub(super) fn users(context: &SystemContext, table: &mut Table<'_>) {
+    table.row([
+        ("usename", context.user.as_str().into()),
+        ("usesysid", OWNER.into()),
+        ("usecreatedb", true.into()),
+        ("usesuper", true.into()),
+        ("userepl", false.into()),
+        ("usebypassrls", true.into()),
+    ]);
+}
+
+pub(super) fn database(context: &SystemContext, table: &mut Table<'_>) {
+    table.row([
+        ("oid", DATABASE.into()),
+        ("datname", context.database.as_str().into()),
+        ("datdba", OWNER.into()),
+        ("encoding", 6.into()),
+        ("datlocprovider", "c".into()),
+        ("datallowconn", true.into()),
+        ("datconnlimit", (-1).into()),
+        ("dattablespace", TABLESPACE.into()),
+        ("datcollate", "C".into()),
+        ("datctype", "C".into()),
+    ]);
+}
+
+pub(super) fn tablespace(table: &mut Table<'_>) {
+    table.row([("oid", TABLESPACE.into()), ("spcname", "pg_default".into()), ("spcowner", OWNER.into())]);
+}
+
+pub(super) fn settings(context: &SystemContext, table: &mut Table<'_>) {
+    for setting in context.settings.all() {
+        let kind = match setting.value.as_str() {
+            "on" | "off" => "bool",
+            number if number.parse::<i64>().is_ok() => "integer",
+            _ => "string",
+        };
+        let source = if setting.value == setting.default { "default" } else { "session" };
+        table.row([
+            ("name", setting.name.into()),
+            ("setting", setting.value.into()),
+            ("category", "Settings".into()),
+            ("short_desc", setting.description.into()),
+            ("context", setting.context.into()),
+            ("vartype", kind.into()),
+            ("source", source.into()),
+            ("boot_val", setting.default.as_str().into()),
+            ("reset_val", setting.default.as_str().into()),
+            ("pending_restart", false.into()),
+        ]);
+    }
+}
+
+pub(super) fn activity(context: &SystemContext, table: &mut Table<'_>) {
+    for session in context.server.sessions() {
+        table.row([
+            ("datid", DATABASE.into()),
+            ("datname", context.database.as_str().into()),
+            ("pid", session.pid.into()),
+            ("usesysid", OWNER.into()),
+            ("usename", session.user.into()),
+            ("application_name", session.application_name.into()),
+            ("client_addr", session.client_address.into()),
+            ("client_port", session.client_port.map(i32::from).into()),
+            ("backend_start", session.backend_start.into()),
+            ("xact_start", session.transaction_start.into()),
+            ("query_start", session.query_start.into()),
+            ("state_change", session.state_change.into()),
+            ("state", session.state.into()),
+            ("query", session.query.into()),
+            ("backend_type", "client backend".into()),
+        ]);
+    }
+}
+
+pub(super) fn stat_database(context: &SystemContext, table: &mut Table<'_>) {
+    table.row([
+        ("datid", DATABASE.into()),
+        ("datname", context.database.as_str().into()),
+        ("numbackends", i32::try_from(context.server.sessions().len()).unwrap_or(i32::MAX).into()),
+        ("xact_commit", i64::try_from(context.snapshot.commit).unwrap_or(i64::MAX).into()),
+        ("xact_rollback", 0.into()),
+    ]);
+}
+
+/// No connection is encrypted for now.
+pub(super) fn stat_ssl(context: &SystemContext, table: &mut Table<'_>) {
+    for session in context.server.sessions() {
+        table.row([("pid", session.pid.into()), ("ssl", false.into())]);
+    }
+}
+
+pub(super) fn timezone_names(context: &SystemContext, table: &mut Table<'_>) {
+    use chrono::{Offset, TimeZone};
+    let now = chrono::DateTime::from_timestamp_micros(context.snapshot.time).unwrap_or_default().naive_utc();
+    for zone in chrono_tz::TZ_VARIANTS {
+        let offset = zone.offset_from_utc_datetime(&now);
+        let seconds = i64::from(offset.fix().local_minus_utc());
+        let is_summer = !chrono_tz::OffsetComponents::dst_offset(&offset).is_zero();
+        table.row([
+            ("name", zone.name().into()),
+            ("abbrev", offset.to_string().into()),
+            ("utc_offset", Value::Int(seconds * 1_000_000)),
+            ("is_dst", is_summer.into()),
+        ]);
+    }
+}

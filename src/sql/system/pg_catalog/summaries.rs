@@ -1,0 +1,83 @@
+//! The views over the catalog that people read: pg_tables, pg_views, pg_matviews, pg_indexes, statistics.
+
+use super::super::context::SystemContext;
+use super::super::definitions::schema_name;
+use super::super::functions::definitions as sql;
+use super::super::objects::{self, Class, Source, has_index};
+use super::super::table::Table;
+use super::super::value::Value;
+use crate::catalog::{Kind, Relation};
+
+fn of_kind<'a>(context: &'a SystemContext, kind: &'static str) -> impl Iterator<Item = (&'static str, &'a Class)> {
+    let classes = context.objects().classes().iter().filter(move |c| c.kind == kind);
+    classes.map(|c| (schema_name(c.namespace).unwrap_or_default(), c))
+}
+
+pub(super) fn tables(context: &SystemContext, table: &mut Table<'_>) {
+    for (schema, class) in of_kind(context, "r") {
+        let is_indexed = matches!(&class.source, Source::User(relation) if has_index(relation));
+        table.row([
+            ("schemaname", schema.into()),
+            ("tablename", class.name.as_str().into()),
+            ("tableowner", context.user.as_str().into()),
+            ("hasindexes", is_indexed.into()),
+            ("hasrules", false.into()),
+            ("hastriggers", false.into()),
+            ("rowsecurity", false.into()),
+        ]);
+    }
+}
+
+fn definition(relation: &Relation) -> Value {
+    relation.query.as_ref().map(|query| format!("{query};")).into()
+}
+
+pub(super) fn views(context: &SystemContext, table: &mut Table<'_>) {
+    for (schema, class) in of_kind(context, "v") {
+        let query = if let Source::User(relation) = &class.source { definition(relation) } else { Value::Null };
+        table.row([
+            ("schemaname", schema.into()),
+            ("viewname", class.name.as_str().into()),
+            ("viewowner", context.user.as_str().into()),
+            ("definition", query),
+        ]);
+    }
+}
+
+pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>) {
+    for (schema, class) in of_kind(context, "m") {
+        let Source::User(relation) = &class.source else { continue };
+        table.row([
+            ("schemaname", schema.into()),
+            ("matviewname", class.name.as_str().into()),
+            ("matviewowner", context.user.as_str().into()),
+            ("hasindexes", has_index(relation).into()),
+            ("ispopulated", true.into()),
+            ("definition", definition(relation)),
+        ]);
+    }
+}
+
+pub(super) fn indexes(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.catalog().relations().filter(|r| has_index(r)) {
+        table.row([
+            ("schemaname", "public".into()),
+            ("tablename", relation.name.as_str().into()),
+            ("indexname", objects::index_name(relation).into()),
+            ("indexdef", sql::index(relation).into()),
+        ]);
+    }
+}
+
+/// Row counts of what is stored; the counters of scans are not kept.
+pub(super) fn stat_tables(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.catalog().relations().filter(|r| r.kind != Kind::View) {
+        let rows = context.snapshot.versions.get(&relation.id).map(|v| i64::try_from(v.rows()).unwrap_or(i64::MAX));
+        table.row([
+            ("relid", relation.id.into()),
+            ("schemaname", "public".into()),
+            ("relname", relation.name.as_str().into()),
+            ("n_live_tup", rows.into()),
+        ]);
+    }
+}

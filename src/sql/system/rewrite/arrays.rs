@@ -1,0 +1,205 @@
+//! Arrays as PostgreSQL writes them: `'{a,b}'` and `ARRAY(SELECT …)`.
+
+use sqlparser::ast as sp;
+
+use super::{call, literal, string, take};
+use crate::error::{Error, Result};
+
+/// `'{a,b}'` where an array must be: `ARRAY['a', 'b']`. Other expressions stay.
+pub(super) fn read_literal(expr: &mut sp::Expr) -> Result<()> {
+    if let sp::Expr::Cast { expr: inner, data_type: sp::DataType::Array(_), .. } | sp::Expr::Nested(inner) = expr {
+        return read_literal(inner);
+    }
+    let Some(text) = string(expr) else { return Ok(()) };
+    let items = items(text).ok_or_else(|| Error::invalid_text(format!("malformed array literal: \"{text}\"")))?;
+    let elem = items.into_iter().map(|item| match item {
+        Some(text) => literal(&text),
+        None => sp::Expr::Value(sp::Value::Null.with_empty_span()),
+    });
+    *expr = sp::Expr::Array(sp::Array { elem: elem.collect(), named: true });
+    Ok(())
+}
+
+/// The elements of the text of a one-dimensional array.
+fn items(text: &str) -> Option<Vec<Option<String>>> {
+    let inside = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    let mut items = Vec::new();
+    let mut characters = inside.chars().peekable();
+    if inside.trim().is_empty() {
+        return Some(items);
+    }
+    loop {
+        let (mut item, mut is_quoted) = (String::new(), false);
+        while characters.next_if(|c| c.is_whitespace()).is_some() {}
+        if characters.next_if_eq(&'"').is_some() {
+            is_quoted = true;
+            loop {
+                match characters.next()? {
+                    '"' => break,
+                    '\\' => item.push(characters.next()?),
+                    c => item.push(c),
+                }
+            }
+            while characters.next_if(|c| c.is_whitespace()).is_some() {}
+        } else {
+            while let Some(c) = characters.next_if(|c| *c != ',') {
+                match c {
+                    '{' | '}' | '"' => return None,
+                    '\\' => item.push(characters.next()?),
+                    c => item.push(c),
+                }
+            }
+            item.truncate(item.trim_end().len());
+            if item.is_empty() {
+                return None;
+            }
+        }
+        let is_null = !is_quoted && item.eq_ignore_ascii_case("null");
+        items.push((!is_null).then_some(item));
+        match characters.next() {
+            None => return Some(items),
+            Some(',') => {}
+            Some(_) => return None,
+        }
+    }
+}
+
+/// An array is compared with its text by its text; text stays itself.
+pub(super) fn compare(left: &mut sp::Expr, right: &mut sp::Expr) {
+    let is_array_text = |e: &sp::Expr| string(e).is_some_and(|t| items(t).is_some());
+    let other = match (is_array_text(left), is_array_text(right)) {
+        (true, false) => right,
+        (false, true) => left,
+        _ => return,
+    };
+    let inner = take(other);
+    *other = call("array_out", vec![inner]);
+}
+
+/// The column that rows of a subquery are collected from.
+const COLUMN: &str = "element";
+
+/// `ARRAY(query)`: the rows' values in the query's order, and an empty array for no rows.
+pub(super) fn of_rows(query: &mut sp::Query) -> sp::Expr {
+    let order = match &mut query.body.as_mut() {
+        sp::SetExpr::Select(select) if is_plain(select) && query.limit_clause.is_none() && query.fetch.is_none() => {
+            collect_in_place(select, query.order_by.take())
+        }
+        _ => false,
+    };
+    let mut collected = query.clone();
+    if !order {
+        collected = collect_around(query);
+    }
+    call("rows_or_empty", vec![sp::Expr::Subquery(Box::new(collected))])
+}
+
+fn is_plain(select: &sp::Select) -> bool {
+    let no_groups = matches!(&select.group_by, sp::GroupByExpr::Expressions(exprs, _) if exprs.is_empty());
+    let one_column = matches!(&select.projection[..], [sp::SelectItem::UnnamedExpr(_) | sp::SelectItem::ExprWithAlias { .. }]);
+    select.distinct.is_none()
+        && no_groups
+        && select.having.is_none()
+        && select.qualify.is_none()
+        && one_column
+        && !aggregates(select)
+}
+
+/// The column is an aggregate, so that the subquery is one row already.
+fn aggregates(select: &sp::Select) -> bool {
+    use sqlparser::ast::Visit;
+    struct Calls;
+    impl sp::Visitor for Calls {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &sp::Expr) -> std::ops::ControlFlow<()> {
+            const AGGREGATES: [&str; 14] = [
+                "count",
+                "sum",
+                "avg",
+                "min",
+                "max",
+                "array_agg",
+                "string_agg",
+                "bool_and",
+                "bool_or",
+                "first_value",
+                "last_value",
+                "stddev",
+                "var",
+                "median",
+            ];
+            let is_aggregate = |f: &sp::Function| super::simple_name(&f.name).is_some_and(|n| AGGREGATES.contains(&n.as_str()));
+            match expr {
+                sp::Expr::Function(f) if f.over.is_none() && is_aggregate(f) => std::ops::ControlFlow::Break(()),
+                _ => std::ops::ControlFlow::Continue(()),
+            }
+        }
+    }
+    select.projection.iter().any(|item| item.visit(&mut Calls).is_break())
+}
+
+/// `SELECT x … ORDER BY y` becomes `SELECT array_agg(x ORDER BY y) …`.
+fn collect_in_place(select: &mut sp::Select, order_by: Option<sp::OrderBy>) -> bool {
+    let [sp::SelectItem::UnnamedExpr(expr) | sp::SelectItem::ExprWithAlias { expr, .. }] = &mut select.projection[..] else {
+        return false;
+    };
+    let value = take(expr);
+    *expr = array_agg(value, order_by);
+    true
+}
+
+fn array_agg(value: sp::Expr, order_by: Option<sp::OrderBy>) -> sp::Expr {
+    let mut order = match order_by.map(|o| o.kind) {
+        Some(sp::OrderByKind::Expressions(exprs)) => exprs,
+        _ => Vec::new(),
+    };
+    for by in &mut order {
+        // `ORDER BY 1` is by the value itself.
+        if matches!(&by.expr, sp::Expr::Value(v) if matches!(v.value, sp::Value::Number(..))) {
+            by.expr = value.clone();
+        }
+    }
+    let mut function = super::function("array_agg", vec![value]);
+    if let sp::FunctionArguments::List(list) = &mut function.args
+        && !order.is_empty()
+    {
+        list.clauses.push(sp::FunctionArgumentClause::OrderBy(order));
+    }
+    sp::Expr::Function(function)
+}
+
+/// `SELECT array_agg(element) FROM (query) AS rows(element)`.
+fn collect_around(query: &mut sp::Query) -> sp::Query {
+    let rows = sp::Ident::new("rows");
+    let element = || sp::Expr::CompoundIdentifier(vec![sp::Ident::new("rows"), sp::Ident::new(COLUMN)]);
+    let columns = vec![sp::TableAliasColumnDef { name: sp::Ident::new(COLUMN), data_type: None }];
+    let alias = sp::TableAlias { explicit: true, name: rows, columns, at: None };
+    // Rows that are sorted by their value stay so; another order is that of the subquery's own LIMIT and is spent there.
+    let by_value = query.order_by.clone().filter(|o| match &o.kind {
+        sp::OrderByKind::Expressions(exprs) => {
+            exprs.iter().all(|e| matches!(&e.expr, sp::Expr::Value(v) if matches!(v.value, sp::Value::Number(..))))
+        }
+        sp::OrderByKind::All(_) => false,
+    });
+    let subquery =
+        sp::TableFactor::Derived { lateral: false, subquery: Box::new(query.clone()), alias: Some(alias), sample: None };
+    let expr = array_agg(element(), by_value);
+    super::from::select_from(expr, vec![sp::TableWithJoins { relation: subquery, joins: Vec::new() }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::items;
+
+    #[test]
+    fn array_texts_are_read() {
+        let some = |items: &[&str]| Some(items.iter().map(|i| Some((*i).to_string())).collect::<Vec<_>>());
+        assert_eq!(items("{}"), some(&[]));
+        assert_eq!(items("{a, \"b,\\\"c\" ,d e}"), some(&["a", "b,\"c", "d e"]));
+        assert_eq!(items("{NULL,\"NULL\"}"), Some(vec![None, Some("NULL".to_string())]));
+        for bad in ["a,b", "{a", "{a,}", "{{a}}", "{\"a}"] {
+            assert_eq!(items(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Casts to PostgreSQL's own types.
+//!
+//! A `reg…` value is an OID that shows as a name. Which of the two is meant is told by where the cast stands: what the query
+//! gives out, and what is joined to text, is shown; everything else computes with the OID.
+
+use sqlparser::ast as sp;
+
+use super::{arrays, call, normal, simple_name, string, take};
+use crate::error::Result;
+
+/// The types that are OIDs of named objects, and the functions that read and write them.
+const REGISTERED: [(&str, &str, &str); 9] = [
+    ("regclass", "regclassin", "regclassout"),
+    ("regtype", "regtypein", "regtypeout"),
+    ("regproc", "regprocin", "regprocout"),
+    ("regprocedure", "regprocin", "regprocout"),
+    ("regnamespace", "regnamespacein", "regnamespaceout"),
+    ("regrole", "regrolein", "regroleout"),
+    ("regoper", "oidin", "oidout"),
+    ("regoperator", "oidin", "oidout"),
+    ("regconfig", "oidin", "oidout"),
+];
+
+/// How a type's name is planned.
+enum Target {
+    Type(sp::DataType),
+    /// Read by this function.
+    Registered(&'static str),
+    /// `"char"`: one byte.
+    Char,
+    /// As sqlparser has it already.
+    AsIs,
+}
+
+/// The name in lower case unless quoted, without `pg_catalog`.
+fn custom_name(name: &sp::ObjectName) -> Option<(String, bool)> {
+    match &name.0[..] {
+        [sp::ObjectNamePart::Identifier(only)] => Some((quoted_char(only), false)),
+        [sp::ObjectNamePart::Identifier(schema), sp::ObjectNamePart::Identifier(last)]
+            if schema.value.eq_ignore_ascii_case("pg_catalog") =>
+        {
+            Some((quoted_char(last), true))
+        }
+        _ => None,
+    }
+}
+
+/// Only the quotes tell `"char"` from `char`.
+fn quoted_char(ident: &sp::Ident) -> String {
+    if ident.quote_style.is_some() && ident.value == "char" { "\"char\"".to_string() } else { normal(ident) }
+}
+
+fn target(data_type: &sp::DataType) -> Target {
+    let name = match data_type {
+        sp::DataType::Regclass => "regclass".to_string(),
+        sp::DataType::Custom(name, _) => match custom_name(name) {
+            Some((name, _)) => name,
+            None => return Target::AsIs,
+        },
+        sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(element, size)) => {
+            return match target(element) {
+                Target::Type(element) => {
+                    Target::Type(sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(Box::new(element), *size)))
+                }
+                Target::Registered(_) => array_of(sp::DataType::IntegerUnsigned(None)),
+                Target::Char => array_of(sp::DataType::Text),
+                Target::AsIs => Target::AsIs,
+            };
+        }
+        _ => return Target::AsIs,
+    };
+    if let Some((_, input, _)) = REGISTERED.iter().find(|(reg, _, _)| *reg == name) {
+        return if *input == "oidin" { Target::Type(sp::DataType::IntegerUnsigned(None)) } else { Target::Registered(input) };
+    }
+    plain_type(&name).map_or(Target::AsIs, |t| if name == "\"char\"" { Target::Char } else { Target::Type(t) })
+}
+
+fn array_of(element: sp::DataType) -> Target {
+    Target::Type(sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(Box::new(element), None)))
+}
+
+/// Types that sqlparser takes for unknown, because they are qualified or only PostgreSQL's.
+fn plain_type(name: &str) -> Option<sp::DataType> {
+    use sp::DataType as T;
+    Some(match name {
+        "bool" | "boolean" => T::Boolean,
+        "int2" | "smallint" => T::SmallInt(None),
+        "int4" | "int" | "integer" => T::Integer(None),
+        "int8" | "bigint" => T::BigInt(None),
+        "oid" | "xid" | "cid" => T::IntegerUnsigned(None),
+        "float4" | "real" => T::Real,
+        "float8" => T::DoublePrecision,
+        "numeric" | "decimal" => T::Numeric(sp::ExactNumberInfo::None),
+        "text" | "varchar" | "bpchar" | "name" | "cstring" | "\"char\"" | "char" | "pg_node_tree" | "aclitem" | "inet"
+        | "unknown" | "refcursor" | "pg_lsn" | "regcollation" | "regdictionary" => T::Text,
+        "bytea" => T::Bytea,
+        "date" => T::Date,
+        "time" => T::Time(None, sp::TimezoneInfo::None),
+        "timestamp" => T::Timestamp(None, sp::TimezoneInfo::None),
+        "timestamptz" => T::Timestamp(None, sp::TimezoneInfo::WithTimeZone),
+        "interval" => T::Interval { fields: None, precision: None },
+        _ => return None,
+    })
+}
+
+/// What PostgreSQL calls a column that is a cast.
+pub(super) fn type_name(data_type: &sp::DataType) -> String {
+    use sp::DataType as T;
+    let fixed = match data_type {
+        T::Custom(name, _) => return name.0.last().and_then(|p| p.as_ident()).map(normal).unwrap_or_default(),
+        T::Array(sp::ArrayElemTypeDef::SquareBracket(element, _) | sp::ArrayElemTypeDef::AngleBracket(element)) => {
+            return type_name(element);
+        }
+        T::Regclass => "regclass",
+        T::Boolean | T::Bool => "bool",
+        T::SmallInt(_) | T::Int2(_) => "int2",
+        T::Int(_) | T::Integer(_) | T::Int4(_) => "int4",
+        T::BigInt(_) | T::Int8(_) => "int8",
+        T::Real | T::Float4 => "float4",
+        T::Double(_) | T::DoublePrecision | T::Float8 | T::Float(_) => "float8",
+        T::Numeric(_) | T::Decimal(_) | T::Dec(_) => "numeric",
+        T::Text | T::String(_) => "text",
+        T::Varchar(_) | T::CharacterVarying(_) | T::CharVarying(_) => "varchar",
+        T::Char(_) | T::Character(_) => "bpchar",
+        T::Bytea => "bytea",
+        T::Date => "date",
+        T::Time(_, sp::TimezoneInfo::None | sp::TimezoneInfo::WithoutTimeZone) => "time",
+        T::Time(..) => "timetz",
+        T::Timestamp(_, sp::TimezoneInfo::None | sp::TimezoneInfo::WithoutTimeZone) => "timestamp",
+        T::Timestamp(..) => "timestamptz",
+        T::Interval { .. } => "interval",
+        T::Uuid => "uuid",
+        T::JSON => "json",
+        T::JSONB => "jsonb",
+        other => return other.to_string().to_lowercase(),
+    };
+    fixed.to_string()
+}
+
+/// A cast whose operand is done.
+pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
+    let sp::Expr::Cast { expr: inner, data_type, .. } = expr else { return Ok(()) };
+    if let (sp::DataType::Array(_), Some(_)) = (&*data_type, string(inner)) {
+        arrays::read_literal(inner)?;
+    }
+    match target(data_type) {
+        Target::Registered(input) => {
+            let inner = take(inner);
+            *expr = call(input, vec![inner]);
+        }
+        Target::Char => {
+            *data_type = sp::DataType::Text;
+            let text = take(expr);
+            let one = sp::Expr::Value(sp::Value::Number("1".to_string(), false).with_empty_span());
+            *expr = call("left", vec![text, one]);
+        }
+        Target::Type(new) => {
+            *data_type = new;
+            shown_cast(expr);
+        }
+        Target::AsIs => shown_cast(expr),
+    }
+    Ok(())
+}
+
+/// `x::regclass::text`: the name.
+fn shown_cast(expr: &mut sp::Expr) {
+    let sp::Expr::Cast { expr: inner, data_type, .. } = expr else { return };
+    let is_text = matches!(data_type, sp::DataType::Text | sp::DataType::Varchar(_) | sp::DataType::CharacterVarying(_));
+    if is_text && registered_output(inner).is_some() {
+        show(inner);
+        *expr = take(inner);
+    }
+}
+
+/// The function that writes the names of what this expression gives.
+fn registered_output(expr: &sp::Expr) -> Option<&'static str> {
+    match expr {
+        sp::Expr::Function(function) => {
+            let name = simple_name(&function.name)?;
+            let gives = |reg: &str, input: &str| name == input || name.strip_prefix("to_") == Some(reg);
+            let found = REGISTERED.iter().find(|(reg, input, _)| gives(reg, input)).map(|(_, _, output)| *output);
+            found.or_else(|| (name == "pg_typeof").then_some("regtypeout"))
+        }
+        sp::Expr::Nested(inner) => registered_output(inner),
+        _ => None,
+    }
+}
+
+/// Makes an expression show the names of its `reg…` values, where it gives any.
+pub(super) fn show(expr: &mut sp::Expr) {
+    if let Some(output) = registered_output(expr) {
+        let inner = take(expr);
+        *expr = call(output, vec![inner]);
+        return;
+    }
+    match expr {
+        sp::Expr::Nested(inner) => show(inner),
+        sp::Expr::Case { conditions, else_result, .. } => {
+            conditions.iter_mut().for_each(|when| show(&mut when.result));
+            else_result.iter_mut().for_each(|other| show(other));
+        }
+        sp::Expr::Function(function) if simple_name(&function.name).is_some_and(|n| n == "coalesce") => {
+            each_argument(function, show)
+        }
+        _ => {}
+    }
+}
+
+fn each_argument(function: &mut sp::Function, each: fn(&mut sp::Expr)) {
+    let sp::FunctionArguments::List(list) = &mut function.args else { return };
+    for argument in &mut list.args {
+        if let sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(expr)) = argument {
+            each(expr);
+        }
+    }
+}
+
+/// Functions that make text of their arguments.
+pub(super) fn show_arguments(function: &mut sp::Function) {
+    let makes_text = ["format", "concat", "concat_ws", "quote_ident", "quote_literal", "quote_nullable", "string_agg"];
+    if simple_name(&function.name).is_some_and(|name| makes_text.contains(&name.as_str())) {
+        each_argument(function, show);
+    }
+}
+
+/// What the query gives out is shown.
+pub(super) fn show_outermost(query: &mut sp::Query) {
+    super::names::outermost(&mut query.body, &mut |select| {
+        for item in &mut select.projection {
+            if let sp::SelectItem::UnnamedExpr(expr) | sp::SelectItem::ExprWithAlias { expr, .. } = item {
+                show(expr);
+            }
+        }
+    });
+}

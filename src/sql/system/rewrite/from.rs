@@ -1,0 +1,196 @@
+//! FROM: functions as relations, and the hidden column `tableoid`.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast as sp;
+use sqlparser::ast::{VisitMut, VisitorMut};
+
+use super::{call, literal, normal, simple_name, take, unqualify};
+
+pub(super) fn table_factor(factor: &mut sp::TableFactor) {
+    if let sp::TableFactor::UNNEST { alias: Some(alias), array_exprs, with_ordinality: false, .. } = factor
+        && array_exprs.len() == 1
+    {
+        name_column(alias);
+    }
+    let sp::TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } = factor else { return };
+    unqualify(name);
+    let Some(function) = simple_name(name) else { return };
+    let arguments = unnamed(&args.args);
+    match (function.as_str(), arguments) {
+        ("unnest", Some(array_exprs)) => {
+            let mut alias = alias.take();
+            if let (Some(alias), 1) = (&mut alias, array_exprs.len()) {
+                name_column(alias);
+            }
+            *factor = unnest(array_exprs, alias);
+        }
+        // With constants DataFusion's own table function makes the rows without an array of them.
+        ("generate_series" | "range", Some(arguments)) => {
+            let mut alias = alias.take().unwrap_or_else(|| plain_alias(&function));
+            name_column(&mut alias);
+            match arguments.iter().all(is_constant) {
+                true => set_alias(factor, alias),
+                false => *factor = unnest(vec![call(&function, arguments)], Some(alias)),
+            }
+        }
+        ("generate_subscripts", Some(arguments)) => {
+            let Ok([array, dimension]) = <[sp::Expr; 2]>::try_from(arguments) else { return };
+            let mut alias = alias.take().unwrap_or_else(|| plain_alias(&function));
+            name_column(&mut alias);
+            *factor = unnest(vec![subscripts(array, dimension)], Some(alias));
+        }
+        (name, Some(arguments)) if name == "string_to_array" || super::super::functions::is_ours(name) => {
+            let alias = alias.take().unwrap_or_else(|| plain_alias(&function));
+            let column = alias.columns.first().map_or_else(|| alias.name.clone(), |c| c.name.clone());
+            let mut query = select_from(call(&function, arguments), Vec::new());
+            if let sp::SetExpr::Select(select) = query.body.as_mut()
+                && let Some(item @ sp::SelectItem::UnnamedExpr(_)) = select.projection.first_mut()
+                && let sp::SelectItem::UnnamedExpr(expr) = item
+            {
+                let expr = take(expr);
+                *item = sp::SelectItem::ExprWithAlias { expr, alias: column };
+            }
+            let alias = Some(sp::TableAlias { columns: Vec::new(), ..alias });
+            *factor = sp::TableFactor::Derived { lateral: false, subquery: Box::new(query), alias, sample: None };
+        }
+        _ => {}
+    }
+}
+
+/// The array of an array's subscripts.
+pub(super) fn subscripts(array: sp::Expr, dimension: sp::Expr) -> sp::Expr {
+    let one = sp::Expr::Value(sp::Value::Number("1".to_string(), false).with_empty_span());
+    call("generate_series", vec![one, call("array_upper", vec![array, dimension])])
+}
+
+fn set_alias(factor: &mut sp::TableFactor, new: sp::TableAlias) {
+    if let sp::TableFactor::Table { alias, .. } = factor {
+        *alias = Some(new);
+    }
+}
+
+fn plain_alias(name: &str) -> sp::TableAlias {
+    sp::TableAlias { explicit: true, name: sp::Ident::new(name), columns: Vec::new(), at: None }
+}
+
+/// The one column of a function in FROM is called like the function's alias.
+fn name_column(alias: &mut sp::TableAlias) {
+    if alias.columns.is_empty() {
+        alias.columns.push(sp::TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+    }
+}
+
+fn unnest(array_exprs: Vec<sp::Expr>, alias: Option<sp::TableAlias>) -> sp::TableFactor {
+    sp::TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_offset_alias: None, with_ordinality: false }
+}
+
+fn unnamed(arguments: &[sp::FunctionArg]) -> Option<Vec<sp::Expr>> {
+    let expr = |a: &sp::FunctionArg| match a {
+        sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    arguments.iter().map(expr).collect()
+}
+
+fn is_constant(expr: &sp::Expr) -> bool {
+    match expr {
+        sp::Expr::Value(_) | sp::Expr::Interval(_) | sp::Expr::TypedString(_) => true,
+        sp::Expr::UnaryOp { expr, .. } | sp::Expr::Cast { expr, .. } | sp::Expr::Nested(expr) => is_constant(expr),
+        _ => false,
+    }
+}
+
+/// `SELECT expr FROM …`.
+pub(super) fn select_from(expr: sp::Expr, from: Vec<sp::TableWithJoins>) -> sp::Query {
+    let select = sp::Select {
+        select_token: sp::helpers::attached_token::AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection: vec![sp::SelectItem::UnnamedExpr(expr)],
+        exclude: None,
+        into: None,
+        from,
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection: None,
+        connect_by: Vec::new(),
+        group_by: sp::GroupByExpr::Expressions(Vec::new(), Vec::new()),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: None,
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: sp::SelectFlavor::Standard,
+    };
+    sp::Query {
+        with: None,
+        body: Box::new(sp::SetExpr::Select(Box::new(select))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    }
+}
+
+/// `alias.tableoid` is the OID of the relation that the alias stands for.
+pub(super) fn table_oids(select: &mut sp::Select) {
+    let relations: Vec<(String, String)> = select.from.iter().flat_map(named_relations).collect();
+    if relations.is_empty() {
+        return;
+    }
+    let _ = select.visit(&mut TableOids(relations));
+}
+
+/// Aliases in FROM and the names of the relations behind them.
+fn named_relations(from: &sp::TableWithJoins) -> Vec<(String, String)> {
+    let factors = std::iter::once(&from.relation).chain(from.joins.iter().map(|j| &j.relation));
+    let named = factors.filter_map(|factor| match factor {
+        sp::TableFactor::Table { name, alias, args: None, .. } => {
+            let last = name.0.last()?.as_ident()?;
+            let alias = alias.as_ref().map_or(last, |a| &a.name);
+            Some((normal(alias), name.to_string()))
+        }
+        _ => None,
+    });
+    named.collect()
+}
+
+struct TableOids(Vec<(String, String)>);
+
+impl VisitorMut for TableOids {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
+        let is_tableoid = |ident: &sp::Ident| ident.value.eq_ignore_ascii_case("tableoid");
+        let relation = match expr {
+            sp::Expr::CompoundIdentifier(parts) => match &parts[..] {
+                [alias, column] if is_tableoid(column) => self.0.iter().find(|(name, _)| *name == normal(alias)),
+                _ => None,
+            },
+            sp::Expr::Identifier(column) if is_tableoid(column) => self.0.first().filter(|_| self.0.len() == 1),
+            _ => None,
+        };
+        if let Some((_, name)) = relation {
+            let oid = call("regclassin", vec![literal(name)]);
+            *expr = sp::Expr::Cast {
+                kind: sp::CastKind::DoubleColon,
+                expr: Box::new(oid),
+                data_type: sp::DataType::IntegerUnsigned(None),
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    }
+}

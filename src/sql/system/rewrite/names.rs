@@ -1,0 +1,145 @@
+//! Names of output columns: PostgreSQL's, and each once.
+//!
+//! A column without an alias is called by its expression as PostgreSQL does it: a function by its name, a cast by its type,
+//! anything else `?column?`. DataFusion refuses two columns of one name, so further ones of the same name get a mark and a
+//! number, which [`visible_name`] takes off again where names are shown.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast as sp;
+use sqlparser::ast::{VisitMut, VisitorMut};
+
+use super::{casts, normal};
+
+/// Stands between a name and the number that makes it unique: a control character that no one types.
+const MARK: char = '\u{1f}';
+
+/// The name that users see.
+pub fn visible_name(name: &str) -> &str {
+    name.split_once(MARK).map_or(name, |(visible, _)| visible)
+}
+
+pub(super) fn name_columns(query: &mut sp::Query) {
+    struct Selects;
+    impl VisitorMut for Selects {
+        type Break = ();
+
+        fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<()> {
+            name_select(select, false);
+            ControlFlow::Continue(())
+        }
+    }
+    outermost(&mut query.body, &mut |select| name_select(select, true));
+    let _ = query.visit(&mut Selects);
+}
+
+/// The selects whose columns are the query's.
+pub(super) fn outermost(body: &mut sp::SetExpr, each: &mut dyn FnMut(&mut sp::Select)) {
+    match body {
+        sp::SetExpr::Select(select) => each(select),
+        sp::SetExpr::Query(query) => outermost(&mut query.body, each),
+        sp::SetExpr::SetOperation { left, right, .. } => {
+            outermost(left, each);
+            outermost(right, each);
+        }
+        _ => {}
+    }
+}
+
+/// Beside a wildcard, plain columns may repeat one of its: they are marked too, but only where no outer query names them.
+fn name_select(select: &mut sp::Select, is_outermost: bool) {
+    let is_wildcard = |item: &sp::SelectItem| matches!(item, sp::SelectItem::Wildcard(_) | sp::SelectItem::QualifiedWildcard(..));
+    let repeats = is_outermost && select.projection.iter().any(is_wildcard);
+    let mut seen = HashSet::new();
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        let (name, is_column) = match item {
+            sp::SelectItem::UnnamedExpr(expr) => (name_of(expr), is_column(expr)),
+            sp::SelectItem::ExprWithAlias { alias, .. } => (normal(alias), false),
+            _ => continue,
+        };
+        let is_first = seen.insert(name.clone()) && !(is_column && repeats);
+        if is_first && is_column {
+            continue;
+        }
+        let unique = if is_first { name } else { format!("{name}{MARK}{at}") };
+        set_alias(item, unique);
+    }
+}
+
+fn is_column(expr: &sp::Expr) -> bool {
+    matches!(expr, sp::Expr::Identifier(_) | sp::Expr::CompoundIdentifier(_))
+}
+
+fn set_alias(item: &mut sp::SelectItem, name: String) {
+    match item {
+        sp::SelectItem::UnnamedExpr(expr) => {
+            let expr = super::take(expr);
+            *item = sp::SelectItem::ExprWithAlias { expr, alias: sp::Ident::with_quote('"', name) };
+        }
+        sp::SelectItem::ExprWithAlias { alias, .. } if alias.value != name => *alias = sp::Ident::with_quote('"', name),
+        _ => {}
+    }
+}
+
+fn name_of(expr: &sp::Expr) -> String {
+    strong_name(expr).or_else(|| weak_name(expr)).unwrap_or_else(|| "?column?".to_string())
+}
+
+/// A name that comes from a column or a function: it goes before the name of a cast around it.
+fn strong_name(expr: &sp::Expr) -> Option<String> {
+    let fixed = |name: &str| Some(name.to_string());
+    match expr {
+        sp::Expr::Identifier(ident) => Some(normal(ident)),
+        sp::Expr::CompoundIdentifier(parts) => parts.last().map(normal),
+        sp::Expr::CompoundFieldAccess { root, .. } => strong_name(root),
+        sp::Expr::Function(function) => function.name.0.last().and_then(|p| p.as_ident()).map(normal),
+        sp::Expr::Nested(inner) | sp::Expr::Collate { expr: inner, .. } | sp::Expr::Cast { expr: inner, .. } => {
+            strong_name(inner)
+        }
+        sp::Expr::Exists { .. } => fixed("exists"),
+        sp::Expr::Array(_) => fixed("array"),
+        sp::Expr::Tuple(_) => fixed("row"),
+        sp::Expr::Extract { .. } => fixed("extract"),
+        sp::Expr::Substring { .. } => fixed("substring"),
+        sp::Expr::Position { .. } => fixed("position"),
+        sp::Expr::Overlay { .. } => fixed("overlay"),
+        sp::Expr::AtTimeZone { .. } => fixed("timezone"),
+        sp::Expr::Ceil { .. } => fixed("ceil"),
+        sp::Expr::Floor { .. } => fixed("floor"),
+        sp::Expr::Trim { trim_where, .. } => fixed(match trim_where {
+            Some(sp::TrimWhereField::Leading) => "ltrim",
+            Some(sp::TrimWhereField::Trailing) => "rtrim",
+            _ => "btrim",
+        }),
+        sp::Expr::Subquery(query) => first_column(&query.body),
+        sp::Expr::Case { else_result: Some(other), .. } => strong_name(other),
+        _ => None,
+    }
+}
+
+fn weak_name(expr: &sp::Expr) -> Option<String> {
+    match expr {
+        sp::Expr::Cast { data_type, .. } => Some(casts::type_name(data_type)),
+        sp::Expr::TypedString(typed) => Some(casts::type_name(&typed.data_type)),
+        sp::Expr::Interval(_) => Some("interval".to_string()),
+        sp::Expr::Case { .. } => Some("case".to_string()),
+        sp::Expr::Value(value) if matches!(value.value, sp::Value::Boolean(_)) => Some("bool".to_string()),
+        sp::Expr::Nested(inner) => weak_name(inner),
+        _ => None,
+    }
+}
+
+/// The name of the one column of a scalar subquery.
+fn first_column(body: &sp::SetExpr) -> Option<String> {
+    match body {
+        sp::SetExpr::Select(select) => match select.projection.first()? {
+            sp::SelectItem::UnnamedExpr(expr) => Some(name_of(expr)),
+            sp::SelectItem::ExprWithAlias { alias, .. } => Some(visible_name(&normal(alias)).to_string()),
+            _ => None,
+        },
+        sp::SetExpr::Query(query) => first_column(&query.body),
+        sp::SetExpr::SetOperation { left, .. } => first_column(left),
+        _ => None,
+    }
+}

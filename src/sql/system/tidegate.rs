@@ -1,0 +1,126 @@
+//! The rows of schema tidegate: what PostgreSQL has no word for.
+
+use super::context::SystemContext;
+use super::table::Table;
+use super::value::Value;
+use crate::catalog::{Durability, Emit, Kind, Relation};
+use crate::time::{Micros, NO_TIME};
+
+pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
+    match name {
+        "streams" => streams(context, table),
+        "views" => views(context, table),
+        "watermarks" => watermarks(context, table),
+        "partitions" => partitions(context, table),
+        "snapshot" => snapshot(context, table),
+        _ => {}
+    }
+}
+
+/// Names of columns by their indices.
+pub(super) fn column_names(relation: &Relation, indices: &[usize]) -> Vec<String> {
+    indices.iter().filter_map(|&i| relation.columns.get(i)).map(|c| c.name.clone()).collect()
+}
+
+/// The watermark of a stream, if rows have moved it yet.
+pub(super) fn watermark(context: &SystemContext, relation: &Relation) -> Option<Micros> {
+    context.snapshot.watermarks.get(&relation.id).copied().filter(|time| *time != NO_TIME)
+}
+
+pub(super) fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::None => "none",
+        Durability::Interval => "interval",
+        Durability::Commit => "commit",
+    }
+}
+
+pub(super) fn emit(emit: Emit) -> &'static str {
+    match emit {
+        Emit::Changes => "changes",
+        Emit::Final => "final",
+    }
+}
+
+fn event_time(relation: &Relation) -> Option<&str> {
+    let watermark = relation.watermark.as_ref()?;
+    relation.columns.get(watermark.column).map(|c| c.name.as_str())
+}
+
+fn streams(context: &SystemContext, table: &mut Table<'_>) {
+    for stream in context.catalog().relations().filter(|r| r.kind == Kind::Stream) {
+        table.row([
+            ("id", stream.id.into()),
+            ("name", stream.name.as_str().into()),
+            ("partitions", i64::from(stream.partitions).into()),
+            ("partition_by", column_names(stream, &stream.partition_by).into()),
+            ("event_time", event_time(stream).into()),
+            ("watermark", watermark(context, stream).into()),
+            ("watermark_expression", stream.watermark.as_ref().map(|w| w.expression.as_str()).into()),
+            ("durability", durability(stream.durability).into()),
+            ("connector", stream.options.get("connector").map(String::as_str).into()),
+            ("derived", stream.query.is_some().into()),
+            ("create_sql", stream.create_sql.as_str().into()),
+        ]);
+    }
+}
+
+fn views(context: &SystemContext, table: &mut Table<'_>) {
+    let views = context.catalog().relations().filter(|r| matches!(r.kind, Kind::MaterializedView | Kind::View));
+    for view in views {
+        let failure = context.snapshot.failures.get(&view.id);
+        let sources = view.depends_on.iter().filter_map(|id| context.catalog().get(*id));
+        let rows = context.snapshot.versions.get(&view.id).map(|v| i64::try_from(v.rows()).unwrap_or(i64::MAX));
+        table.row([
+            ("id", view.id.into()),
+            ("name", view.name.as_str().into()),
+            ("kind", view.kind.noun().into()),
+            ("emit", emit(view.emit).into()),
+            ("query", view.query.as_deref().unwrap_or_default().into()),
+            ("key", column_names(view, &view.primary_key).into()),
+            ("depends_on", sources.map(|s| s.name.clone()).collect::<Vec<_>>().into()),
+            ("rows", rows.into()),
+            ("commit", i64::try_from(context.snapshot.commit).unwrap_or(i64::MAX).into()),
+            ("state", (if failure.is_some() { "failed" } else { "running" }).into()),
+            ("error", failure.map(|e| e.to_string()).into()),
+        ]);
+    }
+}
+
+fn watermarks(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.catalog().relations() {
+        let (Some(definition), Some(column)) = (&relation.watermark, event_time(relation)) else { continue };
+        table.row([
+            ("id", relation.id.into()),
+            ("name", relation.name.as_str().into()),
+            ("event_time", column.into()),
+            ("expression", definition.expression.as_str().into()),
+            ("watermark", watermark(context, relation).into()),
+        ]);
+    }
+}
+
+fn partitions(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.catalog().relations().filter(|r| r.kind.in_log()) {
+        let offsets = context.server.offsets(relation.id);
+        let offset = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
+        for (partition, (begin, end)) in (0i32..).zip(offsets) {
+            table.row([
+                ("id", relation.id.into()),
+                ("stream", relation.name.as_str().into()),
+                ("partition", partition.into()),
+                ("begin_offset", offset(begin)),
+                ("end_offset", offset(end)),
+            ]);
+        }
+    }
+}
+
+fn snapshot(context: &SystemContext, table: &mut Table<'_>) {
+    let count = i64::try_from(context.catalog().relations().count()).unwrap_or(i64::MAX);
+    table.row([
+        ("commit", i64::try_from(context.snapshot.commit).unwrap_or(i64::MAX).into()),
+        ("commit_time", context.snapshot.time.into()),
+        ("relations", count.into()),
+    ]);
+}
