@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::session::{ClientSession, Parameters, Prepared, TransactionStatus};
 use crate::sql::ast;
+use crate::sql::system::visible_name;
 
 pub(super) struct Conversation<W> {
     pub(super) session: Box<dyn ClientSession>,
@@ -328,7 +329,7 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
     pub(super) fn describe_rows(&mut self, schema: &Schema, formats: &[Format]) {
         let format = |index: usize| formats.get(index).copied().unwrap_or(Format::Text);
         let columns = schema.fields().iter().enumerate();
-        let columns = columns.map(|(index, field)| (field.name().as_str(), wire_type(field.data_type()), format(index)));
+        let columns = columns.map(|(index, field)| (visible_name(field.name()), wire_type(field.data_type()), format(index)));
         backend::row_description(self.output.buffer(), columns);
     }
 

@@ -36,7 +36,7 @@ fn size(oid: u32) -> i16 {
     match oid {
         oid if oid == Type::BOOL.oid() => 1,
         oid if oid == Type::INT2.oid() => 2,
-        oid if [Type::INT4.oid(), Type::FLOAT4.oid(), Type::DATE.oid()].contains(&oid) => 4,
+        oid if [Type::INT4.oid(), Type::OID.oid(), Type::FLOAT4.oid(), Type::DATE.oid()].contains(&oid) => 4,
         oid if [Type::INT8.oid(), Type::FLOAT8.oid(), Type::TIME.oid()].contains(&oid) => 8,
         oid if [Type::TIMESTAMP.oid(), Type::TIMESTAMPTZ.oid()].contains(&oid) => 8,
         oid if oid == Type::INTERVAL.oid() => 16,
@@ -44,13 +44,15 @@ fn size(oid: u32) -> i16 {
     }
 }
 
-/// Unsigned integers take the next wider signed type, so that every value fits.
+/// Unsigned integers take the next wider signed type, so that every value fits; those of 32 bits are OIDs, which only the system
+/// catalog has.
 pub fn postgres_type(data_type: &DataType) -> Type {
     match data_type {
         DataType::Boolean => Type::BOOL,
         DataType::Int8 | DataType::Int16 | DataType::UInt8 => Type::INT2,
         DataType::Int32 | DataType::UInt16 => Type::INT4,
-        DataType::Int64 | DataType::UInt32 => Type::INT8,
+        DataType::Int64 => Type::INT8,
+        DataType::UInt32 => Type::OID,
         DataType::UInt64 => Type::NUMERIC,
         DataType::Float16 | DataType::Float32 => Type::FLOAT4,
         DataType::Float64 => Type::FLOAT8,
@@ -80,6 +82,7 @@ fn array_of(item: &DataType) -> Type {
         Type::INT2 => Type::INT2_ARRAY,
         Type::INT4 => Type::INT4_ARRAY,
         Type::INT8 => Type::INT8_ARRAY,
+        Type::OID => Type::OID_ARRAY,
         Type::NUMERIC => Type::NUMERIC_ARRAY,
         Type::FLOAT4 => Type::FLOAT4_ARRAY,
         Type::FLOAT8 => Type::FLOAT8_ARRAY,

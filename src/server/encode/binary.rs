@@ -19,7 +19,7 @@ pub fn cell(array: &ArrayRef, zone: Tz) -> Result<Cell> {
         D::Int16 => primitive::<Int16Type>(array, |value, out| out.extend_from_slice(&value.to_be_bytes())),
         D::UInt16 => primitive::<UInt16Type>(array, |value, out| out.extend_from_slice(&(value as i32).to_be_bytes())),
         D::Int32 => primitive::<Int32Type>(array, |value, out| out.extend_from_slice(&value.to_be_bytes())),
-        D::UInt32 => primitive::<UInt32Type>(array, |value, out| out.extend_from_slice(&(value as i64).to_be_bytes())),
+        D::UInt32 => primitive::<UInt32Type>(array, |value, out| out.extend_from_slice(&value.to_be_bytes())),
         D::Int64 => primitive::<Int64Type>(array, |value, out| out.extend_from_slice(&value.to_be_bytes())),
         D::Float16 => primitive::<Float16Type>(array, |value, out| out.extend_from_slice(&value.to_f32().to_be_bytes())),
         D::Float32 => primitive::<Float32Type>(array, |value, out| out.extend_from_slice(&value.to_be_bytes())),

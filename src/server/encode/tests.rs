@@ -84,7 +84,7 @@ fn integers() {
     assert_eq!(binary(Int8Array::from(vec![-1])), [255, 255]);
     assert_eq!(binary(UInt8Array::from(vec![255])), [0, 255]);
     assert_eq!(binary(UInt16Array::from(vec![65535])), [0, 0, 255, 255]);
-    assert_eq!(binary(UInt32Array::from(vec![u32::MAX])), [0, 0, 0, 0, 255, 255, 255, 255]);
+    assert_eq!(binary(UInt32Array::from(vec![u32::MAX])), [255, 255, 255, 255]);
     assert_eq!(binary(Int32Array::from(vec![1])), [0, 0, 0, 1]);
     // 1844 6744 0737 0955 1615
     assert_eq!(binary(UInt64Array::from(vec![u64::MAX])), words(&[5, 4, 0, 0, 1844, 6744, 737, 955, 1615]));

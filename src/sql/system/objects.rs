@@ -231,7 +231,7 @@ pub(super) fn number(index: usize) -> i16 {
 }
 
 fn user_attribute(relation: &Relation, index: usize, column: &crate::catalog::Column) -> Attribute {
-    let (type_oid, typmod) = types::of_sql(&column.sql_type);
+    let (type_oid, typmod) = types::of_column(column);
     Attribute {
         number: number(index),
         name: column.name.clone(),

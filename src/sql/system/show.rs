@@ -8,7 +8,6 @@ use arrow::datatypes::{Field, Schema};
 use super::context::SystemContext;
 use super::definitions::arrow_type;
 use super::tidegate::{column_names, durability, emit, watermark};
-use super::types;
 use super::value::{Value, array};
 use crate::catalog::{Kind, Relation};
 use crate::error::Result;
@@ -173,8 +172,6 @@ pub fn describe(context: &SystemContext, relation: &Relation, extended: bool) ->
 
 fn column(relation: &Relation, at: usize) -> Vec<Value> {
     let Some(column) = relation.columns.get(at) else { return Vec::new() };
-    let (oid, typmod) = types::of_sql(&column.sql_type);
-    let text = types::format_type(oid, Some(typmod));
     let is_key = relation.primary_key.contains(&at);
     let mut extra: Vec<String> = Vec::new();
     if let Some(generated) = &column.generated {
@@ -192,9 +189,14 @@ fn column(relation: &Relation, at: usize) -> Vec<Value> {
         _ => None,
     };
     let nullable = if column.nullable && !(is_key && relation.kind == Kind::Table) { "yes" } else { "no" };
-    // A struct or a map has no type in PostgreSQL: it is shown as it was declared.
-    let text = if oid == 25 { column.sql_type.clone() } else { text };
-    vec![column.name.as_str().into(), text.into(), nullable.into(), key.into(), list(&extra), column.comment.clone().into()]
+    vec![
+        column.name.as_str().into(),
+        column.sql_type.as_str().into(),
+        nullable.into(),
+        key.into(),
+        list(&extra),
+        column.comment.clone().into(),
+    ]
 }
 
 fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> {

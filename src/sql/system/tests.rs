@@ -24,16 +24,9 @@ use crate::time::Micros;
 use crate::view::Snapshot;
 
 pub(super) fn column(name: &str, sql_type: &str) -> Column {
-    let data_type = definitions::arrow_type(types::by_name(sql_type.split('(').next().unwrap()).map_or("text", |t| t.name));
-    Column {
-        name: name.to_string(),
-        data_type,
-        sql_type: sql_type.to_string(),
-        nullable: true,
-        default: None,
-        generated: None,
-        comment: None,
-    }
+    let declared = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql_type).unwrap().parse_data_type().unwrap();
+    let (data_type, sql_type) = crate::sql::types::from_ast(&declared).unwrap();
+    Column { name: name.to_string(), data_type, sql_type, nullable: true, default: None, generated: None, comment: None }
 }
 
 fn relation_of(id: RelationId, name: &str, kind: Kind, columns: Vec<Column>, create_sql: &str) -> Relation {

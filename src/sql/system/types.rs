@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::catalog::Column;
+
 /// A row of pg_type, but for what is the same in all.
 #[derive(Clone, Debug)]
 pub(super) struct PgType {
@@ -151,50 +153,10 @@ pub(super) fn arrow_says_it_all(pg_type: &str) -> bool {
     )
 }
 
-/// OID and type modifier of a type as [`crate::catalog::Column::sql_type`] writes it; text if it is none that PostgreSQL has
-/// (structs and maps travel as text).
-pub(super) fn of_sql(sql_type: &str) -> (u32, i32) {
-    let lower = sql_type.trim().to_ascii_lowercase();
-    let (base, dimensions) = match lower.find('[') {
-        Some(at) => (lower[..at].trim_end(), true),
-        None => (lower.as_str(), false),
-    };
-    let (name, modifiers) = split_modifiers(base);
-    let name = if name == "char" { "bpchar" } else { name.as_str() };
-    let Some(found) = by_name(name) else {
-        return (if dimensions { 1009 } else { 25 }, -1);
-    };
-    let oid = if dimensions { found.array } else { found.oid };
-    (oid, typmod(found.name, &modifiers))
-}
-
-/// `timestamp(3) without time zone` → (`timestamp without time zone`, [3]).
-fn split_modifiers(text: &str) -> (String, Vec<i32>) {
-    let (Some(open), Some(close)) = (text.find('('), text.rfind(')')) else {
-        return (text.to_string(), Vec::new());
-    };
-    if open > close {
-        return (text.to_string(), Vec::new());
-    }
-    let modifiers = text[open + 1..close].split(',').filter_map(|n| n.trim().parse().ok()).collect();
-    let rest = text[close + 1..].trim();
-    let name = text[..open].trim();
-    (if rest.is_empty() { name.to_string() } else { format!("{name} {rest}") }, modifiers)
-}
-
-fn typmod(internal: &str, modifiers: &[i32]) -> i32 {
-    match (internal, modifiers) {
-        ("numeric", [precision]) => numeric_typmod(*precision, 0),
-        ("numeric", [precision, scale]) => numeric_typmod(*precision, *scale),
-        ("varchar" | "bpchar", [length]) => length.saturating_add(4),
-        ("bpchar", []) => 5,
-        ("timestamp" | "timestamptz" | "time" | "timetz" | "bit" | "varbit", [n]) => *n,
-        _ => -1,
-    }
-}
-
-fn numeric_typmod(precision: i32, scale: i32) -> i32 {
-    ((precision & 0xffff) << 16 | (scale & 0x7ff)).saturating_add(4)
+/// OID and type modifier of a user's column.
+pub(super) fn of_column(column: &Column) -> (u32, i32) {
+    let oid = crate::sql::types::oid(&column.data_type, &column.sql_type);
+    (oid, crate::sql::types::typmod(&column.sql_type))
 }
 
 /// The text of a type: PostgreSQL's `format_type`. `None` stands for "no modifier known", which is not the same as -1.
@@ -243,23 +205,24 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("numeric(10,2)", 1700, 655366, "numeric(10,2)")]
-    #[case("timestamp(3) without time zone", 1114, 3, "timestamp(3) without time zone")]
-    #[case("text", 25, -1, "text")]
-    #[case("bigint", 20, -1, "bigint")]
-    #[case("character varying(20)", 1043, 24, "character varying(20)")]
-    #[case("char(4)", 1042, 8, "character(4)")]
-    #[case("double precision", 701, -1, "double precision")]
-    #[case("integer[]", 1007, -1, "integer[]")]
-    #[case("numeric(8,3)[]", 1231, 524295, "numeric(8,3)[]")]
-    #[case("struct<a int>", 25, -1, "text")]
-    fn sql_types_have_postgres_oids_modifiers_and_text(
-        #[case] sql: &str,
-        #[case] oid: u32,
-        #[case] modifier: i32,
-        #[case] text: &str,
-    ) {
-        assert_eq!(of_sql(sql), (oid, modifier));
+    #[case("numeric(10,2)", "numeric(10,2)")]
+    #[case("timestamp(3) without time zone", "timestamp(3) without time zone")]
+    #[case("text", "text")]
+    #[case("bigint", "bigint")]
+    #[case("character varying(20)", "character varying(20)")]
+    #[case("char(4)", "character(4)")]
+    #[case("double precision", "double precision")]
+    #[case("integer[]", "integer[]")]
+    #[case("numeric(8,3)[]", "numeric(8,3)[]")]
+    #[case("jsonb", "jsonb")]
+    #[case("uuid", "uuid")]
+    fn a_columns_type_is_printed_as_it_was_declared(#[case] sql: &str, #[case] text: &str) {
+        let dialect = sqlparser::dialect::PostgreSqlDialect {};
+        let declared = sqlparser::parser::Parser::new(&dialect).try_with_sql(sql).unwrap().parse_data_type().unwrap();
+        let (data_type, sql_type) = crate::sql::types::from_ast(&declared).unwrap();
+        let column =
+            Column { name: "c".to_string(), data_type, sql_type, nullable: true, default: None, generated: None, comment: None };
+        let (oid, modifier) = of_column(&column);
         assert_eq!(format_type(oid, Some(modifier)), text);
     }
 

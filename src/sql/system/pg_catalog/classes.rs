@@ -114,7 +114,7 @@ pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
     for relation in context.catalog().relations().filter(|r| has_index(r)) {
         let key = key_numbers(relation);
         let columns = relation.primary_key.iter().filter_map(|&i| relation.columns.get(i));
-        let types: Vec<u32> = columns.map(|c| pg_types::of_sql(&c.sql_type).0).collect();
+        let types: Vec<u32> = columns.map(|c| pg_types::of_column(c).0).collect();
         let collations: Vec<u32> = types.iter().map(|t| pg_types::by_oid(*t).map_or(0, |t| t.collation)).collect();
         let classes: Vec<u32> = types.iter().map(|t| super::types::operator_class_of(*t)).collect();
         let count = i16::try_from(key.len()).unwrap_or(i16::MAX);
