@@ -25,6 +25,11 @@ pub(super) fn name_columns(query: &mut sp::Query) {
     impl VisitorMut for Selects {
         type Break = ();
 
+        fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<()> {
+            order_by_name(query);
+            ControlFlow::Continue(())
+        }
+
         fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<()> {
             name_select(select, false);
             ControlFlow::Continue(())
@@ -32,6 +37,25 @@ pub(super) fn name_columns(query: &mut sp::Query) {
     }
     outermost(&mut query.body, &mut |select| name_select(select, true));
     let _ = query.visit(&mut Selects);
+}
+
+/// With DISTINCT the planner wants to see in ORDER BY what it sees in the select list: the name that a column was given.
+fn order_by_name(query: &mut sp::Query) {
+    let sp::SetExpr::Select(select) = query.body.as_mut() else { return };
+    if select.distinct.is_none() {
+        return;
+    }
+    name_select(select, false);
+    let Some(sp::OrderBy { kind: sp::OrderByKind::Expressions(order), .. }) = &mut query.order_by else { return };
+    for by in order {
+        let named = select.projection.iter().find_map(|item| match item {
+            sp::SelectItem::ExprWithAlias { expr, alias } if *expr == by.expr => Some(alias),
+            _ => None,
+        });
+        if let Some(alias) = named {
+            by.expr = sp::Expr::Identifier(alias.clone());
+        }
+    }
 }
 
 /// The selects whose columns are the query's.
@@ -51,14 +75,18 @@ pub(super) fn outermost(body: &mut sp::SetExpr, each: &mut dyn FnMut(&mut sp::Se
 fn name_select(select: &mut sp::Select, is_outermost: bool) {
     let is_wildcard = |item: &sp::SelectItem| matches!(item, sp::SelectItem::Wildcard(_) | sp::SelectItem::QualifiedWildcard(..));
     let repeats = is_outermost && select.projection.iter().any(is_wildcard);
+    let has_having = select.having.is_some();
     let mut seen = HashSet::new();
     for (at, item) in select.projection.iter_mut().enumerate() {
-        let (name, is_column) = match item {
-            sp::SelectItem::UnnamedExpr(expr) => (name_of(expr), is_column(expr)),
-            sp::SelectItem::ExprWithAlias { alias, .. } => (normal(alias), false),
+        let (name, is_column, hides) = match item {
+            // In HAVING the planner would take a name for this column where PostgreSQL takes it for the one beneath.
+            sp::SelectItem::UnnamedExpr(expr) => {
+                (name_of(expr), is_column(expr), has_having && !is_column(expr) && is_cast(expr))
+            }
+            sp::SelectItem::ExprWithAlias { alias, .. } => (normal(alias), false, false),
             _ => continue,
         };
-        let is_first = seen.insert(name.clone()) && !(is_column && repeats);
+        let is_first = seen.insert(name.clone()) && !(is_column && repeats) && !hides;
         if is_first && is_column {
             continue;
         }
@@ -69,6 +97,15 @@ fn name_select(select: &mut sp::Select, is_outermost: bool) {
 
 fn is_column(expr: &sp::Expr) -> bool {
     matches!(expr, sp::Expr::Identifier(_) | sp::Expr::CompoundIdentifier(_))
+}
+
+/// It is called like the column that it is made of.
+fn is_cast(expr: &sp::Expr) -> bool {
+    match expr {
+        sp::Expr::Nested(inner) | sp::Expr::Collate { expr: inner, .. } | sp::Expr::Cast { expr: inner, .. } => is_cast(inner),
+        sp::Expr::Case { else_result: Some(inner), .. } | sp::Expr::CompoundFieldAccess { root: inner, .. } => is_cast(inner),
+        expr => is_column(expr),
+    }
 }
 
 fn set_alias(item: &mut sp::SelectItem, name: String) {
