@@ -49,3 +49,6 @@ pub mod session;
 
 // The wire: many clients.
 pub mod server;
+
+// A data directory without a server.
+pub mod inspect;

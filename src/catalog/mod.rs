@@ -90,9 +90,10 @@ pub enum Emit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
-    /// When it may be lost with the process.
+    /// When the log has taken it. It is flushed like `Interval`, but nobody may count on it.
     None,
-    /// When it has left for the disk; the last interval may be lost in a power cut.
+    /// When the log has taken it; it is flushed within the interval. What was written since the last flush may be lost with the
+    /// process or the machine.
     Interval,
     /// When it is on disk.
     #[default]

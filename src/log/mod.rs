@@ -28,6 +28,8 @@ pub mod sled;
 pub mod store;
 pub mod stored;
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
