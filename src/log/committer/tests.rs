@@ -66,7 +66,9 @@ fn create(relation: Relation) -> Transaction {
 }
 
 fn start(log: Box<dyn Log>) -> LogHandle {
-    LogHandle::start(log, Arc::new(SystemClock), Options::default()).unwrap()
+    // No flush that a test does not ask for.
+    let options = Options { interval: Duration::from_secs(3600), ..Options::default() };
+    LogHandle::start(log, Arc::new(SystemClock), options).unwrap()
 }
 
 /// A log with streams `a` and `b`.
@@ -136,8 +138,8 @@ impl Log for Gate {
         self.inner.purge(relation, limit)
     }
     fn flush(&mut self) -> Result<()> {
-        // Without a sender, flushes are free.
-        let _ = self.permits.recv();
+        // Without a sender, flushes are free; and a test that fails must end.
+        let _ = self.permits.recv_timeout(Duration::from_secs(3));
         if self.control.fails.load(Ordering::SeqCst) == 2 {
             return Err(Error::io("flush failed"));
         }
@@ -226,7 +228,11 @@ fn weaker_durability_is_answered_before_the_flush(#[case] durability: Durability
 #[test]
 fn weaker_durability_is_flushed_within_the_interval() {
     let disk = Disk::default();
-    let log = with_streams(Box::new(disk.open().unwrap()));
+    let options = Options { interval: Duration::from_millis(50), ..Options::default() };
+    let log = LogHandle::start(Box::new(disk.open().unwrap()), Arc::new(SystemClock), options).unwrap();
+    for stream in [stream(A, "a"), stream(B, "b")] {
+        log.submit(create(stream)).wait().unwrap();
+    }
     log.submit(Transaction { durability: Durability::Interval, ..writes(vec![write(A, 0, 0..3)]) }).wait().unwrap();
     for _ in 0..100 {
         if disk.open().unwrap().reader().last_commit().unwrap() == 3 {
