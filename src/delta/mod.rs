@@ -5,6 +5,7 @@
 //! with +1; nothing inside the engine pairs them. (Budiu et al., "DBSP", VLDB 2023, calls this a Z-set.)
 
 mod consolidate;
+pub mod keys;
 
 pub use consolidate::consolidate;
 

@@ -6,8 +6,14 @@
 //! the whole store and the log brings it back, row for row.
 
 pub mod checkpoint;
+mod chunk;
+mod manifest;
 pub mod memory;
+mod merge;
 pub mod sled;
+#[cfg(test)]
+mod tests;
+pub mod writer;
 
 use arrow::datatypes::SchemaRef;
 
@@ -51,5 +57,8 @@ pub trait StateStore: Send {
     fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
     /// All puts and deletes since the last flush are on disk, together.
     fn flush(&mut self) -> Result<()>;
+    /// Bytes on disk.
     fn size(&self) -> Result<u64>;
+    /// Delete everything.
+    fn clear(&mut self) -> Result<()>;
 }

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
-use super::keys::Keys;
 use super::segments::{Owner, Place};
+use crate::delta::keys::Keys;
 use crate::error::Result;
 
 /// The number is not in use.

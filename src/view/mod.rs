@@ -10,7 +10,6 @@
 
 mod index;
 mod keyed;
-mod keys;
 mod multiset;
 pub mod provider;
 mod scan;

@@ -1,6 +1,6 @@
 //! Which dense number stands for which key.
 //!
-//! A store asks about millions of keys a second, so a key is looked up once per batch row and from then on is its number: an
+//! A store is asked for millions of keys a second, so a key is looked up once per batch row and from then on is its number: an
 //! index into plain vectors. Keys of one column of four or eight bytes are kept in the hash table itself; all others as bytes
 //! in one arena, strings as they are and the rest in Arrow's row format. Two keys are the same if they are the same bits, with
 //! NULL a value like others: NULL = NULL and NaN = NaN, but -0.0 is not 0.0.
@@ -26,7 +26,7 @@ const GARBAGE: usize = 64 << 10;
 const RELEASED: u32 = u32::MAX;
 
 /// Numbers for keys of one list of types.
-pub(super) enum Keys {
+pub enum Keys {
     Words(Words),
     Bytes(Bytes),
 }
@@ -80,7 +80,7 @@ impl Keys {
 
 /// Keys of one machine word.
 #[derive(Default)]
-pub(super) struct Words {
+pub struct Words {
     table: HashTable<(u64, u32)>,
     /// By number. Of a released one: whatever was there.
     words: Vec<u64>,
@@ -137,7 +137,7 @@ impl Words {
 
 /// Keys of any length.
 #[derive(Default)]
-pub(super) struct Bytes {
+pub struct Bytes {
     /// None: the key is one column of strings, taken as it is.
     converter: Option<RowConverter>,
     table: HashTable<(u64, u32)>,
