@@ -392,3 +392,35 @@ fn a_writer_has_one_checkpoint_in_hand() {
     scenario.check(&writer.close().unwrap());
     scenario.check(&Checkpoints::open(Box::new(disk.open())).unwrap());
 }
+
+#[rstest]
+#[case::memory(Home::memory())]
+#[case::sled(Home::sled())]
+#[ignore = "figures: cargo test --release --lib state::tests::figures -- --ignored --nocapture --test-threads 1"]
+#[expect(clippy::disallowed_methods, reason = "figures measure time")]
+fn figures(#[case] home: Home) {
+    let mut random = SmallRng::seed_from_u64(1);
+    let mut checkpoints = Checkpoints::open(home.open()).unwrap();
+    let batch = |random: &mut SmallRng, keys: std::ops::Range<i64>| {
+        let key = Int64Array::from_iter_values(keys.clone());
+        let numbers =
+            |random: &mut SmallRng| Int64Array::from_iter_values(keys.clone().map(|_| random.random_range(0..1_000_000)));
+        let columns: Vec<ArrayRef> = vec![Arc::new(key), Arc::new(numbers(random)), Arc::new(numbers(random))];
+        RecordBatch::try_from_iter(["k", "count", "sum"].into_iter().zip(columns)).unwrap()
+    };
+    for (commit, keys) in [(1, 0_i64..2_000_000), (2, 0..100_000), (3, 500_000..600_000), (4, 0..1_500_000)] {
+        let deltas: Vec<Delta> = (keys.start / 8192..keys.end / 8192 + 1)
+            .map(|at| Delta::append(batch(&mut random, (at * 8192).max(keys.start)..((at + 1) * 8192).min(keys.end))))
+            .collect();
+        let raw: usize = deltas.iter().map(Delta::bytes).sum();
+        let tables = vec![changes(id(1, 0), 1, deltas)];
+        let started = std::time::Instant::now();
+        let stats = checkpoints.write(Checkpoint { commit, views: vec![view(1, "a")], tables, ..Checkpoint::default() }).unwrap();
+        let (ms, mb) = (started.elapsed().as_secs_f64() * 1e3, raw as f64 / 1e6);
+        println!("{mb:.1} MB of changes in {ms:.0} ms: {:.0} MB/s, {stats:?}", mb / ms * 1e3);
+    }
+    let started = std::time::Instant::now();
+    let rows: usize = checkpoints.read_table(id(1, 0)).unwrap().iter().map(Delta::len).sum();
+    let ms = started.elapsed().as_secs_f64() * 1e3;
+    println!("{rows} rows read in {ms:.0} ms, {} bytes on disk", checkpoints.size().unwrap());
+}

@@ -8,6 +8,8 @@
 //!   Delta ──► Store ──version()──► Version ─┼──► Snapshot @commit ──► readers
 //! ```
 
+#[cfg(test)]
+mod figures;
 mod index;
 mod keyed;
 mod multiset;
