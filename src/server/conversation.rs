@@ -388,7 +388,8 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
     /// DEALLOCATE and DISCARD reach statements prepared by messages, too; true if that is all there is to do.
     pub(super) fn deallocate(&mut self, statement: &ast::Statement) -> bool {
         match statement {
-            ast::Statement::Deallocate(Some(name)) => self.statements.remove(&name.value).is_some(),
+            ast::Statement::Deallocate(Some(name)) if name.quote_style.is_some() => self.statements.remove(&name.value).is_some(),
+            ast::Statement::Deallocate(Some(name)) => self.statements.remove(&name.value.to_lowercase()).is_some(),
             ast::Statement::Deallocate(None) | ast::Statement::Discard => {
                 self.statements.clear();
                 false

@@ -234,7 +234,7 @@ fn digits(unit: &TimeUnit) -> &'static str {
     }
 }
 
-/// Postgres's number of a type. Structs and maps go to clients as json.
+/// Postgres's number of a type. Structs go to clients as records, maps as json.
 pub fn oid(data_type: &DataType, sql_type: &str) -> u32 {
     use DataType as D;
     match data_type {
@@ -251,7 +251,9 @@ pub fn oid(data_type: &DataType, sql_type: &str) -> u32 {
         D::Boolean => 16,
         D::Int8 | D::Int16 | D::UInt8 => 21,
         D::Int32 | D::UInt16 => 23,
-        D::Int64 | D::UInt32 => 20,
+        D::Int64 => 20,
+        // Only the system catalog has them.
+        D::UInt32 => 26,
         D::Float16 | D::Float32 => 700,
         D::Float64 => 701,
         D::UInt64 | D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..) => 1700,
@@ -261,7 +263,8 @@ pub fn oid(data_type: &DataType, sql_type: &str) -> u32 {
         D::Timestamp(_, None) => 1114,
         D::Timestamp(_, Some(_)) => 1184,
         D::Interval(_) | D::Duration(_) => 1186,
-        D::Struct(_) | D::Map(..) | D::Union(..) => 114,
+        D::Struct(_) => 2249,
+        D::Map(..) | D::Union(..) => 114,
     }
 }
 
@@ -269,13 +272,14 @@ const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
 
 /// Types and their arrays.
-const ARRAYS: [(u32, u32); 20] = [
+const ARRAYS: [(u32, u32); 22] = [
     (16, 1000),
     (17, 1001),
     (19, 1003),
     (20, 1016),
     (21, 1005),
     (23, 1007),
+    (26, 1028),
     (TEXT, TEXT_ARRAY),
     (114, 199),
     (700, 1021),
@@ -288,6 +292,7 @@ const ARRAYS: [(u32, u32); 20] = [
     (1184, 1185),
     (1186, 1187),
     (1700, 1231),
+    (2249, 2287),
     (2950, 2951),
     (3802, 3807),
 ];
@@ -400,7 +405,7 @@ mod tests {
 
     #[rstest::rstest]
     #[case(DataType::UInt64, "numeric(20,0)", 1700)]
-    #[case(DataType::UInt32, "bigint", 20)]
+    #[case(DataType::UInt32, "bigint", 26)]
     #[case(DataType::Utf8View, "text", 25)]
     #[case(DataType::Decimal256(50, 3), "numeric(50,3)", 1700)]
     #[case(DataType::Timestamp(TimeUnit::Nanosecond, None), "timestamp without time zone", 1114)]

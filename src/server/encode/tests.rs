@@ -331,3 +331,35 @@ fn a_row_is_a_message() {
     Rows::new(&batch.unwrap(), |_| Format::Text, Tz::UTC).unwrap().write(0, &mut out).unwrap();
     assert_eq!(out, [b'D', 0, 0, 0, 15, 0, 2, 0, 0, 0, 1, b'7', 255, 255, 255, 255]);
 }
+
+/// Run it with `CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test --lib encode::tests::speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn speed() {
+    const ROWS: usize = 8192;
+    let integers = || (0..ROWS as i64).map(|row| row * 977);
+    let columns: [(&str, ArrayRef); 5] = [
+        ("id", Arc::new(Int64Array::from_iter_values(integers()))),
+        ("name", Arc::new(StringArray::from_iter_values(integers().map(|row| format!("name {row}"))))),
+        ("at", Arc::new(TimestampMillisecondArray::from_iter_values(integers().map(|row| 1_700_000_000_000 + row)))),
+        (
+            "amount",
+            Arc::new(Decimal128Array::from_iter_values(integers().map(i128::from)).with_data_type(DataType::Decimal128(10, 2))),
+        ),
+        ("rate", Arc::new(Float64Array::from_iter_values(integers().map(|row| row as f64 / 8.0)))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    for format in [Format::Text, Format::Binary] {
+        let start = std::time::Instant::now();
+        let mut out = Vec::new();
+        let batches = 500;
+        for _ in 0..batches {
+            let rows = Rows::new(&batch, |_| format, Tz::UTC).unwrap();
+            out.clear();
+            (0..rows.len()).for_each(|row| rows.write(row, &mut out).unwrap());
+        }
+        let rate = (batches * ROWS) as f64 / start.elapsed().as_secs_f64();
+        println!("{format:?}: {:.2} million rows/s of {} bytes", rate / 1e6, out.len() / ROWS);
+    }
+}

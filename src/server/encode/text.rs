@@ -49,6 +49,8 @@ pub fn cell(array: &ArrayRef, zone: Tz) -> Result<Cell> {
         D::Struct(_) => nested::record_text(array, zone)?,
         D::Map(..) => json::cell(array, zone)?,
         D::Dictionary(..) => dictionary(array, |values| cell(values, zone))?,
+        D::ListView(item) => cell(&arrow::compute::cast(array, &D::List(item.clone()))?, zone)?,
+        D::LargeListView(item) => cell(&arrow::compute::cast(array, &D::LargeList(item.clone()))?, zone)?,
         D::RunEndEncoded(_, value) => cell(&arrow::compute::cast(array, value.data_type())?, zone)?,
         _ => displayed(array)?,
     })
