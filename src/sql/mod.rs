@@ -2,10 +2,13 @@
 //!
 //! * [`ast`]: our statements; what PostgreSQL has too is sqlparser's own.
 //! * [`parse`]: text to [`ast::Statement`], with every spelling of SQL.md brought to one form.
+//! * [`types`]: the names of types.
 //! * [`plan`]: names and types resolved by DataFusion's planner over our catalog; windows become [`window::WindowNode`]s.
+//! * [`functions`]: what can be called.
 //! * [`batch`]: a plan as an ordinary DataFusion query over a snapshot. This is also what "correct" means.
-//! * [`system`]: the catalog that clients ask: pg_catalog, information_schema, and the functions they call.
 //! * [`lower`]: the same plan as a graph of operators.
+//! * [`verify`]: the two compared.
+//! * [`system`]: what clients ask about the server itself.
 
 pub mod ast;
 pub mod batch;
@@ -14,5 +17,8 @@ pub mod lower;
 pub mod parse;
 pub mod plan;
 pub mod system;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod types;
+pub mod verify;
 pub mod window;

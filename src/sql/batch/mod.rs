@@ -1,0 +1,92 @@
+//! A plan as an ordinary query over a snapshot; also what "correct" means for a view.
+//!
+//! ```text
+//!   logical plan ──rewrite──► plan over providers ──optimise──► physical plan ──► batches
+//!                  relation → its rows at the snapshot's commit
+//!                  window   → projection (and unnest) over plain functions, without the late rows
+//! ```
+//!
+//! * [`rewrite`](self): relations get their rows ([`stream`], and the versions of a snapshot), windows become functions.
+//! * [`expected`]: the batch answer of a view, from streams and tables alone.
+//!
+//! A query sees one commit. It runs on the runtime that polls its batches, holds at most the memory of its [`RuntimeEnv`], and
+//! ends when its stream is dropped. Reading a stream blocks the polling thread while the store reads; so queries run on threads
+//! of their own, not on the network's.
+
+pub mod expected;
+mod rewrite;
+mod stream;
+mod watermarks;
+
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+
+use crate::error::{Error, Result};
+use crate::log::LogHandle;
+use crate::time::Micros;
+use crate::view::Snapshot;
+
+/// What a query reads: all relations at one commit.
+#[derive(Clone)]
+pub struct Source {
+    pub snapshot: Arc<Snapshot>,
+    pub log: LogHandle,
+}
+
+/// How a query runs.
+#[derive(Clone)]
+pub struct Options {
+    pub target_partitions: usize,
+    /// The value of `now()`.
+    pub now: Micros,
+    /// Memory, shared by all queries that share it; see [`runtime`].
+    pub runtime: Arc<RuntimeEnv>,
+}
+
+/// A bound on the memory of queries. Nothing is spilled to disk: a query that needs more fails, and says so.
+pub fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
+    let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let pool = Arc::new(FairSpillPool::new(memory_bytes));
+    Ok(RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(no_disk).build_arc()?)
+}
+
+/// Run a plan; parameters are bound ([`crate::sql::plan::bind`]).
+pub async fn execute(plan: LogicalPlan, source: &Source, state: &SessionState, options: &Options) -> Result<SendableRecordBatchStream> {
+    let state = session(state, options)?;
+    let physical = physical(plan, source, &state).await?;
+    Ok(execute_stream(physical, state.task_ctx())?)
+}
+
+/// The physical plan, for EXPLAIN too. `state` comes from [`session`].
+pub async fn physical(plan: LogicalPlan, source: &Source, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = rewrite::over_snapshot(plan, source)?;
+    Ok(state.create_physical_plan(&plan).await?)
+}
+
+/// The optimised logical plan over the snapshot, for EXPLAIN.
+pub fn optimized(plan: LogicalPlan, source: &Source, state: &SessionState) -> Result<LogicalPlan> {
+    Ok(state.optimize(&rewrite::over_snapshot(plan, source)?)?)
+}
+
+/// The settings of one query.
+pub fn session(state: &SessionState, options: &Options) -> Result<SessionState> {
+    let now = chrono::DateTime::from_timestamp_micros(options.now)
+        .ok_or_else(|| Error::internal(format!("{} is no instant for a clock to show", options.now)))?;
+    let config = state.config().clone().with_target_partitions(options.target_partitions.max(1));
+    let mut session = SessionStateBuilder::new_from_existing(state.clone())
+        .with_config(config)
+        .with_runtime_env(Arc::clone(&options.runtime))
+        .build();
+    session.execution_props_mut().query_execution_start_time = Some(now);
+    Ok(session)
+}
+
+#[cfg(test)]
+mod tests;

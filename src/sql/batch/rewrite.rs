@@ -1,0 +1,178 @@
+//! A plan over relations and windows becomes one that DataFusion can run.
+//!
+//! A window over a stream's event time leaves out the windows in which a row is late, and that is judged by the watermark
+//! before the row's commit. So that watermark is carried from the stream to the window: the nodes between them, all of which
+//! treat each row by itself (see [`event_time`]), get one more column, always their last.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, NullHandling, Result as DfResult, UnnestOptions};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{
+    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, TableScan, TableScanBuilder, Union,
+};
+
+use super::Source;
+use super::stream::{self, RowWatermark, WATERMARK};
+use super::watermarks::Watermarks;
+use crate::catalog::{Kind, RelationId};
+use crate::error::{Error, Result};
+use crate::sql::functions::instants::{Shift, WindowStarts};
+use crate::sql::plan::{Hidden, RelationSource, event_time};
+use crate::sql::window::{WINDOW_COLUMNS, WINDOW_TIME_BEFORE_END, WindowNode};
+use crate::view::provider::ViewProvider;
+
+/// Name of the column with a row's windows, before they have their own.
+const STARTS: &str = "$starts";
+
+/// The plan, reading the rows that its relations have at the snapshot's commit.
+pub fn over_snapshot(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
+    Ok(Rewrite { source }.node(plan, None)?)
+}
+
+struct Rewrite<'a> {
+    source: &'a Source,
+}
+
+/// Streams whose least watermark is to be carried along.
+type Carried<'a> = Option<&'a [RelationId]>;
+
+impl Rewrite<'_> {
+    fn node(&self, plan: LogicalPlan, carried: Carried) -> DfResult<LogicalPlan> {
+        let plan = plan.map_subqueries(|subquery| self.node(subquery, None).map(Transformed::yes))?.data;
+        if let Some(window) = WindowNode::of(&plan) {
+            return self.window(window, carried);
+        }
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan, carried),
+            other if carried.is_none() => {
+                let over = other.map_children(|child| self.node(child, None).map(Transformed::yes))?;
+                over.data.recompute_schema()
+            }
+            other => self.carry(other, carried),
+        }
+    }
+
+    /// A node that treats each row by itself, with the watermark as one more column.
+    fn carry(&self, plan: LogicalPlan, carried: Carried) -> DfResult<LogicalPlan> {
+        match plan {
+            LogicalPlan::SubqueryAlias(alias) => {
+                let input = self.node(Arc::unwrap_or_clone(alias.input), carried)?;
+                Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.alias)?))
+            }
+            LogicalPlan::Filter(filter) => {
+                let input = self.node(Arc::unwrap_or_clone(filter.input), carried)?;
+                Ok(LogicalPlan::Filter(Filter::try_new(filter.predicate, Arc::new(input))?))
+            }
+            // What is judged row by row has no order.
+            LogicalPlan::Sort(sort) => self.node(Arc::unwrap_or_clone(sort.input), carried),
+            LogicalPlan::Projection(projection) => {
+                let input = self.node(Arc::unwrap_or_clone(projection.input), carried)?;
+                let exprs = projection.expr.into_iter().chain([last_column(&input)]).collect();
+                Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
+            }
+            LogicalPlan::Unnest(unnest) => {
+                let input = self.node(Arc::unwrap_or_clone(unnest.input), carried)?;
+                LogicalPlanBuilder::from(input).unnest_columns_with_options(unnest.exec_columns, unnest.options)?.build()
+            }
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.into_iter().map(|input| self.node(Arc::unwrap_or_clone(input), carried).map(Arc::new));
+                Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs.collect::<DfResult<_>>()?)?))
+            }
+            other => Err(Error::internal(format!("no watermark passes {}", other.display())).into()),
+        }
+    }
+
+    fn scan(&self, scan: TableScan, carried: Carried) -> DfResult<LogicalPlan> {
+        let Some(of) = RelationSource::of(&scan) else { return Ok(LogicalPlan::TableScan(scan)) };
+        let provider = self.rows_of(of, carried)?;
+        let width = of.relation().columns.len() + of.hidden().len();
+        let projection = scan.projection.map(|mut columns| {
+            columns.extend(carried.map(|_| width));
+            columns
+        });
+        let scan = TableScanBuilder::new(scan.table_name, provider_as_source(provider))
+            .with_projection(projection)
+            .with_filters(scan.filters)
+            .with_fetch(scan.fetch);
+        Ok(LogicalPlan::TableScan(scan.build()?))
+    }
+
+    fn rows_of(&self, of: &RelationSource, carried: Carried) -> Result<Arc<dyn TableProvider>> {
+        let relation = of.relation();
+        if relation.kind == Kind::Stream {
+            let watermark = carried.map(|streams| self.row_watermark(relation.id, streams)).transpose()?;
+            return stream::provider(self.source, of, watermark);
+        }
+        let snapshot = &self.source.snapshot;
+        match snapshot.versions.get(&relation.id) {
+            Some(version) if of.hidden().contains(&Hidden::RowId) => {
+                // The source has it behind the user's columns.
+                let columns = (1..=relation.columns.len()).chain([0]).collect();
+                Ok(Arc::new(ViewProvider::with_columns(Arc::clone(version), columns)?))
+            }
+            Some(version) => Ok(Arc::new(ViewProvider::without_row_id(Arc::clone(version))?)),
+            None => match snapshot.failures.get(&relation.id) {
+                Some(failure) => Err(failure.clone()),
+                None => Err(Error::not_ready(format!("{} \"{}\" is still being built", relation.kind.noun(), relation.name))
+                    .with_hint("try again in a moment")),
+            },
+        }
+    }
+
+    fn row_watermark(&self, stream: RelationId, streams: &[RelationId]) -> Result<RowWatermark> {
+        if streams == [stream] {
+            return Ok(RowWatermark::Own);
+        }
+        let watermarks = Watermarks::read(self.source.log.reader().as_ref(), streams, self.source.snapshot.commit)?;
+        Ok(RowWatermark::Of(Arc::new(watermarks)))
+    }
+
+    /// The window's columns by functions: an instant per row for tumbling windows, a list that is unnested for others.
+    fn window(&self, node: &WindowNode, carried: Carried) -> DfResult<LogicalPlan> {
+        let known = event_time(&node.input, node.time_index());
+        let streams: Option<Vec<RelationId>> =
+            known.as_ref().filter(|time| !time.hard).map(|time| time.streams.iter().map(|stream| stream.id).collect());
+        if let (Some(outer), Some(own)) = (carried, &streams)
+            && outer != own.as_slice()
+        {
+            let error = Error::unsupported("windows that are unioned with others and windowed again are not supported in a query");
+            return Err(error.with_hint("read a materialized view of the inner windows").into());
+        }
+        // What is carried through the window is also what judges it.
+        let judged = carried.or(streams.as_deref());
+        let input = self.node(node.input.as_ref().clone(), judged)?;
+
+        let watermark = streams.is_some().then(|| last_column(&input));
+        let delay = known.map_or(node.lateness, |time| time.delay.saturating_add(node.lateness));
+        let starts = WindowStarts::call(node.windows, delay, node.keep, Expr::Column(node.time.clone()), watermark);
+        let mut columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+        let with_starts = columns.iter().cloned().chain([starts.alias(STARTS)]);
+        let assigned = LogicalPlanBuilder::from(input).project(with_starts.collect::<Vec<_>>())?;
+        let starts = Expr::Column(Column::new_unqualified(STARTS));
+        let assigned = if node.windows.is_tumbling() {
+            assigned.filter(starts.clone().is_not_null())?
+        } else {
+            let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
+            assigned.unnest_column_with_options(Column::new_unqualified(STARTS), options)?
+        };
+
+        let tail = columns.split_off(node.input_columns());
+        let (size, before_end) = (node.windows.size, WINDOW_TIME_BEFORE_END);
+        for (name, shift) in WINDOW_COLUMNS.into_iter().zip([0, size, size.saturating_sub(before_end)]) {
+            let qualifier = node.qualifier().cloned();
+            columns.push(Shift::call(shift, starts.clone()).alias_qualified(qualifier, name));
+        }
+        columns.extend(tail.into_iter().filter(|_| carried.is_some()));
+        assigned.project(columns)?.build()
+    }
+}
+
+fn last_column(plan: &LogicalPlan) -> Expr {
+    let schema = plan.schema();
+    let last = schema.fields().len() - 1;
+    debug_assert_eq!(schema.field(last).name(), WATERMARK, "the watermark is the last column");
+    Expr::Column(Column::from(schema.qualified_field(last)))
+}

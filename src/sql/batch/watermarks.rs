@@ -1,0 +1,60 @@
+//! The watermark before each commit, of several streams together.
+//!
+//! A batch's header holds the watermark of its own stream; where streams are unioned, the least of theirs counts, and the log's
+//! commits tell it.
+
+use crate::catalog::RelationId;
+use crate::error::Result;
+use crate::log::{CommitId, LogReader};
+use crate::time::{Micros, NO_TIME};
+
+/// Commits read at once.
+const PORTION: usize = 1024;
+
+/// The least of some streams' watermarks, as it moved.
+#[derive(Debug)]
+pub struct Watermarks {
+    /// The value after a commit, for the commits that changed it; ascending.
+    steps: Vec<(CommitId, Micros)>,
+}
+
+impl Watermarks {
+    pub fn read(log: &dyn LogReader, streams: &[RelationId], upto: CommitId) -> Result<Watermarks> {
+        let mut each = vec![NO_TIME; streams.len()];
+        let mut steps: Vec<(CommitId, Micros)> = Vec::new();
+        let mut from = 1;
+        while from <= upto {
+            let commits = log.commits(from, PORTION)?;
+            let Some(last) = commits.last() else { break };
+            from = last.id + 1;
+            for commit in commits.iter().take_while(|commit| commit.id <= upto) {
+                for (relation, watermark) in &commit.watermarks {
+                    if let Some(index) = streams.iter().position(|stream| stream == relation) {
+                        each[index] = *watermark;
+                    }
+                }
+                let least = each.iter().copied().min().unwrap_or(NO_TIME);
+                if least != steps.last().map_or(NO_TIME, |(_, value)| *value) {
+                    steps.push((commit.id, least));
+                }
+            }
+        }
+        Ok(Watermarks { steps })
+    }
+
+    pub fn before(&self, commit: CommitId) -> Micros {
+        let earlier = self.steps.partition_point(|(id, _)| *id < commit);
+        earlier.checked_sub(1).map_or(NO_TIME, |last| self.steps[last].1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_judged_by_those_before_it() {
+        let watermarks = Watermarks { steps: vec![(3, 10), (5, 20)] };
+        assert_eq!([1, 3, 4, 5, 6].map(|commit| watermarks.before(commit)), [NO_TIME, NO_TIME, 10, 10, 20]);
+    }
+}

@@ -1,0 +1,47 @@
+//! The functions of SQL, and the settings that queries are planned and run with.
+//!
+//! DataFusion's own come first; what PostgreSQL's users or streams need beside them is registered by [`register`], one file
+//! per family.
+
+pub mod instants;
+
+use std::sync::Arc;
+
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::prelude::SessionConfig;
+
+use crate::limits;
+
+/// How many partitions a batch query runs in, unless the caller says otherwise.
+pub const TARGET_PARTITIONS: usize = 2;
+
+/// Functions and settings. Made once; shared by all planners.
+pub fn state() -> SessionState {
+    let config = SessionConfig::new()
+        .with_batch_size(limits::BATCH_ROWS)
+        .with_target_partitions(TARGET_PARTITIONS)
+        .with_information_schema(false);
+    let mut state = SessionStateBuilder::new().with_config(config).with_default_features()
+        // Correlated subqueries of any shape, before DataFusion's own rules for some.
+        .with_analyzer_rule(Arc::new(crate::sql::system::Decorrelate)).build();
+    // Statements reach files and the network through connectors only.
+    state.table_factories_mut().clear();
+    register(&mut state).expect("names of functions are fixed, and so is that they register");
+    state
+}
+
+/// Register all functions of ours.
+pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Result<()> {
+    for function in scalar_functions() {
+        registry.register_udf(function)?;
+    }
+    Ok(())
+}
+
+/// Ours, by the name they have here. Word counts are the first query everyone writes: `split` is `string_to_array`.
+fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let split = datafusion::functions_nested::string::string_to_array_udf();
+    vec![Arc::new(split.as_ref().clone().with_aliases(["split"]))]
+}

@@ -1,0 +1,207 @@
+//! The catalog as DataFusion's planner sees it: names are resolved when they are met, and not before.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::catalog::TableFunctionArgs;
+use datafusion::common::datatype::DataTypeExt;
+use datafusion::common::{DFSchema, Result as DfResult, TableReference};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use sqlparser::ast as sp;
+
+use super::Planner;
+use super::source::{Hidden, RelationSource};
+use crate::catalog::{Catalog, Kind, Relation, RelationId};
+use crate::error::Error;
+use crate::sql::window::WindowPlanner;
+
+/// One statement's view of the catalog.
+pub(super) struct Context<'a> {
+    planner: &'a Planner,
+    /// Hidden columns that the statement names.
+    hidden: Vec<Hidden>,
+    relations: [Arc<dyn RelationPlanner>; 1],
+    /// Views that are being inlined, from the outermost: a view that is met again would never end.
+    inlining: Vec<RelationId>,
+    /// Views that were inlined before, for statements that name them more than once.
+    inlined: RefCell<HashMap<RelationId, Arc<dyn TableSource>>>,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(planner: &'a Planner, hidden: Vec<Hidden>, inlining: Vec<RelationId>) -> Context<'a> {
+        Context { planner, hidden, relations: [Arc::new(WindowPlanner)], inlining, inlined: RefCell::default() }
+    }
+
+    fn user_relation(&self, name: &str) -> DfResult<Arc<dyn TableSource>> {
+        let Some(relation) = self.planner.catalog.find(name) else {
+            return Err(undefined_relation(&self.planner.catalog, name).into());
+        };
+        if relation.kind != Kind::View {
+            return Ok(Arc::new(RelationSource::new(Arc::clone(relation), &self.hidden)));
+        }
+        if let Some(source) = self.inlined.borrow().get(&relation.id) {
+            return Ok(Arc::clone(source));
+        }
+        let source: Arc<dyn TableSource> = Arc::new(ViewSource::new(self.plan_view(relation)?));
+        self.inlined.borrow_mut().insert(relation.id, Arc::clone(&source));
+        Ok(source)
+    }
+
+    fn plan_view(&self, view: &Arc<Relation>) -> DfResult<LogicalPlan> {
+        if self.inlining.contains(&view.id) {
+            return Err(Error::invalid_object_definition(format!("view \"{}\" reads itself", view.name)).into());
+        }
+        let inlining = self.inlining.iter().copied().chain([view.id]).collect();
+        Ok(self.planner.view_query(view, inlining)?)
+    }
+}
+
+/// 42P01, with the names that come close.
+pub(super) fn undefined_relation(catalog: &Catalog, name: &str) -> Error {
+    let error = Error::undefined_table(format!("relation \"{name}\" does not exist"));
+    let distance = |other: &str| datafusion::common::utils::datafusion_strsim::levenshtein(name, other);
+    let mut similar: Vec<(usize, &str)> = catalog
+        .relations()
+        .map(|r| (distance(&r.name), r.name.as_str()))
+        .filter(|(far, other)| *far <= 1 + name.len() / 4 || name.eq_ignore_ascii_case(other))
+        .collect();
+    similar.sort_unstable();
+    match similar.first() {
+        None => error,
+        Some((0..=2, other)) if name.eq_ignore_ascii_case(other) => error.with_hint(format!("write \"{other}\" with its quotes")),
+        Some((_, other)) => error.with_hint(format!("did you mean {other}?")),
+    }
+}
+
+/// A view's query, in its place.
+struct ViewSource {
+    plan: LogicalPlan,
+    schema: SchemaRef,
+}
+
+impl ViewSource {
+    fn new(plan: LogicalPlan) -> ViewSource {
+        ViewSource { schema: Arc::new(plan.schema().as_arrow().clone()), plan }
+    }
+}
+
+impl TableSource for ViewSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        let (schema, table) = (name.schema(), name.table());
+        let system = || self.planner.system.as_ref().and_then(|system| system.table(schema, table));
+        match schema {
+            Some("public") => self.user_relation(table),
+            None if !table.starts_with("pg_") => self.user_relation(table),
+            None => match system() {
+                Some(provider) => Ok(provider_as_source(provider)),
+                None => self.user_relation(table),
+            },
+            Some(other) => match system() {
+                Some(provider) => Ok(provider_as_source(provider)),
+                None => Err(Error::undefined_table(format!("relation \"{other}.{table}\" does not exist")).into()),
+            },
+        }
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
+        let state = &self.planner.state;
+        let Some(function) = state.table_functions().get(name) else {
+            return Err(Error::undefined_function(format!("function {name} does not exist in FROM")).into());
+        };
+        let context = SimplifyContext::builder().with_config_options(Arc::clone(state.config_options())).build();
+        let simplifier = ExprSimplifier::new(context);
+        let schema = DFSchema::empty();
+        let constant = |arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg));
+        let args = args.into_iter().map(constant).collect::<DfResult<Vec<_>>>()?;
+        let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, state.as_ref()))?;
+        Ok(provider_as_source(provider))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.planner.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        let system = self.planner.system.as_ref().and_then(|system| system.function(name));
+        system.or_else(|| self.planner.state.scalar_functions().get(name).cloned())
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.planner.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.planner.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.planner.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.planner.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.planner.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.planner.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.planner.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.planner.state.window_functions().keys().cloned().collect()
+    }
+}
+
+/// Our types for SQL's, so that a cast gives what a column of that type holds.
+#[derive(Debug)]
+struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &sp::DataType) -> DfResult<Option<FieldRef>> {
+        let (data_type, _) = crate::sql::types::from_ast(sql_type).map_err(DataFusionError::from)?;
+        Ok(Some(data_type.into_nullable_field_ref()))
+    }
+}

@@ -1,0 +1,211 @@
+//! Planning: from a tree of SQL to a logical plan over our catalog.
+//!
+//! DataFusion's planner resolves names and types; what it resolves them to is ours:
+//!
+//! * [`source`]: a relation as a plan scans it;
+//! * [`names`]: hidden columns, and other things settled before names are resolved;
+//! * `context`: the catalog as the planner sees it; plain views are planned in their place;
+//! * `lateral`: UNNEST of a column beside it in FROM;
+//! * [`event_time`]: which watermark speaks of a column;
+//! * [`continuous`]: plans that run for ever, and the keys of their output;
+//! * [`errors`]: what went wrong, and where in the statement.
+//!
+//! Planning is synchronous and reads nothing but the catalog it was given.
+
+mod context;
+pub mod continuous;
+pub mod errors;
+pub mod event_time;
+mod lateral;
+pub mod names;
+pub mod source;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
+use datafusion::common::datatype::DataTypeExt;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchema, ParamValues};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
+use sqlparser::ast as sp;
+
+use crate::catalog::{Catalog, Relation, RelationId};
+use crate::error::{Error, Result};
+use crate::session::Parameters;
+use crate::sql::parse::{parse_expression, parse_query};
+use context::Context;
+
+pub use continuous::output_key;
+pub use event_time::{EventTime, event_time};
+pub use source::{Hidden, RelationSource, SourceColumn};
+
+/// Relations that are not in the catalog: `pg_catalog` and `information_schema`.
+pub trait SystemRelations: Send + Sync {
+    /// `schema` is `None` for a name without one that starts with `pg_`.
+    fn table(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableProvider>>;
+
+    /// A function that looks at the catalog or the session; it goes before the others of its name.
+    fn function(&self, name: &str) -> Option<Arc<ScalarUDF>>;
+}
+
+/// Plans statements over one state of the catalog. Cheap to make and to clone.
+#[derive(Clone)]
+pub struct Planner {
+    catalog: Arc<Catalog>,
+    state: Arc<SessionState>,
+    system: Option<Arc<dyn SystemRelations>>,
+}
+
+impl Planner {
+    /// `state`: functions and settings, see [`crate::sql::functions::state`].
+    pub fn new(catalog: Arc<Catalog>, state: Arc<SessionState>) -> Planner {
+        Planner { catalog, state, system: None }
+    }
+
+    #[must_use]
+    pub fn with_system(mut self, system: Arc<dyn SystemRelations>) -> Planner {
+        self.system = Some(system);
+        self
+    }
+
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    pub fn state(&self) -> &Arc<SessionState> {
+        &self.state
+    }
+
+    /// The plan of a query, names and types resolved, not optimised. `sql` is the text that the tree's spans count in.
+    pub fn query(&self, query: &sp::Query, sql: &str) -> Result<LogicalPlan> {
+        self.query_with_parameters(query, sql, &[])
+    }
+
+    /// The same, with types that the client says its parameters have.
+    pub fn query_with_parameters(&self, query: &sp::Query, sql: &str, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+        self.plan(query, sql, types, Vec::new())
+    }
+
+    fn plan(&self, query: &sp::Query, sql: &str, types: &[Option<DataType>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
+        let mut query = query.clone();
+        let hidden = names::hidden_columns(&query);
+        names::prepare(&mut query, &self.catalog, &hidden);
+        let context = Context::new(self, hidden, inlining);
+        let types = types.iter().map(|t| t.clone().map(DataTypeExt::into_nullable_field_ref)).collect();
+        let mut scope = PlannerContext::new().with_prepare_param_data_types(types);
+        SqlToRel::new_with_options(&context, OPTIONS)
+            .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
+            .and_then(lateral::inline_lateral)
+            .map_err(|error| errors::locate(error, sql))
+    }
+
+    /// The plan of a view's query (plain or materialized), its columns named as the view's.
+    pub fn view(&self, view: &Relation) -> Result<LogicalPlan> {
+        self.view_query(view, vec![view.id])
+    }
+
+    fn view_query(&self, view: &Relation, inlining: Vec<RelationId>) -> Result<LogicalPlan> {
+        let in_view = |error: Error| error.with_context(format!("query of {} \"{}\"", view.kind.noun(), view.name));
+        let sql = view.query.as_deref().ok_or_else(|| Error::internal(format!("\"{}\" has no query", view.name)))?;
+        let query = parse_query(sql).map_err(in_view)?;
+        let plan = self.plan(&query, sql, &[], inlining).map_err(in_view)?;
+        rename_columns(plan, view.columns.iter().map(|column| column.name.as_str()))
+    }
+
+    /// An expression over columns: a default, a computed column, a watermark, the SET of an UPDATE.
+    pub fn expression(&self, expr: &sp::Expr, sql: &str, schema: &DFSchema) -> Result<Expr> {
+        let context = Context::new(self, Vec::new(), Vec::new());
+        let mut expr = expr.clone();
+        names::prepare(&mut expr, &self.catalog, &[]);
+        SqlToRel::new_with_options(&context, OPTIONS)
+            .sql_to_expr(expr, schema, &mut PlannerContext::new())
+            .map_err(|error| errors::locate(error, sql))
+    }
+
+    /// The same, from the text that the catalog keeps.
+    pub fn expression_from_text(&self, sql: &str, schema: &DFSchema) -> Result<Expr> {
+        self.expression(&parse_expression(sql)?, sql, schema)
+    }
+
+    /// An expression that can be evaluated over batches of `schema`; types are coerced.
+    pub fn physical(&self, expr: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(self.state.create_physical_expr(expr, schema)?)
+    }
+}
+
+/// Types of a plan's parameters, `$1` first. One whose type nothing says is text, as in PostgreSQL.
+pub fn parameters(plan: &LogicalPlan) -> Result<Vec<DataType>> {
+    let mut found: HashMap<String, Option<DataType>> = plan.get_parameter_types()?;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            for expr in limit.skip.iter().chain(&limit.fetch) {
+                if let Expr::Placeholder(parameter) = expr.as_ref() {
+                    found.entry(parameter.id.clone()).or_default().get_or_insert(DataType::Int64);
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let mut types = Vec::new();
+    for (name, data_type) in found {
+        let number: usize = name.trim_start_matches('$').parse().unwrap_or(0);
+        if !(1..=usize::from(u16::MAX)).contains(&number) {
+            return Err(Error::undefined_parameter(format!("there is no parameter {name}")).with_hint("parameters are $1, $2, …"));
+        }
+        if types.len() < number {
+            types.resize(number, DataType::Utf8);
+        }
+        types[number - 1] = data_type.unwrap_or(DataType::Utf8);
+    }
+    Ok(types)
+}
+
+/// The plan with values for its parameters.
+pub fn bind(plan: LogicalPlan, values: Parameters) -> Result<LogicalPlan> {
+    if values.is_empty() {
+        return Ok(plan);
+    }
+    Ok(plan.replace_params_with_values(&ParamValues::from(values))?)
+}
+
+/// Give the columns of a plan these names, where they have others.
+pub fn rename_columns<'a>(plan: LogicalPlan, names: impl ExactSizeIterator<Item = &'a str>) -> Result<LogicalPlan> {
+    let columns = plan.schema().columns();
+    if names.len() != columns.len() {
+        let message = format!("{} column names for the {} columns of the query", names.len(), columns.len());
+        return Err(Error::invalid_table_definition(message));
+    }
+    let mut changed = false;
+    let exprs: Vec<Expr> = columns
+        .into_iter()
+        .zip(names)
+        .map(|(column, name)| {
+            let same = column.name == name;
+            changed |= !same;
+            if same { Expr::Column(column) } else { Expr::Column(column).alias(name) }
+        })
+        .collect();
+    if !changed {
+        return Ok(plan);
+    }
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// How SQL is read: identifiers fold, text is `Utf8`, `1.5` is a decimal and NULLs sort last, all as in PostgreSQL.
+const OPTIONS: ParserOptions = ParserOptions {
+    parse_float_as_decimal: true,
+    enable_ident_normalization: true,
+    support_varchar_with_length: true,
+    enable_options_value_normalization: false,
+    collect_spans: true,
+    map_string_types_to_utf8view: false,
+    default_null_ordering: NullOrdering::NullsMax,
+};
+
+#[cfg(test)]
+mod tests;

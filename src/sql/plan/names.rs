@@ -1,0 +1,250 @@
+//! What is settled in the tree before names are resolved.
+//!
+//! * Which hidden columns the statement names: only those are offered by its streams, and `*` leaves them out. So `SELECT *`
+//!   never shows them, and `SELECT *, _offset FROM s` shows one.
+//! * `UNNEST(…) AS word`: as in PostgreSQL, the alias names the column too.
+//! * `pg_catalog.f(…)`: the schema of a built-in function says nothing more than its name does.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use sqlparser::ast as sp;
+use sqlparser::ast::{Visit, VisitMut, Visitor, VisitorMut};
+
+use super::source::{Hidden, RelationSource};
+use crate::catalog::{Catalog, Kind};
+use crate::sql::ast::WINDOW_FUNCTIONS;
+
+/// A name as PostgreSQL folds it: lower case unless quoted.
+pub fn fold(ident: &sp::Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// Schema and name of an object, folded. `None` for parts that are no identifiers, or too many of them.
+pub fn fold_object(name: &sp::ObjectName) -> Option<(Option<String>, String)> {
+    let parts = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<Vec<_>>>()?;
+    match parts.as_slice() {
+        [name] => Some((None, name.clone())),
+        [schema, name] | [_, schema, name] => Some((Some(schema.clone()), name.clone())),
+        _ => None,
+    }
+}
+
+/// The hidden columns that the tree names anywhere.
+pub fn hidden_columns(tree: &impl Visit) -> Vec<Hidden> {
+    struct Mentions(Vec<Hidden>);
+    impl Visitor for Mentions {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &sp::Expr) -> ControlFlow<()> {
+            let last = match expr {
+                sp::Expr::Identifier(ident) => Some(ident),
+                sp::Expr::CompoundIdentifier(idents) => idents.last(),
+                _ => None,
+            };
+            if let Some(hidden) = last.and_then(|ident| Hidden::find(&fold(ident)))
+                && !self.0.contains(&hidden)
+            {
+                self.0.push(hidden);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut mentions = Mentions(Vec::new());
+    let _ = tree.visit(&mut mentions);
+    mentions.0.sort();
+    mentions.0
+}
+
+/// Bring a tree into the form that the planner takes; see the head of this file.
+pub fn prepare(tree: &mut impl VisitMut, catalog: &Catalog, hidden: &[Hidden]) {
+    let _ = tree.visit(&mut Prepare { catalog, hidden, scopes: Vec::new(), of_ctes: HashMap::new() });
+}
+
+struct Prepare<'a> {
+    catalog: &'a Catalog,
+    hidden: &'a [Hidden],
+    /// Names of the CTEs that each query around this place sees.
+    scopes: Vec<Vec<String>>,
+    /// What the bodies of CTEs see, by the address of their query: those before them, not themselves.
+    of_ctes: HashMap<*const sp::Query, Vec<String>>,
+}
+
+impl VisitorMut for Prepare<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<()> {
+        let inherited = self.of_ctes.remove(&std::ptr::from_ref(query));
+        let mut scope = inherited.or_else(|| self.scopes.last().cloned()).unwrap_or_default();
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.of_ctes.insert(std::ptr::from_ref(&*cte.query), scope.clone());
+            scope.push(fold(&cte.alias.name));
+        }
+        self.scopes.push(scope);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
+        self.scopes.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<()> {
+        if !self.hidden.is_empty() {
+            self.narrow_wildcards(select);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut sp::TableFactor) -> ControlFlow<()> {
+        if let sp::TableFactor::UNNEST { alias: Some(alias), array_exprs, .. } = factor
+            && alias.columns.is_empty()
+            && array_exprs.len() == 1
+        {
+            alias.columns = vec![sp::TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
+        if let sp::Expr::Function(function) = expr
+            && let Some((Some(schema), _)) = fold_object(&function.name)
+            && ["pg_catalog", "information_schema"].contains(&schema.as_str())
+        {
+            function.name.0.drain(..function.name.0.len() - 1);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// An entry of FROM: the name that qualifies its columns, and the hidden columns it offers.
+struct FromEntry {
+    qualifier: Option<sp::Ident>,
+    hidden: Vec<Hidden>,
+}
+
+impl Prepare<'_> {
+    fn narrow_wildcards(&self, select: &mut sp::Select) {
+        let mut entries = Vec::new();
+        select.from.iter().for_each(|table| self.entries_of(table, &mut entries));
+        if entries.iter().all(|entry| entry.hidden.is_empty()) {
+            return;
+        }
+        // The columns that USING merges belong to no single entry, so the wildcard must stay one.
+        let merged = select.from.iter().flat_map(|table| &table.joins).any(|join| merges_columns(&join.join_operator));
+        let separable = entries.len() > 1 && !merged && entries.iter().all(|entry| entry.qualifier.is_some());
+        let items = std::mem::take(&mut select.projection);
+        for item in items {
+            match item {
+                sp::SelectItem::Wildcard(options) if separable && options == sp::WildcardAdditionalOptions::default() => {
+                    select.projection.extend(entries.iter().filter_map(qualified_wildcard));
+                }
+                sp::SelectItem::Wildcard(mut options) => {
+                    entries.iter().for_each(|entry| exclude(&mut options, &entry.hidden));
+                    select.projection.push(sp::SelectItem::Wildcard(options));
+                }
+                sp::SelectItem::QualifiedWildcard(sp::SelectItemQualifiedWildcardKind::ObjectName(name), mut options) => {
+                    let qualifier = fold_object(&name).map(|(_, name)| name);
+                    let named = entries.iter().find(|entry| entry.qualifier.as_ref().map(fold) == qualifier);
+                    named.into_iter().for_each(|entry| exclude(&mut options, &entry.hidden));
+                    let kind = sp::SelectItemQualifiedWildcardKind::ObjectName(name);
+                    select.projection.push(sp::SelectItem::QualifiedWildcard(kind, options));
+                }
+                other => select.projection.push(other),
+            }
+        }
+    }
+
+    fn entries_of(&self, table: &sp::TableWithJoins, entries: &mut Vec<FromEntry>) {
+        let factors = std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation));
+        for factor in factors {
+            match factor {
+                sp::TableFactor::NestedJoin { table_with_joins, alias: None } => self.entries_of(table_with_joins, entries),
+                sp::TableFactor::Table { name, alias, args, .. } => {
+                    let input = match args {
+                        None => Some(name.clone()),
+                        Some(args) => window_input(name, args),
+                    };
+                    let hidden = input.as_ref().map_or(Vec::new(), |name| self.offered(name));
+                    let last = input.as_ref().and_then(|name| name.0.last()?.as_ident().cloned());
+                    entries.push(FromEntry { qualifier: alias.as_ref().map(|a| a.name.clone()).or(last), hidden });
+                }
+                sp::TableFactor::Derived { alias, .. }
+                | sp::TableFactor::UNNEST { alias, .. }
+                | sp::TableFactor::Function { alias, .. }
+                | sp::TableFactor::NestedJoin { alias, .. } => {
+                    entries.push(FromEntry { qualifier: alias.as_ref().map(|a| a.name.clone()), hidden: Vec::new() });
+                }
+                _ => entries.push(FromEntry { qualifier: None, hidden: Vec::new() }),
+            }
+        }
+    }
+
+    /// The hidden columns that a relation offers to this statement.
+    fn offered(&self, name: &sp::ObjectName) -> Vec<Hidden> {
+        let Some((schema, name)) = fold_object(name) else { return Vec::new() };
+        let is_cte = schema.is_none() && self.scopes.last().is_some_and(|scope| scope.contains(&name));
+        match self.catalog.find(&name) {
+            Some(relation) if relation.kind == Kind::Stream && !is_cte => {
+                RelationSource::new(relation.clone(), self.hidden).hidden().to_vec()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The relation that a window function in FROM reads, if it is one and its input has a name.
+fn window_input(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> Option<sp::ObjectName> {
+    let (_, name) = fold_object(function)?;
+    if !WINDOW_FUNCTIONS.contains(&name.as_str()) {
+        return None;
+    }
+    match args.args.first()? {
+        sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(input)) => input_name(input),
+        _ => None,
+    }
+}
+
+/// The name of a window function's input, unless it is a query.
+pub fn input_name(input: &sp::Expr) -> Option<sp::ObjectName> {
+    match input {
+        sp::Expr::Identifier(ident) => Some(sp::ObjectName::from(vec![ident.clone()])),
+        sp::Expr::CompoundIdentifier(idents) => Some(sp::ObjectName::from(idents.clone())),
+        _ => None,
+    }
+}
+
+fn merges_columns(operator: &sp::JoinOperator) -> bool {
+    use sp::JoinOperator as J;
+    match operator {
+        J::Join(on) | J::Inner(on) | J::Left(on) | J::LeftOuter(on) | J::Right(on) | J::RightOuter(on) | J::FullOuter(on) => {
+            matches!(on, sp::JoinConstraint::Using(_) | sp::JoinConstraint::Natural)
+        }
+        // The result of these has the columns of one side only.
+        J::Semi(_) | J::LeftSemi(_) | J::RightSemi(_) | J::Anti(_) | J::LeftAnti(_) | J::RightAnti(_) => true,
+        _ => false,
+    }
+}
+
+fn qualified_wildcard(entry: &FromEntry) -> Option<sp::SelectItem> {
+    let qualifier = entry.qualifier.clone()?;
+    let mut options = sp::WildcardAdditionalOptions::default();
+    exclude(&mut options, &entry.hidden);
+    let kind = sp::SelectItemQualifiedWildcardKind::ObjectName(sp::ObjectName::from(vec![qualifier]));
+    Some(sp::SelectItem::QualifiedWildcard(kind, options))
+}
+
+/// Add to what a wildcard leaves out.
+fn exclude(options: &mut sp::WildcardAdditionalOptions, hidden: &[Hidden]) {
+    let mut names = match options.opt_exclude.take() {
+        None => Vec::new(),
+        Some(sp::ExcludeSelectItem::Single(name)) => vec![name],
+        Some(sp::ExcludeSelectItem::Multiple(names)) => names,
+    };
+    for hidden in hidden {
+        let there = names.iter().any(|name| fold_object(name).is_some_and(|(_, name)| name == hidden.name()));
+        if !there {
+            names.push(sp::ObjectName::from(vec![sp::Ident::new(hidden.name())]));
+        }
+    }
+    options.opt_exclude = (!names.is_empty()).then_some(sp::ExcludeSelectItem::Multiple(names));
+}

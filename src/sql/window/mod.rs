@@ -1,0 +1,248 @@
+//! Time windows in a plan: `FROM TUMBLE(…)` and `FROM HOP(…)` as a node of the logical plan.
+//!
+//! A [`WindowNode`] gives every row of its input the windows it falls into: the input's columns, then `window_start`,
+//! `window_end` and `window_time`; a row that falls into three windows becomes three rows. What the windows are used for, most
+//! often a GROUP BY, is no affair of its.
+//!
+//! ```text
+//!   Aggregate: groupBy=[window_start, window_end, category]
+//!     Window: tumble size=00:05:00 on event_time              ← this node
+//!       TableScan: orders
+//! ```
+//!
+//! Invariants: the time expression is a column of the input, of type [`TIMESTAMP`]; the windows are valid
+//! (0 < slide <= size, at most [`limits::WINDOWS_PER_ROW`] a row). The node needs all columns of its input, whatever is read
+//! of them above: late rows are kept whole. Rows whose time is NULL are in no window.
+
+mod parse;
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::datatypes::Field;
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DfResult, TableReference};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::sql::functions::instants::Keep;
+use crate::time::window::Windows;
+use crate::time::{Micros, TIMESTAMP};
+
+pub use parse::WindowPlanner;
+
+pub const WINDOW_START: &str = "window_start";
+pub const WINDOW_END: &str = "window_end";
+/// The last millisecond of the window: what an event at the window's end is said to happen at.
+pub const WINDOW_TIME: &str = "window_time";
+/// Names of the columns that the node adds, in their order.
+pub const WINDOW_COLUMNS: [&str; 3] = [WINDOW_START, WINDOW_END, WINDOW_TIME];
+
+/// How far `window_time` is before `window_end`.
+pub const WINDOW_TIME_BEFORE_END: Micros = 1000;
+
+#[derive(Clone, Debug)]
+pub struct WindowNode {
+    pub windows: Windows,
+    /// How long after its end a window still takes rows.
+    pub lateness: Micros,
+    /// The time column, of the input.
+    pub time: Column,
+    pub input: Arc<LogicalPlan>,
+    /// Which windows of a row are let through; others than those in time only in batch answers.
+    pub keep: Keep,
+    schema: DFSchemaRef,
+}
+
+impl WindowNode {
+    pub fn new(windows: Windows, lateness: Micros, time: Column, input: LogicalPlan) -> Result<WindowNode> {
+        check_windows(&windows)?;
+        if lateness < 0 {
+            return Err(Error::invalid_parameter("the allowed lateness must not be negative"));
+        }
+        let (_, field) = input.schema().qualified_field_from_column(&time)?;
+        if field.data_type() != &TIMESTAMP {
+            let message = format!("column \"{}\" is of type {}, but a window needs a timestamp", time.name, field.data_type());
+            return Err(
+                Error::datatype_mismatch(message).with_hint(format!("read from a query that casts it: {}::timestamp", time.name))
+            );
+        }
+        let schema = Arc::new(output_schema(input.schema())?);
+        Ok(WindowNode { windows, lateness, time, input: Arc::new(input), keep: Keep::InTime, schema })
+    }
+
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> WindowNode {
+        WindowNode { keep, ..self }
+    }
+
+    /// Index of the time column in the input.
+    pub fn time_index(&self) -> usize {
+        self.input.schema().index_of_column(&self.time).expect("the time column was found when the node was made")
+    }
+
+    /// How many columns of the output are the input's; the window's follow.
+    pub fn input_columns(&self) -> usize {
+        self.input.schema().fields().len()
+    }
+
+    /// What qualifies the names of the window's columns.
+    pub fn qualifier(&self) -> Option<&TableReference> {
+        self.schema.qualified_field(self.input_columns()).0
+    }
+
+    pub fn into_plan(self) -> LogicalPlan {
+        LogicalPlan::Extension(Extension { node: Arc::new(self) })
+    }
+
+    /// The node, if the plan's root is one.
+    pub fn of(plan: &LogicalPlan) -> Option<&WindowNode> {
+        match plan {
+            LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// The bounds of a family of windows; messages name the arguments.
+fn check_windows(windows: &Windows) -> Result<()> {
+    let Windows { size, slide, .. } = *windows;
+    if size <= 0 || slide <= 0 {
+        return Err(Error::invalid_parameter("the size and the slide of a window must be greater than zero"));
+    }
+    if slide > size {
+        let message =
+            format!("the slide of a window, {}, is greater than its size, {}", show_duration(slide), show_duration(size));
+        return Err(Error::invalid_parameter(message).with_hint("HOP takes the slide first and the size second"));
+    }
+    if windows.per_row() > limits::WINDOWS_PER_ROW {
+        let message = format!("a row would fall into {} windows, more than {}", windows.per_row(), limits::WINDOWS_PER_ROW);
+        return Err(Error::limit_exceeded(message).with_hint("make the slide greater or the size smaller"));
+    }
+    Ok(())
+}
+
+/// The input's columns and the window's. The latter get the input's qualifier when it has only one: so `t.window_start` works,
+/// and two windowed relations can be joined without aliases.
+fn output_schema(input: &DFSchema) -> Result<DFSchema> {
+    let mut qualifiers = input.iter().map(|(qualifier, _)| qualifier);
+    let first: Option<TableReference> = qualifiers.next().flatten().cloned();
+    let common = if qualifiers.all(|q| q == first.as_ref()) { first } else { None };
+    let mut fields: Vec<_> = input.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    fields.extend(WINDOW_COLUMNS.map(|name| (common.clone(), Arc::new(Field::new(name, TIMESTAMP, false)))));
+    Ok(DFSchema::new_with_metadata(fields, input.metadata().clone())?)
+}
+
+/// A duration as an interval is written: `00:05:00`, `3 days`.
+pub fn show_duration(micros: Micros) -> String {
+    let (sign, micros) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
+    let (days, rest) = (micros / 86_400_000_000, micros % 86_400_000_000);
+    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
+    let mut text = String::from(sign);
+    match days {
+        0 => {}
+        1 => text.push_str("1 day"),
+        _ => text.push_str(&format!("{days} days")),
+    }
+    if rest > 0 || days == 0 {
+        let space = if days > 0 { " " } else { "" };
+        text.push_str(&format!("{space}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60));
+    }
+    if fraction > 0 {
+        text.push_str(format!(".{fraction:06}").trim_end_matches('0'));
+    }
+    text
+}
+
+impl PartialEq for WindowNode {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |node: &WindowNode| (node.windows, node.lateness, node.keep);
+        of(self) == of(other) && self.time == other.time && self.input == other.input
+    }
+}
+
+impl Eq for WindowNode {}
+
+impl Hash for WindowNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.windows, self.lateness, self.keep, &self.time, &self.input).hash(state);
+    }
+}
+
+impl PartialOrd for WindowNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let key = |node: &WindowNode| (node.windows, node.lateness, node.keep);
+        match key(self).partial_cmp(&key(other)) {
+            Some(Ordering::Equal) => match self.time.partial_cmp(&other.time) {
+                Some(Ordering::Equal) => self.input.partial_cmp(&other.input),
+                ordering => ordering,
+            },
+            ordering => ordering,
+        }
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WindowNode {
+    fn name(&self) -> &str {
+        "Window"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![Expr::Column(self.time.clone())]
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        WINDOW_COLUMNS.map(String::from).into()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let kind = if self.windows.is_tumbling() { "tumble" } else { "hop" };
+        write!(f, "Window: {kind} size={}", show_duration(self.windows.size))?;
+        if !self.windows.is_tumbling() {
+            write!(f, " slide={}", show_duration(self.windows.slide))?;
+        }
+        for (name, value) in [("offset", self.windows.offset), ("lateness", self.lateness)] {
+            if value != 0 {
+                write!(f, " {name}={}", show_duration(value))?;
+            }
+        }
+        write!(f, " on {}", self.time)
+    }
+
+    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
+        let (Some(Expr::Column(time)), Some(input)) = (exprs.pop(), inputs.pop()) else {
+            return Err(Error::internal("a window node was rewritten without its input or its time column").into());
+        };
+        Ok(WindowNode::new(self.windows, self.lateness, time, input)?.keeping(self.keep))
+    }
+
+    fn necessary_children_exprs(&self, _: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![(0..self.input_columns()).collect()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case(0, "00:00:00")]
+    #[case(300_000_000, "00:05:00")]
+    #[case(86_400_000_000, "1 day")]
+    #[case(2 * 86_400_000_000 + 3_600_000_000, "2 days 01:00:00")]
+    #[case(-1_500_000, "-00:00:01.5")]
+    fn durations(#[case] micros: Micros, #[case] expected: &str) {
+        assert_eq!(show_duration(micros), expected);
+    }
+}

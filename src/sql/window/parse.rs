@@ -1,0 +1,236 @@
+//! From the canonical table function (see [`WINDOW_FUNCTIONS`]) to a [`WindowNode`].
+
+use arrow::datatypes::{DataType, IntervalUnit};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use sqlparser::ast as sp;
+use sqlparser::ast::Spanned;
+use sqlparser::tokenizer::Span;
+
+use super::{WINDOW_COLUMNS, WindowNode};
+use crate::error::Error;
+use crate::sql::ast::WINDOW_FUNCTIONS;
+use crate::sql::plan::errors::at;
+use crate::sql::plan::event_time::event_time;
+use crate::sql::plan::names::{fold, fold_object, input_name};
+use crate::time::Micros;
+use crate::time::window::Windows;
+
+/// Plans the window functions of FROM.
+#[derive(Debug)]
+pub struct WindowPlanner;
+
+impl RelationPlanner for WindowPlanner {
+    fn plan_relation(&self, relation: sp::TableFactor, context: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
+        let (name, args, alias) = match relation {
+            sp::TableFactor::Table { name, args: Some(args), alias, .. } if function_of(&name).is_some() => (name, args, alias),
+            other => return Ok(RelationPlanning::Original(Box::new(other))),
+        };
+        let kind = function_of(&name).expect("just seen");
+        let node = plan(kind, name.span(), args.args, context)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(node.into_plan(), alias))))
+    }
+}
+
+fn function_of(name: &sp::ObjectName) -> Option<&'static str> {
+    let (schema, name) = fold_object(name)?;
+    WINDOW_FUNCTIONS.into_iter().find(|function| schema.is_none() && *function == name)
+}
+
+fn plan(
+    kind: &'static str,
+    span: Span,
+    args: Vec<sp::FunctionArg>,
+    context: &mut dyn RelationPlannerContext,
+) -> DfResult<WindowNode> {
+    if !["tumble", "hop"].contains(&kind) {
+        let error = Error::unsupported(format!("{} windows are not supported yet", kind.to_uppercase()));
+        return Err(at(error.with_hint("use TUMBLE or HOP"), span));
+    }
+    let mut args = args.into_iter();
+    let Some(sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(input))) = args.next() else {
+        let error = Error::syntax(format!("{} needs a relation as its first argument", kind.to_uppercase()));
+        return Err(at(error.with_hint(usage(kind)), span));
+    };
+    let input = context.plan(input_factor(input)?)?;
+    let named = Arguments::read(kind, args, input.schema(), context)?;
+
+    let (time, time_span) = match named.time {
+        Some(given) => given,
+        None => (event_time_column(&input, span)?, span),
+    };
+    let required = |value: Option<(Micros, Span)>, name: &str| {
+        value.ok_or_else(|| at(Error::syntax(format!("{} needs a {name}", kind.to_uppercase())).with_hint(usage(kind)), span))
+    };
+    let (size, size_span) = required(named.size, "size")?;
+    let slide = if kind == "hop" { required(named.slide, "slide")?.0 } else { size };
+    let windows = Windows { size, slide, offset: named.offset };
+    super::check_windows(&windows).map_err(|error| at(error, size_span))?;
+    let (input, time) = make_room(input, time)?;
+    WindowNode::new(windows, named.lateness, time, input).map_err(|error| at(error, time_span))
+}
+
+fn usage(kind: &str) -> &'static str {
+    match kind {
+        "hop" => "write HOP(relation, time column, slide, size)",
+        _ => "write TUMBLE(relation, time column, size)",
+    }
+}
+
+fn input_factor(input: sp::Expr) -> DfResult<sp::TableFactor> {
+    if let Some(name) = input_name(&input) {
+        return Ok(sp::TableFactor::Table {
+            name,
+            alias: None,
+            args: None,
+            with_hints: Vec::new(),
+            version: None,
+            with_ordinality: false,
+            partitions: Vec::new(),
+            json_path: None,
+            sample: None,
+            index_hints: Vec::new(),
+        });
+    }
+    match input {
+        sp::Expr::Subquery(subquery) => Ok(sp::TableFactor::Derived { lateral: false, subquery, alias: None, sample: None }),
+        other => Err(at(Error::syntax("a window function reads a relation or a query in parentheses"), other.span())),
+    }
+}
+
+/// The named arguments.
+#[derive(Default)]
+struct Arguments {
+    time: Option<(Column, Span)>,
+    size: Option<(Micros, Span)>,
+    slide: Option<(Micros, Span)>,
+    offset: Micros,
+    lateness: Micros,
+}
+
+impl Arguments {
+    fn read(
+        kind: &str,
+        args: impl Iterator<Item = sp::FunctionArg>,
+        input: &DFSchema,
+        context: &mut dyn RelationPlannerContext,
+    ) -> DfResult<Arguments> {
+        let mut read = Arguments::default();
+        for arg in args {
+            let (name, expr) = named(arg)?;
+            let span = expr.span();
+            match fold(&name).as_str() {
+                "ts" => read.time = Some((column(expr, input, context)?, span)),
+                "size" => read.size = Some((duration(expr, "size", context)?, span)),
+                "slide" if kind == "hop" => read.slide = Some((duration(expr, "slide", context)?, span)),
+                "offset" => read.offset = duration(expr, "offset", context)?,
+                "lateness" => {
+                    read.lateness = duration(expr, "allowed lateness", context)?;
+                    if read.lateness < 0 {
+                        return Err(at(Error::invalid_parameter("the allowed lateness must not be negative"), span));
+                    }
+                }
+                other => {
+                    let error = Error::syntax(format!("{} has no argument \"{other}\"", kind.to_uppercase()));
+                    return Err(at(error.with_hint(usage(kind)), name.span));
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn named(arg: sp::FunctionArg) -> DfResult<(sp::Ident, sp::Expr)> {
+    match arg {
+        sp::FunctionArg::Named { name, arg: sp::FunctionArgExpr::Expr(expr), .. }
+        | sp::FunctionArg::ExprNamed { name: sp::Expr::Identifier(name), arg: sp::FunctionArgExpr::Expr(expr), .. } => {
+            Ok((name, expr))
+        }
+        other => Err(at(Error::syntax("a window function's arguments are its relation, then names with values"), other.span())),
+    }
+}
+
+fn column(expr: sp::Expr, input: &DFSchema, context: &mut dyn RelationPlannerContext) -> DfResult<Column> {
+    let span = expr.span();
+    match context.sql_to_expr(expr, input)? {
+        Expr::Column(column) => {
+            let (qualifier, field) = match &column.relation {
+                Some(relation) => input.qualified_field_with_name(Some(relation), &column.name)?,
+                None => input.qualified_field_with_unqualified_name(&column.name)?,
+            };
+            Ok(Column::from((qualifier, field)))
+        }
+        _ => {
+            let error = Error::datatype_mismatch("the time of a window must be a column of its relation");
+            Err(at(error.with_hint("compute it in a query: TUMBLE((SELECT *, … AS ts FROM relation), ts, size)"), span))
+        }
+    }
+}
+
+/// The one column that a watermark speaks of, for spellings that do not name it.
+fn event_time_column(input: &LogicalPlan, span: Span) -> DfResult<Column> {
+    let schema = input.schema();
+    let mut found = (0..schema.fields().len()).filter(|&index| event_time(input, index).is_some());
+    match (found.next(), found.next()) {
+        (Some(index), None) => Ok(Column::from(schema.qualified_field(index))),
+        _ => {
+            let error = Error::undefined_column("the relation of this window has no event-time column");
+            Err(at(error.with_hint("name the time column, or declare WATERMARK FOR column in CREATE STREAM"), span))
+        }
+    }
+}
+
+/// A constant interval, in microseconds.
+fn duration(expr: sp::Expr, what: &str, context: &mut dyn RelationPlannerContext) -> DfResult<Micros> {
+    let span = expr.span();
+    let planned = context.sql_to_expr(expr, &DFSchema::empty())?;
+    micros_of(&planned, what).map_err(|error| at(error, span))
+}
+
+fn micros_of(expr: &Expr, what: &str) -> Result<Micros, Error> {
+    let not_constant = || {
+        let error = Error::datatype_mismatch(format!("the {what} of a window must be a constant interval"));
+        error.with_hint("write it as in INTERVAL '5' MINUTE")
+    };
+    match expr {
+        Expr::Negative(inner) => micros_of(inner, what)?.checked_neg().ok_or_else(not_constant),
+        Expr::Literal(value, _) => {
+            let interval = value.cast_to(&DataType::Interval(IntervalUnit::MonthDayNano)).map_err(|_| not_constant())?;
+            let ScalarValue::IntervalMonthDayNano(Some(interval)) = interval else { return Err(not_constant()) };
+            if interval.months != 0 {
+                let error = Error::unsupported(format!("the {what} of a window must have a fixed length, and months do not"));
+                return Err(error.with_hint("write it in days or smaller units"));
+            }
+            if interval.nanoseconds % 1000 != 0 {
+                return Err(Error::unsupported(format!("the {what} of a window must be whole microseconds")));
+            }
+            let days = i64::from(interval.days).checked_mul(86_400_000_000);
+            days.and_then(|days| days.checked_add(interval.nanoseconds / 1000)).ok_or_else(not_constant)
+        }
+        _ => Err(not_constant()),
+    }
+}
+
+/// Columns of the input that are called like the window's are renamed (`window_start` to `inner_window_start`): a window over
+/// a windowed relation keeps them, and the plain names mean the outermost window.
+fn make_room(input: LogicalPlan, time: Column) -> DfResult<(LogicalPlan, Column)> {
+    let taken = |name: &str| WINDOW_COLUMNS.contains(&name);
+    if !input.schema().fields().iter().any(|field| taken(field.name())) {
+        return Ok((input, time));
+    }
+    let renamed = |column: &Column| format!("inner_{}", column.name);
+    let columns = input.schema().columns();
+    let exprs: Vec<Expr> = columns
+        .into_iter()
+        .map(|column| {
+            if !taken(&column.name) {
+                return Expr::Column(column);
+            }
+            let (relation, name) = (column.relation.clone(), renamed(&column));
+            Expr::Column(column).alias_qualified(relation, name)
+        })
+        .collect();
+    let time = if taken(&time.name) { Column::new(time.relation.clone(), renamed(&time)) } else { time };
+    Ok((LogicalPlanBuilder::from(input).project(exprs)?.build()?, time))
+}
