@@ -28,27 +28,23 @@ pub mod planted;
 pub mod log;
 pub mod state;
 
-// What readers see.
+// The engine: what readers see (view), how it is computed (flow), and the loop that drives both.
 pub mod view;
-
-// How views are computed from changes.
 pub mod flow;
+pub mod engine;
 
 // SQL: from text to plans, in batch and continuous form.
 pub mod sql;
 
-// Rows on their way in and out: from and to a client's bytes, and into the log.
+// Rows on their way in and out: from and to a client's bytes, into the log, and from sources that write by themselves.
 pub mod copy;
 pub mod ingest;
-
-// Rows that no client sends.
 pub mod connect;
 
-// One client at a time.
+// One client at a time, all of them together, and the face to the world.
 pub mod session;
-
-// The wire: many clients.
+pub mod database;
 pub mod server;
 
-// A data directory without a server.
+// A data directory seen from outside.
 pub mod inspect;

@@ -56,6 +56,9 @@ pub const SEGMENT_ROWS: usize = 64 * 1024;
 /// Partitions of a stream at most.
 pub const PARTITIONS: u32 = 1024;
 
+/// Memory that all queries together may take; one that needs more fails.
+pub const QUERY_BYTES: usize = 2 << 30;
+
 /// Connections at most.
 pub const CONNECTIONS: usize = 256;
 

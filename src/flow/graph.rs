@@ -9,13 +9,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+
 use super::intern;
 use super::sink::{Sink, Target};
 use super::{Context, Edge, Fragment, Input, MAIN, Node, Operator, Shard, least};
 use crate::catalog::RelationId;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use crate::log::{Commit, Kind};
+use crate::log::{Commit, Header, Kind};
 use crate::state::StateTable;
 use crate::time::Micros;
 use crate::view::Version;
@@ -23,12 +26,20 @@ use crate::view::Version;
 /// Operators and sinks of all running queries.
 pub struct Graph {
     slots: Vec<Option<Slot>>,
-    /// Where the log's batches of a relation go: node and port.
-    readers: HashMap<RelationId, Vec<(usize, usize)>, ahash::RandomState>,
+    /// Where the log's batches of a relation go.
+    readers: HashMap<RelationId, Vec<Reader>, ahash::RandomState>,
     /// The sink that holds the rows of a relation.
     sinks: BTreeMap<Target, usize>,
     watermarks: HashMap<RelationId, Micros, ahash::RandomState>,
     workers: Option<Arc<rayon::ThreadPool>>,
+}
+
+#[derive(Clone, Copy)]
+struct Reader {
+    node: usize,
+    port: usize,
+    /// It wants the hidden columns too.
+    hidden: bool,
 }
 
 struct Slot {
@@ -117,7 +128,7 @@ impl Graph {
             frontier: None,
         });
         self.sinks.insert(Target::Relation(relation), slot);
-        self.readers.entry(relation).or_default().push((slot, 0));
+        self.readers.entry(relation).or_default().push(Reader { node: slot, port: 0, hidden: false });
     }
 
     /// Add the nodes of a query and its sinks. Inputs from relations that this graph has no rows of are read from the log, or are
@@ -174,17 +185,18 @@ impl Graph {
                 let from = self.slots[first + index].as_mut().expect("inputs come before their users");
                 from.consumers[output].push((slot, port));
             }
-            Input::Relation(id) => self.connect_relation(id, slot, port),
+            Input::Relation(id) => self.connect_relation(id, Reader { node: slot, port, hidden: false }),
+            Input::WithHidden(id) => self.connect_relation(id, Reader { node: slot, port, hidden: true }),
         }
     }
 
-    fn connect_relation(&mut self, id: RelationId, slot: usize, port: usize) {
+    fn connect_relation(&mut self, id: RelationId, reader: Reader) {
         match self.sinks.get(&Target::Relation(id)).copied() {
             Some(sink) => {
                 let from = self.slots[sink].as_mut().expect("a sink that is listed is there");
-                from.consumers[MAIN].push((slot, port));
+                from.consumers[MAIN].push((reader.node, reader.port));
             }
-            None => self.readers.entry(id).or_default().push((slot, port)),
+            None => self.readers.entry(id).or_default().push(reader),
         }
     }
 
@@ -201,8 +213,8 @@ impl Graph {
             self.sinks.insert(target, first + slot);
         }
         for (relation, readers) in nursery.readers {
-            for (slot, port) in readers {
-                self.connect_relation(relation, first + slot, port);
+            for reader in readers {
+                self.connect_relation(relation, Reader { node: first + reader.node, ..reader });
             }
         }
     }
@@ -215,7 +227,7 @@ impl Graph {
         for slot in self.slots.iter_mut().flatten() {
             slot.consumers.iter_mut().for_each(|c| c.retain(|(node, _)| !gone.contains(node)));
         }
-        self.readers.values_mut().for_each(|r| r.retain(|(node, _)| !gone.contains(node)));
+        self.readers.values_mut().for_each(|r| r.retain(|reader| !gone.contains(&reader.node)));
         self.readers.retain(|_, readers| !readers.is_empty());
         self.sinks.retain(|_, slot| !gone.contains(slot));
         while matches!(self.slots.last(), Some(None)) {
@@ -307,7 +319,7 @@ impl Graph {
                     Kind::Append | Kind::Upsert => Delta::append(batch.rows.clone()),
                     Kind::Delete => Delta::weighted(batch.rows.clone(), -1),
                 };
-                self.send(batch.header.relation, number, delta);
+                self.send(batch.header.relation, number, delta, Some(&batch.header));
             }
             for (relation, watermark) in &commit.watermarks {
                 now.insert(*relation, *watermark);
@@ -315,17 +327,21 @@ impl Graph {
             }
         }
         for (relation, delta) in fed {
-            self.send(*relation, commits.len(), delta.clone());
+            self.send(*relation, commits.len(), delta.clone(), None);
         }
         times.before.push(now);
         times
     }
 
-    fn send(&mut self, relation: RelationId, commit: usize, delta: Delta) {
-        for (node, port) in self.readers.get(&relation).into_iter().flatten() {
-            if let Some(slot) = self.slots[*node].as_mut() {
-                slot.pending.push(Entry { commit, port: *port, delta: delta.clone() });
-            }
+    fn send(&mut self, relation: RelationId, commit: usize, delta: Delta, header: Option<&Header>) {
+        let mut widened = None;
+        for reader in self.readers.get(&relation).into_iter().flatten() {
+            let Some(slot) = self.slots[reader.node].as_mut() else { continue };
+            let delta = match (reader.hidden, header) {
+                (true, Some(header)) => widened.get_or_insert_with(|| delta.with_rows(with_hidden(header, &delta.rows))).clone(),
+                _ => delta.clone(),
+            };
+            slot.pending.push(Entry { commit, port: reader.port, delta });
         }
     }
 
@@ -416,6 +432,30 @@ impl Slot {
             },
         }
     }
+}
+
+/// The columns that the log gives every row, in the order in which they follow the row's own.
+pub const HIDDEN_COLUMNS: [(&str, DataType); 4] = [
+    ("_partition", DataType::Int32),
+    ("_offset", DataType::Int64),
+    ("_commit", DataType::Int64),
+    ("_ingested_at", DataType::Timestamp(TimeUnit::Microsecond, None)),
+];
+
+/// A stored batch with its hidden columns.
+pub fn with_hidden(header: &Header, rows: &RecordBatch) -> RecordBatch {
+    let count = rows.num_rows();
+    let offset = header.base_offset as i64;
+    let hidden: [ArrayRef; 4] = [
+        Arc::new(Int32Array::from_value(header.partition as i32, count)),
+        Arc::new(Int64Array::from_iter_values(offset..offset + count as i64)),
+        Arc::new(Int64Array::from_value(header.commit as i64, count)),
+        Arc::new(TimestampMicrosecondArray::from_value(header.commit_time, count)),
+    ];
+    let fields = HIDDEN_COLUMNS.map(|(name, data_type)| Arc::new(Field::new(name, data_type, false)));
+    let schema = Schema::new(rows.schema().fields().iter().cloned().chain(fields).collect::<Vec<_>>());
+    let columns = rows.columns().iter().cloned().chain(hidden).collect();
+    RecordBatch::try_new(Arc::new(schema), columns).expect("columns of one length under a schema made of them")
 }
 
 /// One operator's part of a step.

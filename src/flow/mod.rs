@@ -87,6 +87,8 @@ impl Context {
 pub enum Input {
     /// The log's batches of a stream, or the changes of a table's or view's rows.
     Relation(RelationId),
+    /// A stream with the columns that the log gives its rows behind its own, see [`graph::HIDDEN_COLUMNS`].
+    WithHidden(RelationId),
     /// A node of the same fragment, by index, and one of its outputs.
     Node { index: usize, output: usize },
 }
@@ -161,8 +163,8 @@ pub const WINDOW_TIME: Micros = 1000;
 /// The nodes of one query, to be added to a graph.
 pub struct Fragment {
     pub nodes: Vec<Node>,
-    /// What leaves the query.
-    pub output: Input,
+    /// What leaves the query; several inputs are their UNION ALL.
+    pub output: Vec<Input>,
     pub edge: Edge,
     /// The late rows of its window nodes.
     pub late: Vec<Input>,
@@ -174,8 +176,11 @@ impl Fragment {
     /// Relations whose changes it needs.
     pub fn reads(&self) -> Vec<RelationId> {
         let inputs = self.nodes.iter().flat_map(|n| n.inputs.iter().map(|(input, _)| *input));
-        let mut ids: Vec<RelationId> =
-            inputs.chain([self.output]).filter_map(|i| if let Input::Relation(id) = i { Some(id) } else { None }).collect();
+        let relation = |input: Input| match input {
+            Input::Relation(id) | Input::WithHidden(id) => Some(id),
+            Input::Node { .. } => None,
+        };
+        let mut ids: Vec<RelationId> = inputs.chain(self.output.iter().copied()).filter_map(relation).collect();
         ids.sort_unstable();
         ids.dedup();
         ids

@@ -41,6 +41,11 @@ impl Sink {
         Sink { target: Target::Relation(relation), kind: Kind::View(store), pending: Vec::new() }
     }
 
+    /// The rows of a running query.
+    pub fn query(query: u64, store: Store) -> Sink {
+        Sink { target: Target::Query(query), kind: Kind::View(store), pending: Vec::new() }
+    }
+
     pub fn changes(query: u64, schema: arrow::datatypes::SchemaRef) -> Sink {
         Sink { target: Target::Query(query), kind: Kind::Changes(schema), pending: Vec::new() }
     }

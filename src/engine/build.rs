@@ -1,0 +1,222 @@
+//! Builds: bringing a new query up to date with the log, beside the running ones.
+//!
+//! The query's nodes live in a graph of their own (a nursery). A thread replays the commits of the streams it reads up to where
+//! the engine was; the engine then runs the few commits since, feeds the current rows of the tables and views that it reads,
+//! and takes the nodes over. While the thread has far to go, the engine goes on without it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::checkpoint::fingerprint;
+use super::subscribe::Tap;
+use super::{Engine, inputs_of};
+use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::flow::sink::{Sink, Target};
+use crate::flow::{Fragment, Graph, Input, StepResult};
+use crate::log::{CommitId, LogHandle};
+use crate::time::Micros;
+use crate::view::Store;
+
+/// Commits that the engine may run for a build on its own thread before it sends it back to its own.
+const LAST_COMMITS: u64 = 256;
+
+/// A query under construction.
+pub(super) struct Build {
+    target: Target,
+    graph: Graph,
+    /// Of the log, those that it replays.
+    streams: Catalog,
+    /// Tables and views whose rows it is fed at the end.
+    fed: Vec<RelationId>,
+    /// Commits replayed.
+    commit: CommitId,
+    /// What its state is made by, if it is to be kept.
+    fingerprint: Option<String>,
+    /// Who gets the changes of the replay, for queries that keep none.
+    tap: Option<Tap>,
+    abandoned: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+pub(super) struct Builds {
+    running: Vec<(Target, Arc<AtomicBool>, JoinHandle<(Build, Result<()>)>)>,
+    /// Those that wait for a view that is itself under construction.
+    waiting: Vec<Build>,
+}
+
+impl Builds {
+    /// How long the engine may sleep without looking at the builds.
+    pub fn patience(&self) -> Duration {
+        if self.running.is_empty() && self.waiting.is_empty() { Duration::from_secs(1) } else { Duration::from_millis(1) }
+    }
+
+    pub fn abandon(&mut self, relation: RelationId) {
+        self.waiting.retain(|build| build.target != Target::Relation(relation));
+        for (_, abandoned, _) in self.running.iter().filter(|(target, _, _)| *target == Target::Relation(relation)) {
+            abandoned.store(true, Ordering::SeqCst);
+        }
+    }
+
+    pub fn is_building(&self, relation: RelationId) -> bool {
+        let target = Target::Relation(relation);
+        self.waiting.iter().any(|b| b.target == target) || self.running.iter().any(|(t, _, _)| *t == target)
+    }
+
+    fn start(&mut self, build: Build, upto: CommitId, log: LogHandle, step_rows: usize) -> Result<()> {
+        let (target, abandoned) = (build.target, Arc::clone(&build.abandoned));
+        let run = move || {
+            let mut build = build;
+            let result = build.replay(&log, upto, step_rows, true);
+            log.wake();
+            (build, result)
+        };
+        let thread = std::thread::Builder::new().name("build".into()).spawn(run)?;
+        self.running.push((target, abandoned, thread));
+        Ok(())
+    }
+}
+
+impl Build {
+    /// Run the commits after the last one, up to `upto`, of the streams that it reads. If `patient`, wait for a slow client.
+    fn replay(&mut self, log: &LogHandle, upto: CommitId, step_rows: usize, patient: bool) -> Result<()> {
+        if self.streams.relations().next().is_none() {
+            self.commit = upto;
+        }
+        while self.commit < upto && !self.abandoned.load(Ordering::SeqCst) {
+            let commits = log.read(&self.streams, self.commit, upto, step_rows)?;
+            let Some(last) = commits.last() else { break };
+            let (id, time) = (last.id, last.time);
+            let result = self.graph.step(&commits, &[]);
+            self.commit = id;
+            self.pass_on(result, id, time, patient)?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, mut result: StepResult, commit: CommitId, time: Micros, patient: bool) -> Result<()> {
+        if let Some((_, error)) = result.failures.pop() {
+            return Err(error);
+        }
+        match &self.tap {
+            Some(tap) => tap.pass(commit, time, result.changes, patient),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Engine {
+    /// Begin to build a view that a commit has created.
+    pub(super) fn build_view(&mut self, view: &Relation) {
+        match self.try_build_view(view) {
+            Ok(()) => {}
+            Err(error) => self.stop_query(Target::Relation(view.id), error),
+        }
+    }
+
+    fn try_build_view(&mut self, view: &Relation) -> Result<()> {
+        let catalog = Arc::clone(&self.next.catalog);
+        let fragment = self.compiler.compile(&catalog, view)?;
+        let sinks = view_sinks(view, &fragment, &catalog);
+        let fingerprint = fingerprint(Some(&fragment), view);
+        self.begin(Target::Relation(view.id), fragment, sinks, Some(fingerprint), None)
+    }
+
+    /// Begin to build a query. `tap` gets the changes of the replay.
+    pub(super) fn begin(&mut self, target: Target, fragment: Fragment, sinks: Vec<(Vec<Input>, Sink)>, fingerprint: Option<String>, tap: Option<Tap>) -> Result<()> {
+        let (streams, fed) = inputs_of(&fragment, &self.catalog);
+        let mut replayed = Catalog::default();
+        for id in &streams {
+            let relation = self.catalog.get(*id).ok_or_else(|| Error::undefined_table("a stream that the query reads is gone"))?;
+            replayed.apply(&Change::Create(Relation::clone(relation)));
+        }
+        let mut graph = self.graph.nursery();
+        graph.add(target, fragment, sinks)?;
+        let build = Build { target, graph, streams: replayed, fed, commit: 0, fingerprint, tap, abandoned: Arc::default() };
+        self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
+    }
+
+    /// Take over the builds that have come far enough.
+    pub(super) fn adopt_finished_builds(&mut self) -> Result<()> {
+        let (finished, running): (Vec<_>, Vec<_>) = std::mem::take(&mut self.builds.running).into_iter().partition(|(_, _, t)| t.is_finished());
+        self.builds.running = running;
+        for (target, _, thread) in finished {
+            match thread.join() {
+                Ok((build, Ok(()))) => self.builds.waiting.push(build),
+                Ok((_, Err(error))) => self.stop_build(target, error),
+                Err(_) => self.stop_build(target, Error::internal("the build of the view panicked")),
+            }
+        }
+        // In the order of their targets, so that a view comes after those that it reads.
+        let mut waiting = std::mem::take(&mut self.builds.waiting);
+        waiting.sort_by_key(|build| build.target);
+        for build in waiting {
+            if build.abandoned.load(Ordering::SeqCst) {
+                continue;
+            }
+            if let Some(failed) = build.fed.iter().find(|id| self.next.failures.contains_key(id)) {
+                let name = self.catalog.get(*failed).map_or_else(|| failed.to_string(), |r| r.name.clone());
+                self.stop_build(build.target, Error::not_ready(format!("\"{name}\", which it reads, has stopped")));
+            } else if build.fed.iter().any(|id| !self.graph.has(Target::Relation(*id))) {
+                self.builds.waiting.push(build);
+            } else if self.commit - build.commit > LAST_COMMITS {
+                self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)?;
+            } else {
+                let target = build.target;
+                if let Err(error) = self.adopt(build) {
+                    self.stop_build(target, error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_build(&mut self, target: Target, error: Error) {
+        self.stop_query(target, error);
+        self.publish();
+    }
+
+    fn adopt(&mut self, mut build: Build) -> Result<()> {
+        build.replay(&self.shared.log, self.commit, self.options.step_rows, false)?;
+        let mut fed = Vec::new();
+        for id in &build.fed {
+            if let Some(version) = self.graph.version(Target::Relation(*id)) {
+                fed.extend(version.scan(None)?.into_iter().map(|rows| (*id, Delta::append(rows))));
+            }
+        }
+        // The frontier of what it is fed is the engine's own by now.
+        build.graph.set_watermarks(self.graph.watermarks());
+        let result = build.graph.step(&[], &fed);
+        build.pass_on(result, self.commit, self.next.time, false)?;
+        let target = build.target;
+        self.graph.adopt(build.graph);
+        self.subscribers.adopted(target, self.commit, self.next.time, self.graph.version(target))?;
+        if let Target::Relation(id) = target {
+            let late = late_relation(&self.catalog, id).map(|late| Target::Relation(late.id));
+            self.refresh([Some(target), late].into_iter().flatten().collect());
+            self.next.failures.remove(&id);
+            self.checkpointer.entered(id, build.fingerprint.unwrap_or_default());
+        }
+        self.publish();
+        Ok(())
+    }
+}
+
+/// The relation of a view's late rows.
+pub(super) fn late_relation(catalog: &Catalog, view: RelationId) -> Option<&Arc<Relation>> {
+    catalog.relations().find(|r| r.kind == Kind::Late && r.parent == Some(view))
+}
+
+/// Where the rows of a view and its late rows are kept.
+pub(super) fn view_sinks(view: &Relation, fragment: &Fragment, catalog: &Catalog) -> Vec<(Vec<Input>, Sink)> {
+    let store = Store::new("rows", view.schema(), view.primary_key.clone());
+    let mut sinks = vec![(fragment.output.clone(), Sink::view(view.id, store))];
+    if let Some(late) = late_relation(catalog, view.id) {
+        sinks.push((fragment.late.clone(), Sink::view(late.id, Store::new("rows", late.schema(), Vec::new()))));
+    }
+    sinks
+}
+

@@ -1,0 +1,389 @@
+//! The engine: one thread that turns commits into snapshots.
+//!
+//! ```text
+//!   loop:  commands (subscribe, …) ─► commits after the last step ─► graph.step ─► publish a snapshot ─► tell subscribers
+//!                                                                                  └► now and then: checkpoint
+//! ```
+//!
+//! The catalog is in the log too, so views come and go at commits. A new view is brought up to date in a graph of its own, on a
+//! thread of its own ([`build`]), and adopted between two steps: the views beside it never wait for its history.
+//!
+//! Invariants: a snapshot holds every relation at the same commit, and snapshots only move forward. What a step publishes depends
+//! on the commits alone, not on how they were cut into steps, on the number of workers, or on restarts.
+
+mod build;
+mod checkpoint;
+mod subscribe;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::channel::oneshot;
+use parking_lot::Mutex;
+
+use self::build::Builds;
+use self::checkpoint::Checkpointer;
+use self::subscribe::Subscribers;
+use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
+use crate::error::{Error, Result};
+use crate::flow::sink::{Sink, Target};
+use crate::flow::{Fragment, Graph};
+use crate::limits;
+use crate::log::{Commit, CommitId, LogHandle};
+use crate::state::StateStore;
+use crate::view::{Snapshot, Store};
+
+pub use subscribe::{Source, Subscribe, Subscription, Update};
+
+/// Turns a view's definition into operators. The planner does it; the engine must not know SQL.
+pub trait Compiler: Send + Sync + 'static {
+    fn compile(&self, catalog: &Arc<Catalog>, view: &Relation) -> Result<Fragment>;
+}
+
+/// How the engine is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub workers: usize,
+    pub checkpoint_interval: Duration,
+    /// Rows after which a step is cut; small in tests, so that steps are many.
+    pub step_rows: usize,
+    /// Commits after which a step is cut.
+    pub step_commits: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { workers: 1, checkpoint_interval: limits::CHECKPOINT_INTERVAL, step_rows: limits::STEP_ROWS, step_commits: limits::STEP_COMMITS }
+    }
+}
+
+/// What a start found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// The commit of the checkpoint that was loaded.
+    pub checkpoint: Option<CommitId>,
+    /// Commits replayed after it.
+    pub replayed: u64,
+    /// Views that are rebuilt from the log, and why.
+    pub rebuilt: Vec<(String, String)>,
+}
+
+/// The engine seen from outside; clones are the same engine.
+#[derive(Clone)]
+pub struct EngineHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    log: LogHandle,
+    snapshot: ArcSwap<Snapshot>,
+    waiters: Mutex<Vec<Waiter>>,
+    commands: Mutex<Vec<Command>>,
+    closing: AtomicBool,
+    thread: Mutex<Option<std::thread::JoinHandle<Result<()>>>>,
+    next_query: AtomicU64,
+    /// Why the engine stopped, if it did.
+    stopped: Mutex<Option<Error>>,
+}
+
+struct Waiter {
+    when: Box<dyn Fn(&Snapshot) -> bool + Send>,
+    tell: oneshot::Sender<Arc<Snapshot>>,
+}
+
+enum Command {
+    Subscribe(Box<Subscribe>),
+    Checkpoint(oneshot::Sender<Result<CommitId>>),
+}
+
+impl EngineHandle {
+    /// Recover from the state store and the log, then go on in a thread. Returns when everything is at the log's end.
+    pub fn start(
+        log: LogHandle,
+        store: Box<dyn StateStore>,
+        compiler: Arc<dyn Compiler>,
+        options: Options,
+    ) -> Result<(EngineHandle, Recovery)> {
+        let shared = Arc::new(Shared {
+            log: log.clone(),
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            waiters: Mutex::default(),
+            commands: Mutex::default(),
+            closing: AtomicBool::new(false),
+            thread: Mutex::new(None),
+            next_query: AtomicU64::new(1),
+            stopped: Mutex::new(None),
+        });
+        let (mut engine, mut recovery) = Engine::recover(Arc::clone(&shared), store, compiler, options)?;
+        let from = engine.commit;
+        engine.catch_up(log.end())?;
+        recovery.replayed = engine.commit - from;
+        let own = Arc::clone(&shared);
+        let run = move || {
+            let result = engine.run();
+            if let Err(error) = &result {
+                tracing::error!(%error, "the engine has stopped; views stay at their last commit");
+                *own.stopped.lock() = Some(error.clone());
+                own.waiters.lock().clear();
+            }
+            result
+        };
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
+        *shared.thread.lock() = Some(thread);
+        Ok((EngineHandle { shared }, recovery))
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// The first snapshot from now on for which `when` holds.
+    pub async fn wait_until(&self, when: impl Fn(&Snapshot) -> bool + Send + 'static) -> Result<Arc<Snapshot>> {
+        let receiver = {
+            // The lock is held while looking, so that no snapshot is published in between.
+            let mut waiters = self.shared.waiters.lock();
+            let now = self.snapshot();
+            if when(&now) {
+                return Ok(now);
+            }
+            if let Some(error) = &*self.shared.stopped.lock() {
+                return Err(Error::not_ready(format!("the engine has stopped: {error}")));
+            }
+            let (tell, receiver) = oneshot::channel();
+            waiters.push(Waiter { when: Box::new(when), tell });
+            receiver
+        };
+        receiver.await.map_err(|_| Error::shutting_down("the engine has stopped"))
+    }
+
+    /// A snapshot that covers this commit.
+    pub async fn wait_for(&self, commit: CommitId) -> Result<Arc<Snapshot>> {
+        self.wait_until(move |snapshot| snapshot.commit >= commit).await
+    }
+
+    /// Follow a relation or a query.
+    pub fn subscribe(&self, source: Source, snapshot: bool) -> Subscription {
+        let query = self.shared.next_query.fetch_add(1, Ordering::Relaxed);
+        let (request, subscription) = subscribe::channel(query, source, snapshot, Arc::downgrade(&self.shared));
+        self.shared.command(Command::Subscribe(Box::new(request)));
+        subscription
+    }
+
+    /// Write a checkpoint now, and return its commit when it is on disk.
+    pub async fn checkpoint(&self) -> Result<CommitId> {
+        let (tell, receiver) = oneshot::channel();
+        self.shared.command(Command::Checkpoint(tell));
+        receiver.await.map_err(|_| Error::shutting_down("the engine has stopped"))?
+    }
+
+    /// Work off the log, write a checkpoint, stop.
+    pub fn close(&self) -> Result<()> {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        self.shared.log.wake();
+        match self.shared.thread.lock().take().map(std::thread::JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(Error::internal("the engine panicked")),
+        }
+    }
+}
+
+impl Shared {
+    fn command(&self, command: Command) {
+        self.commands.lock().push(command);
+        self.log.wake();
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
+        let mut waiters = self.waiters.lock();
+        self.snapshot.store(Arc::clone(&snapshot));
+        let (ready, waiting): (Vec<_>, Vec<_>) = waiters.drain(..).filter(|w| !w.tell.is_canceled()).partition(|w| (w.when)(&snapshot));
+        *waiters = waiting;
+        drop(waiters);
+        for waiter in ready {
+            // Who no longer waits is not told.
+            let _ = waiter.tell.send(Arc::clone(&snapshot));
+        }
+    }
+}
+
+/// The engine's own side: everything that only its thread touches.
+struct Engine {
+    shared: Arc<Shared>,
+    compiler: Arc<dyn Compiler>,
+    options: Options,
+    graph: Graph,
+    /// The commit that the graph has reached.
+    commit: CommitId,
+    catalog: Catalog,
+    /// Catalog changes up to here are in the catalog and in the graph: a replay passes over them.
+    known_changes: CommitId,
+    builds: Builds,
+    subscribers: Subscribers,
+    checkpointer: Checkpointer,
+    /// The snapshot to come; relations that changed are replaced in it before it is published.
+    next: Snapshot,
+}
+
+impl Engine {
+    /// The whole of what the engine does.
+    fn run(mut self) -> Result<()> {
+        loop {
+            let closing = self.shared.closing.load(Ordering::SeqCst);
+            self.obey_commands();
+            let worked = self.advance(self.shared.log.end())?;
+            self.adopt_finished_builds()?;
+            self.checkpoint_if_due(closing && !worked)?;
+            if closing && !worked {
+                return self.checkpointer.finish();
+            }
+            if !worked {
+                self.shared.log.wait_past(self.commit, self.checkpointer.time_left().min(self.builds.patience()));
+            }
+        }
+    }
+
+    fn catch_up(&mut self, end: CommitId) -> Result<()> {
+        while self.commit < end {
+            self.advance(end)?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Run the next commits, as many as a step takes, through the graph. Says whether there were any.
+    fn advance(&mut self, end: CommitId) -> Result<bool> {
+        if self.commit >= end {
+            return Ok(false);
+        }
+        let upto = end.min(self.commit + self.options.step_commits as u64);
+        let commits = self.shared.log.read(&self.shared.log.catalog(), self.commit, upto, self.options.step_rows)?;
+        let mut run = Vec::new();
+        for commit in commits {
+            if commit.changes.is_empty() || commit.id <= self.known_changes {
+                run.push(commit);
+                continue;
+            }
+            // Relations change between commits: those before this one first, then its tables, its rows, its views.
+            self.step(std::mem::take(&mut run));
+            self.enter_changes(&commit);
+            self.step(vec![Arc::clone(&commit)]);
+            self.obey_changes(&commit);
+        }
+        self.step(run);
+        Ok(true)
+    }
+
+    fn step(&mut self, commits: Vec<Arc<Commit>>) {
+        let Some(last) = commits.last() else { return };
+        let result = self.graph.step(&commits, &[]);
+        self.commit = last.id;
+        self.next.commit = last.id;
+        self.next.time = last.time;
+        for (target, error) in result.failures {
+            self.stop_query(target, error);
+        }
+        self.refresh(result.changes.iter().map(|(target, _)| *target).collect());
+        self.publish();
+        self.subscribers.tell(last.id, last.time, &result.changes);
+        self.remove_queries_without_readers();
+    }
+
+    /// Put the new rows of these relations into the snapshot to come.
+    fn refresh(&mut self, changed: HashSet<Target>) {
+        for target in changed {
+            if let (Target::Relation(id), Some(version)) = (target, self.graph.version(target)) {
+                self.next.versions.insert(id, version);
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        self.next.watermarks = self.graph.watermarks().collect();
+        self.shared.publish(self.next.clone());
+    }
+
+    fn stop_query(&mut self, target: Target, error: Error) {
+        match target {
+            Target::Relation(id) => {
+                let name = self.catalog.get(id).map_or_else(|| id.to_string(), |r| r.name.clone());
+                tracing::error!(view = name, %error, "a view has stopped; its rows stay as they were");
+                self.next.failures.insert(id, error);
+            }
+            Target::Query(query) => self.subscribers.fail(query, error),
+        }
+    }
+
+    fn remove_queries_without_readers(&mut self) {
+        for query in self.subscribers.take_abandoned() {
+            self.graph.remove(Target::Query(query));
+        }
+    }
+
+    /// The catalog of a commit belongs to its snapshot; and its tables must be there for its rows.
+    fn enter_changes(&mut self, commit: &Commit) {
+        commit.changes.iter().for_each(|change| self.catalog.apply(change));
+        self.next.catalog = Arc::new(self.catalog.clone());
+        for change in &commit.changes {
+            if let Change::Create(relation) = change
+                && relation.kind == Kind::Table
+            {
+                let store = Store::new("rows", relation.stored_schema(), relation.stored_key());
+                self.graph.add_table(relation.id, Sink::table(relation.id, store));
+                self.checkpointer.entered(relation.id, checkpoint::fingerprint(None, relation));
+                self.refresh([Target::Relation(relation.id)].into());
+            }
+        }
+    }
+
+    /// Begin and end what a commit's changes of the catalog ask for.
+    fn obey_changes(&mut self, commit: &Commit) {
+        for change in &commit.changes {
+            match change {
+                Change::Create(relation) if relation.kind == Kind::MaterializedView => self.build_view(relation),
+                Change::Drop(id) => self.drop_relation(*id),
+                Change::Create(_) | Change::Alter(_) => {}
+            }
+        }
+        self.publish();
+    }
+
+    fn drop_relation(&mut self, id: RelationId) {
+        self.graph.remove(Target::Relation(id));
+        self.builds.abandon(id);
+        self.next.versions.remove(&id);
+        self.next.failures.remove(&id);
+        self.next.watermarks.remove(&id);
+        self.subscribers.fail_relation(id);
+    }
+
+    fn obey_commands(&mut self) {
+        let commands = std::mem::take(&mut *self.shared.commands.lock());
+        for command in commands {
+            match command {
+                Command::Subscribe(request) => self.start_subscription(*request),
+                Command::Checkpoint(tell) => self.checkpointer.ask(tell),
+            }
+        }
+    }
+
+    fn checkpoint_if_due(&mut self, now: bool) -> Result<()> {
+        if !self.checkpointer.is_due(now, self.commit) {
+            return Ok(());
+        }
+        self.checkpointer.write(&mut self.graph, &self.next, now)
+    }
+}
+
+/// The streams, tables and views that a build must wait for or read.
+fn inputs_of(fragment: &Fragment, catalog: &Catalog) -> (Vec<RelationId>, Vec<RelationId>) {
+    let (streams, others) =
+        fragment.reads().into_iter().partition(|id| catalog.get(*id).is_some_and(|r| r.kind == Kind::Stream));
+    (streams, others)
+}
+

@@ -1,0 +1,55 @@
+//! EXPLAIN of a continuous query: its operators from the output down, with what is known of each edge and what each node keeps.
+
+use crate::catalog::Catalog;
+use crate::flow::{Edge, Fragment, Input};
+
+/// One line per operator, indented below the one that reads it.
+pub fn explain(fragment: &Fragment, catalog: &Catalog) -> Vec<String> {
+    let mut lines = Vec::new();
+    for input in &fragment.output {
+        describe(fragment, catalog, *input, 0, &mut lines);
+    }
+    lines
+}
+
+fn describe(fragment: &Fragment, catalog: &Catalog, input: Input, depth: usize, lines: &mut Vec<String>) {
+    let indent = "  ".repeat(depth);
+    match input {
+        Input::Relation(id) | Input::WithHidden(id) => {
+            let text = match catalog.get(id) {
+                Some(relation) => format!("{}Read: {} {}", indent, relation.kind.noun(), relation.name),
+                None => format!("{indent}Read: relation {id}"),
+            };
+            lines.push(text);
+        }
+        Input::Node { index, .. } => {
+            let node = &fragment.nodes[index];
+            lines.push(format!("{indent}{}", node.label));
+            lines.push(format!("{indent}  [{}]", properties(&node.edge, catalog)));
+            if !node.keeps.is_empty() {
+                lines.push(format!("{indent}  [keeps {}]", node.keeps));
+            }
+            for (input, _) in &node.inputs {
+                describe(fragment, catalog, *input, depth + 1, lines);
+            }
+        }
+    }
+}
+
+fn properties(edge: &Edge, catalog: &Catalog) -> String {
+    let column = |index: &usize| edge.schema.field(*index).name().clone();
+    let mut parts = vec![if edge.append_only { "append-only" } else { "updates" }.to_string()];
+    match &edge.key {
+        Some(key) if key.is_empty() => parts.push("one row".into()),
+        Some(key) => parts.push(format!("key {}", key.iter().map(column).collect::<Vec<_>>().join(", "))),
+        None => {}
+    }
+    if !edge.times.is_empty() {
+        parts.push(format!("time {}", edge.times.iter().map(|t| column(&t.column)).collect::<Vec<_>>().join(", ")));
+    }
+    if !edge.sources.is_empty() {
+        let name = |id: &u32| catalog.get(*id).map_or_else(|| id.to_string(), |r| r.name.clone());
+        parts.push(format!("watermark of {}", edge.sources.iter().map(name).collect::<Vec<_>>().join(", ")));
+    }
+    parts.join("; ")
+}

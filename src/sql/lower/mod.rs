@@ -1,0 +1,417 @@
+//! Lowering: a logical plan as a graph of operators.
+//!
+//! One match over the plan's nodes. On the way up, every edge learns what is known of the changes that run over it
+//! ([`Edge`]): whether rows are only added, by which columns they are told apart, which streams' watermarks bound their time.
+//! From that follows what the operators above may do: judge lateness, close windows, drop state, give final rows.
+//!
+//! A shape that cannot run for ever is refused here, with the fragment and what to write instead.
+
+mod aggregate;
+mod explain;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::catalog::{Catalog, Emit, Kind, Relation};
+use crate::engine::Compiler;
+use crate::error::{Error, Result};
+use crate::flow::graph::HIDDEN_COLUMNS;
+use crate::flow::linear::{Filter, Project};
+use crate::flow::unnest::{Source, Unnest};
+use crate::flow::window::AssignWindows;
+use crate::flow::{Edge, Fragment, Input, LATE, MAIN, Make, Node, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
+use crate::sql::plan::event_time::input_column;
+use crate::sql::plan::source::scan_columns;
+use crate::sql::plan::{Hidden, Planner, RelationSource, SourceColumn};
+use crate::sql::window::{WindowNode, show_duration};
+
+pub use explain::explain;
+
+/// Compiles views for the engine.
+pub struct ViewCompiler {
+    pub state: Arc<datafusion::execution::SessionState>,
+}
+
+impl Compiler for ViewCompiler {
+    fn compile(&self, catalog: &Arc<Catalog>, view: &Relation) -> Result<Fragment> {
+        let planner = Planner::new(Arc::clone(catalog), Arc::clone(&self.state));
+        lower(&planner, &planner.continuous_view(view)?, view.emit)
+    }
+}
+
+/// The operators of an optimised continuous plan.
+pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragment> {
+    let mut lowering = Lowering { planner, emit, nodes: Vec::new(), late: Vec::new(), late_schema: None, final_rows: false };
+    let stream = lowering.lower(plan)?;
+    // The rows of the view are of the view's own schema, nullability included.
+    let stream = lowering.fit(stream, &arrow_schema(plan.schema()));
+    if emit == Emit::Final && !lowering.final_rows {
+        return Err(Error::invalid_object_definition("EMIT FINAL needs rows that become final, and this query has none")
+            .with_hint("group by window_start and window_end of a TUMBLE or HOP over a stream with a WATERMARK, or leave EMIT FINAL out"));
+    }
+    let Lowering { nodes, late, late_schema, .. } = lowering;
+    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema })
+}
+
+struct Lowering<'a> {
+    planner: &'a Planner,
+    emit: Emit,
+    nodes: Vec<Node>,
+    late: Vec<Input>,
+    late_schema: Option<SchemaRef>,
+    /// Some operator gives rows only once they are final.
+    final_rows: bool,
+}
+
+/// What a part of the plan has become: where its changes come from, and what is known of them.
+struct Lowered {
+    inputs: Vec<Input>,
+    edge: Edge,
+}
+
+fn arrow_schema(schema: &DFSchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(schema.as_arrow().fields().clone()))
+}
+
+fn unsupported(what: impl Into<String>, hint: impl Into<String>) -> Error {
+    Error::unsupported(what).with_hint(hint)
+}
+
+impl Lowering<'_> {
+    fn lower(&mut self, plan: &LogicalPlan) -> Result<Lowered> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
+            LogicalPlan::Projection(projection) => {
+                let input = self.lower(&projection.input)?;
+                self.project(input, &projection.expr, &projection.input, arrow_schema(&projection.schema))
+            }
+            LogicalPlan::Filter(filter) => {
+                let input = self.lower(&filter.input)?;
+                self.filter(input, &filter.predicate, filter.input.schema())
+            }
+            LogicalPlan::Aggregate(aggregate) => {
+                let input = self.lower(&aggregate.input)?;
+                self.aggregate(input, aggregate)
+            }
+            LogicalPlan::Union(union) => self.union(&union.inputs, arrow_schema(&union.schema)),
+            LogicalPlan::Unnest(unnest) => {
+                let input = self.lower(&unnest.input)?;
+                self.unnest(input, unnest)
+            }
+            // A relation has no order: who reads the view asks for one.
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.lower(&sort.input),
+            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
+                Err(unsupported("LIMIT is not supported in a continuous query", "put ORDER BY and LIMIT into the query that reads the view"))
+            }
+            LogicalPlan::Join(_) => Err(unsupported(
+                "joins are not supported in a continuous query yet",
+                "make a view of each side and join the views when reading; UNION ALL of the sides with GROUP BY also combines them",
+            )),
+            LogicalPlan::Window(_) => {
+                Err(unsupported("OVER (…) is not supported in a continuous query yet", "use the window function in the query that reads the view"))
+            }
+            LogicalPlan::Distinct(_) => Err(unsupported("DISTINCT ON is not supported in a continuous query yet", "use GROUP BY with aggregates")),
+            LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
+                Err(unsupported("a continuous query cannot be made of constants alone", "read FROM a stream, a table or a view"))
+            }
+            LogicalPlan::Subquery(_) => {
+                Err(unsupported("this subquery is not supported in a continuous query", "write it as its own view and read that"))
+            }
+            other => match WindowNode::of(other) {
+                Some(window) => {
+                    let input = self.lower(&window.input)?;
+                    self.windows(input, window)
+                }
+                None => Err(unsupported(format!("{} is not supported in a continuous query", other.display()), "compute it in the query that reads the view")),
+            },
+        }
+    }
+
+    fn add(&mut self, label: String, keeps: String, inputs: Vec<Input>, make: Make, exchange: Option<Vec<Vec<usize>>>, edge: Edge) -> Lowered {
+        let inputs = inputs.into_iter().map(|input| (input, 0)).collect();
+        self.nodes.push(Node { label, keeps, inputs, make, exchange, edge: edge.clone() });
+        Lowered { inputs: vec![Input::Node { index: self.nodes.len() - 1, output: MAIN }], edge }
+    }
+
+    fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        self.planner.physical(expr.clone(), schema).map_err(|error| match expr_has_subquery(expr) {
+            true => unsupported("this subquery is not supported in a continuous query", "write it as its own view and read that"),
+            false => error,
+        })
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<Lowered> {
+        let source = RelationSource::of(scan).ok_or_else(|| Error::unsupported(format!("a continuous query cannot read {}", scan.table_name)))?;
+        let relation = Arc::clone(source.relation());
+        let columns = scan_columns(scan, source);
+        let whole = match relation.kind {
+            Kind::Stream => stream(&relation, columns.iter().any(|c| matches!(c, SourceColumn::Hidden(_)))),
+            Kind::Table | Kind::Late => rows(&relation),
+            Kind::MaterializedView => self.view(&relation)?,
+            Kind::View => return Err(Error::internal("a plain view was not replaced by its query")),
+        };
+        let user_columns = relation.columns.len();
+        let skipped = usize::from(relation.has_row_id());
+        let index = |column: &SourceColumn| match column {
+            SourceColumn::User(index) => index + skipped,
+            SourceColumn::Hidden(Hidden::RowId) => 0,
+            SourceColumn::Hidden(hidden) => user_columns + Hidden::ALL.iter().position(|h| h == hidden).expect("all are listed"),
+        };
+        let indices: Vec<usize> = columns.iter().map(index).collect();
+        if let Some(filter) = scan.filters.first() {
+            return Err(Error::internal(format!("the filter {filter} was pushed into a scan")));
+        }
+        Ok(self.pick(whole, &indices, arrow_schema(&scan.projected_schema)))
+    }
+
+    /// The changes of a view's rows. A view that only selects from streams is computed again in place, because the watermark
+    /// before each row's commit is known only on the way from the log.
+    fn view(&mut self, view: &Arc<Relation>) -> Result<Lowered> {
+        let plan = self.planner.continuous_view(view)?;
+        if view.emit == Emit::Changes && is_linear(&plan) {
+            let lowered = self.lower(&plan)?;
+            return Ok(self.fit(lowered, &view.schema()));
+        }
+        let edge = lower(self.planner, &plan, view.emit)?.edge;
+        Ok(Lowered { inputs: vec![Input::Relation(view.id)], edge: Edge { schema: view.schema(), ..edge } })
+    }
+
+    /// Some columns of the input, under the names of `schema`.
+    fn pick(&mut self, input: Lowered, indices: &[usize], schema: SchemaRef) -> Lowered {
+        let same = indices.iter().copied().eq(0..input.edge.schema.fields().len());
+        if same {
+            return self.fit(input, &schema);
+        }
+        let expressions: Vec<Arc<dyn PhysicalExpr>> = indices.iter().map(|index| column(&input.edge.schema, *index)).collect();
+        let edge = carry(&input.edge, &indices.iter().copied().map(Some).collect::<Vec<_>>(), Arc::clone(&schema));
+        let label = format!("Project: {}", names(&schema));
+        self.add(label, String::new(), input.inputs, project(expressions, schema), None, edge)
+    }
+
+    /// The same changes under another schema of the same width; a node only if types or NULLs differ.
+    fn fit(&mut self, input: Lowered, schema: &SchemaRef) -> Lowered {
+        let same = |(a, b): (&Arc<arrow::datatypes::Field>, &Arc<arrow::datatypes::Field>)| {
+            a.data_type() == b.data_type() && a.is_nullable() == b.is_nullable() && a.name() == b.name()
+        };
+        if input.edge.schema.fields().iter().zip(schema.fields()).all(same) {
+            return input;
+        }
+        let width = schema.fields().len();
+        let expressions = (0..width).map(|index| column(&input.edge.schema, index)).collect();
+        let edge = carry(&input.edge, &(0..width).map(Some).collect::<Vec<_>>(), Arc::clone(schema));
+        let label = format!("Project: {}", names(schema));
+        self.add(label, String::new(), input.inputs, project(expressions, Arc::clone(schema)), None, edge)
+    }
+
+    fn project(&mut self, input: Lowered, exprs: &[Expr], plan: &LogicalPlan, schema: SchemaRef) -> Result<Lowered> {
+        let expressions = exprs.iter().map(|e| self.physical(e, plan.schema())).collect::<Result<Vec<_>>>()?;
+        let passed: Vec<Option<usize>> = exprs.iter().map(|e| input_column(e, plan)).collect();
+        let edge = carry(&input.edge, &passed, Arc::clone(&schema));
+        let label = format!("Project: {}", exprs.iter().map(|e| e.human_display().to_string()).collect::<Vec<_>>().join(", "));
+        Ok(self.add(label, String::new(), input.inputs, project(expressions, schema), None, edge))
+    }
+
+    fn filter(&mut self, input: Lowered, predicate: &Expr, schema: &DFSchema) -> Result<Lowered> {
+        let physical = self.physical(predicate, schema)?;
+        let make: Make = Box::new(move |_| Ok(Box::new(Filter { predicate: Arc::clone(&physical) }) as Box<dyn Operator>));
+        let label = format!("Filter: {}", predicate.human_display());
+        Ok(self.add(label, String::new(), input.inputs, make, None, input.edge))
+    }
+
+    fn union(&mut self, plans: &[Arc<LogicalPlan>], schema: SchemaRef) -> Result<Lowered> {
+        let mut inputs = Vec::new();
+        let mut edge: Option<Edge> = None;
+        for plan in plans {
+            let part = self.lower(plan)?;
+            let part = self.fit(part, &schema);
+            inputs.extend(part.inputs);
+            edge = Some(match edge {
+                None => Edge { key: None, ..part.edge },
+                Some(edge) => union_edge(edge, part.edge),
+            });
+        }
+        let edge = edge.ok_or_else(|| Error::internal("a union of nothing"))?;
+        Ok(Lowered { inputs, edge })
+    }
+
+    fn windows(&mut self, input: Lowered, window: &WindowNode) -> Result<Lowered> {
+        let index = window.time_index();
+        let time = input.edge.times.iter().find(|t| t.column == index).copied();
+        // Rows that may be taken away again cannot be late one by one: only what is proven never to change any more closes.
+        let time = time.filter(|t| t.hard || input.edge.append_only);
+        let delay = time.map(|t| t.delay + window.lateness);
+        let schema = window_schema(&input.edge.schema);
+        let width = input.edge.schema.fields().len();
+        let windows = window.windows;
+        let bounds = delay.map(|delay| {
+            let column = |column, delay| TimeColumn { column, delay, hard: true };
+            [column(width, delay + windows.size), column(width + 1, delay), column(width + 2, delay + WINDOW_TIME)]
+        });
+        let times = input.edge.times.iter().copied().chain(bounds.into_iter().flatten()).collect();
+        let columns = WindowColumns { start: Some(width), end: Some(width + 1), time: Some(width + 2), size: windows.size, delay };
+        let edge = Edge { schema: Arc::clone(&schema), times, window: Some(columns), key: None, ..input.edge.clone() };
+        let on = self.physical(&Expr::Column(window.time.clone()), window.input.schema())?;
+        let made = Arc::clone(&schema);
+        let make: Make = Box::new(move |_| {
+            Ok(Box::new(AssignWindows { windows, time: Arc::clone(&on), delay, schema: Arc::clone(&made) }) as Box<dyn Operator>)
+        });
+        let closes = match delay {
+            Some(0) => "closed by the watermark".to_string(),
+            Some(delay) => format!("closed {} after the watermark", show_duration(delay)),
+            None => "never closed".to_string(),
+        };
+        let label = format!("{}, {closes}", describe(window));
+        let lowered = self.add(label, String::new(), input.inputs, make, None, edge);
+        if let (Some(TimeColumn { hard: false, .. }), Some(Input::Node { index, .. })) = (time, lowered.inputs.first()) {
+            self.late.push(Input::Node { index: *index, output: LATE });
+            match &self.late_schema {
+                None => self.late_schema = Some(schema),
+                Some(known) if *known == schema => {}
+                Some(_) => {
+                    return Err(unsupported(
+                        "windows over inputs of different columns are not supported in one continuous query",
+                        "make a view of each and combine the views",
+                    ));
+                }
+            }
+        }
+        Ok(lowered)
+    }
+
+    fn unnest(&mut self, input: Lowered, unnest: &datafusion::logical_expr::Unnest) -> Result<Lowered> {
+        let mut sources = Vec::new();
+        for (index, field) in unnest.input.schema().fields().iter().enumerate() {
+            if unnest.struct_type_columns.contains(&index) {
+                let arrow::datatypes::DataType::Struct(fields) = field.data_type() else {
+                    return Err(Error::internal("a struct to unnest is none"));
+                };
+                sources.extend((0..fields.len()).map(|field| Source::Field { column: index, field }));
+                continue;
+            }
+            let lists: Vec<_> = unnest.list_type_columns.iter().filter(|(at, _)| *at == index).collect();
+            if lists.iter().any(|(_, list)| list.depth > 1) {
+                return Err(unsupported("unnesting several levels at once is not supported in a continuous query", "unnest level by level, in subqueries"));
+            }
+            match lists.len() {
+                0 => sources.push(Source::Repeat(index)),
+                count => sources.extend(std::iter::repeat_n(Source::Elements(index), count)),
+            }
+        }
+        let schema = arrow_schema(&unnest.schema);
+        let passed: Vec<Option<usize>> = sources.iter().map(|s| if let Source::Repeat(index) = s { Some(*index) } else { None }).collect();
+        let edge = Edge { key: None, ..carry(&input.edge, &passed, Arc::clone(&schema)) };
+        let keep_empty = unnest.options.preserve_nulls();
+        let label = format!("Unnest: {}", unnest.exec_columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>().join(", "));
+        let make: Make =
+            Box::new(move |_| Ok(Box::new(Unnest { sources: sources.clone(), schema: Arc::clone(&schema), keep_empty }) as Box<dyn Operator>));
+        Ok(self.add(label, String::new(), input.inputs, make, None, edge))
+    }
+}
+
+/// The rows of a stream as the log gives them.
+fn stream(relation: &Relation, hidden: bool) -> Lowered {
+    let schema = if hidden {
+        let fields = HIDDEN_COLUMNS.map(|(name, t)| Arc::new(arrow::datatypes::Field::new(name, t, false)));
+        Arc::new(Schema::new(relation.schema().fields().iter().cloned().chain(fields).collect::<Vec<_>>()))
+    } else {
+        relation.schema()
+    };
+    let times = relation.watermark.iter().map(|w| TimeColumn { column: w.column, delay: 0, hard: false }).collect();
+    let sources = relation.watermark.iter().map(|_| relation.id).collect();
+    let input = if hidden { Input::WithHidden(relation.id) } else { Input::Relation(relation.id) };
+    Lowered { inputs: vec![input], edge: Edge { schema, append_only: true, key: None, sources, times, window: None } }
+}
+
+/// The changes of rows that are kept.
+fn rows(relation: &Relation) -> Lowered {
+    let append_only = relation.kind == Kind::Late;
+    let key = (relation.kind == Kind::Table).then(|| relation.stored_key());
+    let edge = Edge { schema: relation.stored_schema(), append_only, key, sources: Vec::new(), times: Vec::new(), window: None };
+    Lowered { inputs: vec![Input::Relation(relation.id)], edge }
+}
+
+fn column(schema: &SchemaRef, index: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(datafusion::physical_expr::expressions::Column::new(schema.field(index).name(), index))
+}
+
+fn project(expressions: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef) -> Make {
+    Box::new(move |_| Ok(Box::new(Project { expressions: expressions.clone(), schema: Arc::clone(&schema) }) as Box<dyn Operator>))
+}
+
+fn names(schema: &SchemaRef) -> String {
+    schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// What is known of the input, said of columns that pass it on: `passed[i]` is the input's column that column `i` is.
+fn carry(input: &Edge, passed: &[Option<usize>], schema: SchemaRef) -> Edge {
+    let position = |column: usize| passed.iter().position(|p| *p == Some(column));
+    let times = passed.iter().enumerate().filter_map(|(to, from)| {
+        let time = input.times.iter().find(|t| Some(t.column) == *from)?;
+        Some(TimeColumn { column: to, ..*time })
+    });
+    let key = input.key.as_ref().and_then(|key| key.iter().map(|column| position(*column)).collect());
+    let window = input.window.map(|w| WindowColumns {
+        start: w.start.and_then(position),
+        end: w.end.and_then(position),
+        time: w.time.and_then(position),
+        ..w
+    });
+    let window = window.filter(|w| w.start.or(w.end).or(w.time).is_some());
+    Edge { schema, append_only: input.append_only, key, sources: input.sources.clone(), times: times.collect(), window }
+}
+
+/// What holds of both inputs of a union.
+fn union_edge(a: Edge, b: Edge) -> Edge {
+    let both = |time: &TimeColumn| {
+        let other = b.times.iter().find(|t| t.column == time.column)?;
+        Some(TimeColumn { column: time.column, delay: time.delay.max(other.delay), hard: time.hard && other.hard })
+    };
+    // Without a watermark on one side, nothing is known of the time of both.
+    let bounded = !a.sources.is_empty() && !b.sources.is_empty();
+    let times = if bounded { a.times.iter().filter_map(both).collect() } else { Vec::new() };
+    let mut sources = if bounded { [a.sources, b.sources].concat() } else { Vec::new() };
+    sources.sort_unstable();
+    sources.dedup();
+    let window = match (a.window, b.window) {
+        (Some(x), Some(y)) if bounded && (x.start, x.end, x.time, x.size) == (y.start, y.end, y.time, y.size) => {
+            Some(WindowColumns { delay: x.delay.zip(y.delay).map(|(x, y)| x.max(y)), ..x })
+        }
+        _ => None,
+    };
+    Edge { schema: a.schema, append_only: a.append_only && b.append_only, key: None, sources, times, window }
+}
+
+fn window_schema(input: &SchemaRef) -> SchemaRef {
+    let bound = |name| Arc::new(arrow::datatypes::Field::new(name, crate::time::TIMESTAMP, false));
+    let bounds = crate::sql::window::WINDOW_COLUMNS.map(bound);
+    Arc::new(Schema::new(input.fields().iter().cloned().chain(bounds).collect::<Vec<_>>()))
+}
+
+/// Row by row from streams, through nothing that keeps state.
+fn is_linear(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            RelationSource::of(scan).is_some_and(|s| matches!(s.relation().kind, Kind::Stream | Kind::MaterializedView))
+        }
+        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Union(_) | LogicalPlan::Unnest(_) => {
+            plan.inputs().into_iter().all(is_linear)
+        }
+        _ => false,
+    }
+}
+
+fn expr_has_subquery(expr: &Expr) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)))).unwrap_or(false)
+}
+
+fn describe(window: &WindowNode) -> String {
+    let kind = if window.windows.is_tumbling() { "tumble" } else { "hop" };
+    let slide = if window.windows.is_tumbling() { String::new() } else { format!(" every {}", show_duration(window.windows.slide)) };
+    format!("Window: {kind} {}{slide} on {}", show_duration(window.windows.size), window.time.name)
+}
