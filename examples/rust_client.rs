@@ -36,7 +36,7 @@ pub async fn run(address: &str) -> Result<(), Error> {
     client.batch_execute(SETUP).await?;
 
     // Parameters are typed by the columns they go to. The answer comes when the rows are on disk.
-    let insert = client.prepare("INSERT INTO receipts VALUES ($1, $2, LOCALTIMESTAMP)").await?;
+    let insert = client.prepare("INSERT INTO receipts VALUES ($1, $2, now())").await?;
     for (shop, amount) in [("north", 12.5), ("south", 3.0), ("north", 7.25)] {
         client.execute(&insert, &[&shop, &amount]).await?;
     }
@@ -51,7 +51,7 @@ pub async fn run(address: &str) -> Result<(), Error> {
     // Somebody goes on selling while we watch.
     let seller = connect(address).await?;
     let selling = tokio::spawn(async move {
-        let insert = seller.prepare("INSERT INTO receipts VALUES ('west', $1, LOCALTIMESTAMP)").await?;
+        let insert = seller.prepare("INSERT INTO receipts VALUES ('west', $1, now())").await?;
         for amount in 1..=20 {
             seller.execute(&insert, &[&f64::from(amount)]).await?;
             tokio::time::sleep(Duration::from_millis(100)).await;

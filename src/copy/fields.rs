@@ -160,6 +160,16 @@ pub(super) struct Column<'a> {
     pub rows: usize,
 }
 
+impl Values for arrow::array::StringArray {
+    fn len(&self) -> usize {
+        arrow::array::Array::len(self)
+    }
+
+    fn get(&self, row: usize) -> Option<&[u8]> {
+        arrow::array::Array::is_valid(self, row).then(|| self.value(row).as_bytes())
+    }
+}
+
 impl Values for Column<'_> {
     fn len(&self) -> usize {
         self.rows

@@ -40,6 +40,11 @@ use crate::catalog::Column;
 use crate::error::{Error, Result};
 use crate::sql::ast::{self, CopyFormat};
 
+/// Values of any type from their text, as COPY reads them.
+pub fn from_text(text: &arrow::array::StringArray, data_type: &arrow::datatypes::DataType) -> Result<arrow::array::ArrayRef> {
+    column::build(data_type, text).map_err(|bad| bad.error)
+}
+
 /// How rows are written, checked: no two options contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {

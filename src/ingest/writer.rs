@@ -63,6 +63,10 @@ impl RelationWriter {
         &self.compiled.relation
     }
 
+    pub fn compiled(&self) -> &Arc<CompiledRelation> {
+        &self.compiled
+    }
+
     /// Writes for rows of all user columns, in the relation's order and of its types. Rows of a table without a primary key may
     /// bring their row id as first column (updates, deletes); otherwise they get one. For deletes only the key counts.
     pub fn write(&self, rows: RecordBatch, kind: Kind, now: Micros) -> Result<Vec<Write>> {

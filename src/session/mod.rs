@@ -2,6 +2,20 @@
 //!
 //! It knows nothing of the wire: the server asks it to prepare and execute, and turns what comes back into messages.
 
+mod client;
+mod copy;
+mod cursor;
+mod define;
+mod follow;
+mod read;
+mod settings;
+mod show;
+mod system;
+mod transaction;
+mod write;
+
+pub use client::Client;
+
 use std::pin::Pin;
 use std::sync::Arc;
 

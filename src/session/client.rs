@@ -1,0 +1,293 @@
+//! A client's session: what it remembers between statements, and which statement is done where.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::cursor::Cursor;
+use super::settings::Settings;
+use super::transaction::Transaction;
+use super::{ClientSession, CopyIn, Outcome, Parameters, Prepared, Rows, TransactionStatus};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::log::{CommitId, Write};
+use crate::sql::ast::{CopyTarget, Parsed, Statement};
+use crate::sql::parse;
+use crate::sql::plan::names::fold;
+
+/// One client. Dropping it rolls back its open transaction and ends its cursors.
+pub struct Client {
+    pub(super) database: Arc<Database>,
+    pub(super) user: String,
+    pub(super) database_name: String,
+    pub(super) number: u64,
+    pub(super) settings: Settings,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) cursors: HashMap<String, Cursor>,
+    pub(super) prepared: HashMap<String, Prepared>,
+    /// Its newest commit: its reads see it. A COPY under way shares it.
+    pub(super) last_commit: Arc<AtomicU64>,
+    /// Writes of COPYs that ended in the open transaction block.
+    pub(super) copied: Arc<Mutex<Vec<Write>>>,
+    pub(super) notices: Vec<Error>,
+}
+
+impl Client {
+    pub(crate) fn new(database: Arc<Database>, user: &str, database_name: &str) -> Client {
+        Client {
+            number: database.next_session.fetch_add(1, Ordering::Relaxed),
+            database,
+            user: user.to_string(),
+            database_name: database_name.to_string(),
+            settings: Settings::default(),
+            transaction: None,
+            cursors: HashMap::new(),
+            prepared: HashMap::new(),
+            last_commit: Arc::default(),
+            copied: Arc::default(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// Run a string of statements and return what the last one answered.
+    pub async fn run(&mut self, sql: &str) -> Result<Option<Outcome>> {
+        let mut outcome = None;
+        for parsed in parse::parse(sql)? {
+            outcome = Some(self.run_one(Arc::new(parsed)).await?);
+        }
+        Ok(outcome)
+    }
+
+    async fn run_one(&mut self, parsed: Arc<Parsed>) -> Result<Outcome> {
+        let prepared = self.prepare(parsed, &[]).await?;
+        let result = self.execute(&prepared, Vec::new()).await;
+        if result.is_err() {
+            self.fail_transaction();
+        }
+        result
+    }
+
+    /// A setting of the client's start-up message.
+    pub(crate) fn start_up_setting(&mut self, name: &str, value: &str) -> Result<()> {
+        self.settings.set(name, value, &mut self.notices)
+    }
+
+    /// Columns of the rows that a statement returns.
+    fn columns_of(&self, statement: &Statement, sql: &str, types: &[Option<DataType>]) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+        match statement {
+            Statement::Query { query, .. } => {
+                let (parameters, schema) = self.describe_query(query, sql, types)?;
+                Ok((parameters, Some(schema)))
+            }
+            Statement::Insert { insert, .. } => self.describe_insert(insert, sql, types),
+            Statement::Update(update) => Ok((self.describe_update(update, sql, types)?, None)),
+            Statement::Delete(delete) => Ok((self.describe_delete(delete, sql, types)?, None)),
+            Statement::Subscribe(subscribe) => Ok((Vec::new(), Some(self.describe_subscribe(subscribe, sql)?))),
+            Statement::Fetch { cursor, .. } => Ok((Vec::new(), Some(self.cursor(&fold(cursor))?.schema()))),
+            Statement::Execute { name, .. } => {
+                let prepared = self.prepared_statement(&fold(name))?;
+                Ok((Vec::new(), prepared.schema))
+            }
+            other => Ok((Vec::new(), self.describe_show(other)?)),
+        }
+    }
+
+    fn prepared_statement(&self, name: &str) -> Result<Prepared> {
+        let found = self.prepared.get(name).cloned();
+        found.ok_or_else(|| Error::invalid_statement_name(format!("prepared statement \"{name}\" does not exist")))
+    }
+
+    async fn execute_statement(&mut self, parsed: &Parsed, prepared: &Prepared, parameters: Parameters) -> Result<Outcome> {
+        let sql = &parsed.sql;
+        match &parsed.statement {
+            Statement::Query { query, emit: None } => self.select(query, sql, parameters, "SELECT").await,
+            Statement::Query { query, emit: Some(emit) } => self.follow_query(query, sql, *emit, parameters).await,
+            Statement::Subscribe(subscribe) => self.subscribe(subscribe, sql).await,
+            Statement::Insert { insert, options } => self.insert(insert, options, sql, parameters).await,
+            Statement::Update(update) => self.update(update, sql, parameters).await,
+            Statement::Delete(delete) => self.delete(delete, sql, parameters).await,
+            Statement::Truncate(names) => self.truncate(names).await,
+            Statement::Copy(copy) if copy.from => self.copy_in(copy).map(|sink| {
+                let columns = sink.columns();
+                Outcome::CopyIn(CopyIn { columns, binary: sink.is_binary(), sink: Box::new(sink) })
+            }),
+            Statement::Copy(copy) => self.copy_out(copy, sql).await,
+
+            Statement::CreateStream(create) | Statement::CreateTable(create) => self.create_relation(&parsed.statement, create, sql).await,
+            Statement::CreateMaterializedView(create) => self.create_materialized_view(create, sql).await,
+            Statement::CreateView(create) => self.create_view(create, sql).await,
+            Statement::CreateDerivedStream(_) => Err(Error::unsupported("CREATE STREAM … AS is not supported yet")
+                .with_hint("use CREATE MATERIALIZED VIEW … AS; views can be read by other views")),
+            Statement::Drop(drop) => self.drop_objects(drop).await,
+            Statement::Rename { name, to } => self.rename(name, to).await,
+            Statement::Comment { on, column, comment } => self.comment(on, column.as_ref(), comment.as_deref()).await,
+
+            Statement::Explain { of, analyze, verbose, format } => self.explain(of, *analyze, *verbose, format.as_deref(), parameters).await,
+            Statement::Verify(name) => self.verify(name).await,
+            Statement::Print { name, from_beginning, limit } => self.print(name, *from_beginning, *limit).await,
+            Statement::ShowObjects(_) | Statement::ShowCreate(_) | Statement::Describe { .. } | Statement::ShowSetting(_) => {
+                self.show(&parsed.statement).await
+            }
+            Statement::Flush => self.flush().await,
+
+            Statement::Declare { name, query, hold } => self.declare(&fold(name), query, sql, *hold, parameters).await,
+            Statement::Fetch { cursor, count, timeout_ms } => self.fetch(&fold(cursor), *count, *timeout_ms).await,
+            Statement::Move { cursor, count } => self.move_cursor(&fold(cursor), *count).await,
+            Statement::Close(cursor) => self.close_cursor(cursor.as_ref().map(fold)),
+
+            Statement::Prepare { name, types, statement } => self.prepare_by_name(fold(name), types, statement, parsed).await,
+            Statement::Execute { name, arguments } => {
+                let statement = self.prepared_statement(&fold(name))?;
+                let values = self.values_of(arguments, &statement.parameters, sql)?;
+                Box::pin(self.execute(&statement, values)).await
+            }
+            Statement::Deallocate(name) => self.deallocate(name.as_ref().map(fold)),
+
+            Statement::Begin { read_only } => {
+                self.begin(*read_only);
+                done("BEGIN")
+            }
+            Statement::Commit => self.commit().await.map(|tag| Outcome::Done(tag.into())),
+            Statement::Rollback => {
+                self.rollback();
+                done("ROLLBACK")
+            }
+            Statement::Savepoint(name) => self.savepoint(fold(name)).map(|()| Outcome::Done("SAVEPOINT".into())),
+            Statement::RollbackTo(name) => self.rollback_to(&fold(name)).map(|()| Outcome::Done("ROLLBACK".into())),
+            Statement::Release(name) => self.release(&fold(name)).map(|()| Outcome::Done("RELEASE".into())),
+
+            Statement::Set { name, value, .. } => {
+                self.settings.assign(name, value, &mut self.notices)?;
+                done("SET")
+            }
+            Statement::Reset(name) => {
+                self.settings.reset(name)?;
+                done("RESET")
+            }
+            Statement::Discard => {
+                if self.transaction.is_some() {
+                    return Err(Error::active_transaction("DISCARD ALL cannot run inside a transaction block"));
+                }
+                self.cursors.clear();
+                self.prepared.clear();
+                self.settings.reset("all")?;
+                done("DISCARD ALL")
+            }
+            Statement::NoOperation(tag) => done(tag),
+        }
+        .map(|outcome| named(outcome, prepared))
+    }
+
+    async fn prepare_by_name(&mut self, name: String, types: &[sqlparser::ast::DataType], statement: &Statement, parsed: &Parsed) -> Result<Outcome> {
+        if self.prepared.contains_key(&name) {
+            return Err(Error::duplicate_prepared_statement(format!("prepared statement \"{name}\" already exists")));
+        }
+        let types = types.iter().map(|t| Ok(Some(crate::sql::types::from_ast(t)?.0))).collect::<Result<Vec<_>>>()?;
+        let inner = Parsed { statement: statement.clone(), sql: parsed.sql.clone(), offset: parsed.offset };
+        let prepared = self.prepare(Arc::new(inner), &types).await?;
+        self.prepared.insert(name, prepared);
+        done("PREPARE")
+    }
+
+    fn deallocate(&mut self, name: Option<String>) -> Result<Outcome> {
+        match name {
+            None => self.prepared.clear(),
+            Some(name) => {
+                self.prepared_statement(&name)?;
+                self.prepared.remove(&name);
+            }
+        }
+        done("DEALLOCATE")
+    }
+
+    pub(super) fn last_commit(&self) -> CommitId {
+        self.last_commit.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn committed(&self, commit: CommitId) {
+        self.last_commit.fetch_max(commit, Ordering::SeqCst);
+    }
+
+    /// DDL is a commit of its own.
+    pub(super) fn not_in_block(&self, statement: &str) -> Result<()> {
+        match &self.transaction {
+            Some(_) => Err(Error::active_transaction(format!("{statement} cannot run inside a transaction block"))
+                .with_hint("run it before BEGIN or after COMMIT")),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) fn done(tag: &str) -> Result<Outcome> {
+    Ok(Outcome::Done(tag.to_string()))
+}
+
+/// The rows under the names that the client was told of.
+fn named(outcome: Outcome, prepared: &Prepared) -> Outcome {
+    match (outcome, &prepared.schema) {
+        (Outcome::Rows(rows), Some(schema)) if rows.schema.fields().len() == schema.fields().len() => {
+            Outcome::Rows(Rows { schema: Arc::clone(schema), ..rows })
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+#[async_trait]
+impl ClientSession for Client {
+    fn parse(&self, sql: &str) -> Result<Vec<Parsed>> {
+        parse::parse(sql)
+    }
+
+    async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared> {
+        self.await_own_writes().await?;
+        let (parameters, schema) = self.columns_of(&parsed.statement, &parsed.sql, types)?;
+        Ok(Prepared { parsed, parameters, schema })
+    }
+
+    async fn execute(&mut self, prepared: &Prepared, parameters: Parameters) -> Result<Outcome> {
+        if parameters.len() != prepared.parameters.len() {
+            let (given, wanted) = (parameters.len(), prepared.parameters.len());
+            return Err(Error::protocol_violation(format!("the statement needs {wanted} parameters, and {given} were given")));
+        }
+        let parsed = Arc::clone(&prepared.parsed);
+        self.execute_statement(&parsed, prepared, parameters).await
+    }
+
+    fn transaction_status(&self) -> TransactionStatus {
+        match &self.transaction {
+            None => TransactionStatus::Idle,
+            Some(transaction) if transaction.failed => TransactionStatus::Failed,
+            Some(_) => TransactionStatus::Active,
+        }
+    }
+
+    fn fail_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.failed = true;
+        }
+    }
+
+    fn parameter_status(&mut self) -> Vec<(String, String)> {
+        self.settings.take_reported()
+    }
+
+    fn notices(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn time_zone(&self) -> chrono_tz::Tz {
+        self.settings.time_zone()
+    }
+}
+
+/// `COPY ( … ) TO`, for the columns of its query.
+pub(super) fn copied_query(target: &CopyTarget) -> Option<&Statement> {
+    match target {
+        CopyTarget::Query(statement) => Some(statement),
+        CopyTarget::Relation { .. } => None,
+    }
+}

@@ -1,0 +1,561 @@
+//! Making, changing and dropping relations: each is one commit of catalog changes.
+//!
+//! Everything that can be wrong with a definition is found here, before the commit: what is in the log has to work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sqlparser::ast as sp;
+
+use super::client::done;
+use super::read::planner_over;
+use super::{Client, Outcome};
+use crate::catalog::{Catalog, Change, Column, Durability, Emit, Kind, Relation, RelationId, Watermark};
+use crate::connect::{self, Connector};
+use crate::database::Database;
+use crate::error::{Error, Result, SqlState};
+use crate::flow::Fragment;
+use crate::ingest::{CompiledRelation, dead_letter_relation};
+use crate::limits;
+use crate::log::{Expect, Transaction};
+use crate::sql::ast::{ColumnDef, CreateRelation, CreateView, Drop, ObjectType, Statement};
+use crate::sql::lower::lower;
+use crate::sql::plan::names::{fold, fold_object};
+use crate::sql::plan::{Hidden, RelationSource, output_key};
+use crate::sql::types;
+
+/// Suffix of the relation of a view's late rows.
+pub(super) const LATE_SUFFIX: &str = "$late";
+
+/// Names that tell the relations that belong to another apart; no user may choose one.
+const RESERVED: char = '$';
+
+/// Options that every relation takes.
+const OPTIONS: &[&str] = &["durability", "max_future", "partitions", "format", "kafka_topic", "value_format", "key_format"];
+
+impl Client {
+    /// Commit changes of the catalog that was current when they were thought of; try again if it has changed since.
+    async fn change_catalog(&mut self, changes: impl Fn(&Catalog) -> Result<Vec<Change>>) -> Result<()> {
+        loop {
+            let at = self.database.log.end();
+            let catalog = self.database.log.catalog();
+            let changes = changes(&catalog)?;
+            if changes.is_empty() {
+                return Ok(());
+            }
+            let expect = Some(Expect { unchanged_since: at, relations: Vec::new(), catalog: true });
+            match self.database.log.submit(Transaction { changes, expect, ..Transaction::default() }).await {
+                Ok(committed) => {
+                    self.committed(committed.commit);
+                    return self.await_own_writes().await;
+                }
+                Err(error) if error.state() == SqlState::SerializationFailure => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) async fn create_relation(&mut self, statement: &Statement, create: &CreateRelation, sql: &str) -> Result<Outcome> {
+        let is_stream = matches!(statement, Statement::CreateStream(_));
+        let tag = if is_stream { "CREATE STREAM" } else { "CREATE TABLE" };
+        self.not_in_block(tag)?;
+        let name = new_name(&create.name)?;
+        if create.or_replace {
+            return Err(Error::unsupported(format!("CREATE OR REPLACE is not supported for {name} yet")).with_hint("DROP it first"));
+        }
+        if create.if_not_exists && self.skip_existing(&name) {
+            return done(tag);
+        }
+        let is_stream = is_stream || create.append_only || (create.primary_key.is_empty() && create.options.contains_key(connect::CONNECTOR));
+        let kind = if is_stream { Kind::Stream } else { Kind::Table };
+        let relation = relation_of(create, name.clone(), kind, sql)?;
+        let compiled = CompiledRelation::compile(Arc::new(relation.clone()), &self.database.state)?;
+        drop(compiled);
+        Connector::of(&relation)?;
+        self.change_catalog(|catalog| {
+            free_name(catalog, &name)?;
+            let relation = Relation { id: catalog.next_id(), ..relation.clone() };
+            let dead = (kind == Kind::Stream && relation.watermark.is_some()).then(|| dead_letter_relation(&relation, relation.id + 1));
+            if let Some(dead) = &dead {
+                free_name(catalog, &dead.name)?;
+            }
+            Ok([Some(relation), dead].into_iter().flatten().map(Change::Create).collect())
+        })
+        .await?;
+        done(tag)
+    }
+
+    /// IF NOT EXISTS: whether there is one already.
+    fn skip_existing(&mut self, name: &str) -> bool {
+        let exists = self.database.log.catalog().find(name).is_some();
+        if exists {
+            self.notices.push(Error::duplicate_table(format!("relation \"{name}\" already exists, skipping")));
+        }
+        exists
+    }
+
+    pub(super) async fn create_materialized_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
+        self.not_in_block("CREATE MATERIALIZED VIEW")?;
+        let name = new_name(&create.name)?;
+        if create.or_replace {
+            return Err(Error::unsupported("CREATE OR REPLACE MATERIALIZED VIEW is not supported yet").with_hint("DROP it first"));
+        }
+        if create.if_not_exists && self.skip_existing(&name) {
+            return done("CREATE MATERIALIZED VIEW");
+        }
+        check_options(&create.options)?;
+        let database = Arc::clone(&self.database);
+        self.change_catalog(|catalog| {
+            free_name(catalog, &name)?;
+            let (view, fragment) = plan_view(&database, catalog, create, &name, sql)?;
+            let late = fragment.late_schema.as_ref().map(|schema| late_relation(&view, schema));
+            if let Some(late) = &late {
+                free_name(catalog, &late.name)?;
+            }
+            Ok([Some(view), late].into_iter().flatten().map(Change::Create).collect())
+        })
+        .await?;
+        self.await_view(&name).await?;
+        done("CREATE MATERIALIZED VIEW")
+    }
+
+    /// Wait until a view that was made shows its rows, or say why it can't.
+    async fn await_view(&mut self, name: &str) -> Result<()> {
+        let Some(id) = self.database.log.catalog().find(name).map(|r| r.id) else { return Ok(()) };
+        let ready = move |snapshot: &crate::view::Snapshot| {
+            snapshot.versions.contains_key(&id) || snapshot.failures.contains_key(&id) || snapshot.catalog.get(id).is_none()
+        };
+        let snapshot = self.database.engine.wait_until(ready).await?;
+        match snapshot.failures.get(&id) {
+            Some(error) => Err(error.clone().with_context(format!("building materialized view \"{name}\""))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn create_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
+        self.not_in_block("CREATE VIEW")?;
+        let name = new_name(&create.name)?;
+        if create.if_not_exists && self.skip_existing(&name) {
+            return done("CREATE VIEW");
+        }
+        let database = Arc::clone(&self.database);
+        self.change_catalog(|catalog| {
+            let former = catalog.find(&name);
+            match former {
+                Some(former) if create.or_replace && former.kind == Kind::View => {}
+                _ => free_name(catalog, &name)?,
+            }
+            let planner = planner_over(&database, Arc::new(catalog.clone()));
+            let plan = planner.query(&create.query, &create.query_sql)?;
+            let schema = Arc::new(plan.schema().as_arrow().clone());
+            let mut view = view_relation(catalog, create, &name, sql, &schema, Kind::View)?;
+            view.depends_on = named_relations(&create.query, catalog);
+            Ok(vec![match former {
+                Some(former) if view.depends_on.contains(&former.id) => {
+                    return Err(Error::invalid_object_definition(format!("view \"{name}\" would read itself")));
+                }
+                Some(former) => Change::Alter(Relation { id: former.id, ..view }),
+                None => Change::Create(view),
+            }])
+        })
+        .await?;
+        done("CREATE VIEW")
+    }
+
+    pub(super) async fn drop_objects(&mut self, drop: &Drop) -> Result<Outcome> {
+        let tag = match drop.object {
+            ObjectType::Stream => "DROP STREAM",
+            ObjectType::Table => "DROP TABLE",
+            ObjectType::MaterializedView => "DROP MATERIALIZED VIEW",
+            ObjectType::View => "DROP VIEW",
+            ObjectType::Index | ObjectType::Sink | ObjectType::Schema => {
+                return Err(Error::unsupported("there are no indexes, sinks or schemas to drop yet"));
+            }
+        };
+        self.not_in_block(tag)?;
+        let mut missing = Vec::new();
+        let catalog = self.database.log.catalog();
+        for name in &drop.names {
+            let name = relation_name(name)?;
+            if drop.if_exists && catalog.find(&name).is_none() {
+                missing.push(Error::undefined_table(format!("{} \"{name}\" does not exist, skipping", noun(drop.object))));
+            }
+        }
+        self.notices.extend(missing);
+        self.change_catalog(|catalog| {
+            let mut gone = BTreeSet::new();
+            for name in &drop.names {
+                let name = relation_name(name)?;
+                match catalog.find(&name) {
+                    Some(relation) => {
+                        check_kind(relation, drop.object)?;
+                        collect(catalog, relation, drop.cascade, &mut gone)?;
+                    }
+                    None if drop.if_exists => {}
+                    None => return Err(Error::undefined_table(format!("{} \"{name}\" does not exist", noun(drop.object)))),
+                }
+            }
+            check_dependents(catalog, &gone)?;
+            // Readers before what they read.
+            Ok(gone.into_iter().rev().map(Change::Drop).collect())
+        })
+        .await?;
+        done(tag)
+    }
+
+    pub(super) async fn rename(&mut self, name: &sp::ObjectName, to: &sp::Ident) -> Result<Outcome> {
+        self.not_in_block("ALTER")?;
+        let (from, to) = (relation_name(name)?, fold(to));
+        check_new_name(&to)?;
+        self.change_catalog(|catalog| {
+            let relation = existing(catalog, &from)?;
+            free_name(catalog, &to)?;
+            // The queries of readers are kept as text, which would no longer find it.
+            if let Some(reader) = catalog.dependents(relation.id).next() {
+                let message = format!("cannot rename {} \"{from}\" because {} \"{}\" reads it", relation.kind.noun(), reader.kind.noun(), reader.name);
+                return Err(Error::dependent_objects(message).with_hint("drop the reader first"));
+            }
+            let belonging = catalog.relations().filter(|r| r.parent == Some(relation.id)).map(|r| {
+                let suffix = r.name.strip_prefix(from.as_str()).unwrap_or_default();
+                Relation { name: format!("{to}{suffix}"), ..Relation::clone(r) }
+            });
+            let renamed = Relation { name: to.clone(), ..Relation::clone(relation) };
+            Ok([renamed].into_iter().chain(belonging).map(Change::Alter).collect())
+        })
+        .await?;
+        done("ALTER TABLE")
+    }
+
+    pub(super) async fn comment(&mut self, on: &sp::ObjectName, column: Option<&sp::Ident>, comment: Option<&str>) -> Result<Outcome> {
+        self.not_in_block("COMMENT")?;
+        let name = relation_name(on)?;
+        self.change_catalog(|catalog| {
+            let mut relation = Relation::clone(existing(catalog, &name)?);
+            let comment = comment.map(str::to_string);
+            match column {
+                None => relation.comment = comment,
+                Some(column) => {
+                    let column = fold(column);
+                    let at = relation.column(&column).ok_or_else(|| no_column(&column, &name))?;
+                    relation.columns[at].comment = comment;
+                }
+            }
+            Ok(vec![Change::Alter(relation)])
+        })
+        .await?;
+        done("COMMENT")
+    }
+}
+
+fn plan_view(database: &Database, catalog: &Catalog, create: &CreateView, name: &str, sql: &str) -> Result<(Relation, Fragment)> {
+    let planner = planner_over(database, Arc::new(catalog.clone()));
+    let plan = planner.continuous(&create.query, &create.query_sql)?;
+    let read = RelationSource::all_in(&plan);
+    let fragment = lower(&planner, &plan, create.emit)?;
+    let mut view = view_relation(catalog, create, name, sql, &fragment.edge.schema, Kind::MaterializedView)?;
+    view.primary_key = output_key(&plan).unwrap_or_default();
+    view.depends_on = read.iter().map(|r| r.id).collect();
+    Ok((view, fragment))
+}
+
+fn noun(object: ObjectType) -> &'static str {
+    match object {
+        ObjectType::Stream => "stream",
+        ObjectType::Table => "table",
+        ObjectType::MaterializedView => "materialized view",
+        ObjectType::View => "view",
+        ObjectType::Index => "index",
+        ObjectType::Sink => "sink",
+        ObjectType::Schema => "schema",
+    }
+}
+
+pub(super) fn no_column(column: &str, relation: &str) -> Error {
+    Error::undefined_column(format!("column \"{column}\" of relation \"{relation}\" does not exist"))
+}
+
+/// A relation that must be there.
+pub(super) fn existing<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<Relation>> {
+    catalog.find(name).ok_or_else(|| Error::undefined_table(format!("relation \"{name}\" does not exist")))
+}
+
+/// The name of a relation in the one schema there is.
+pub(super) fn relation_name(name: &sp::ObjectName) -> Result<String> {
+    let unknown = |schema: &str| Error::undefined_object(format!("schema \"{schema}\" does not exist")).with_hint("the schema is \"public\"");
+    match fold_object(name) {
+        Some((None, name)) => Ok(name),
+        Some((Some(schema), name)) if schema == "public" => Ok(name),
+        Some((Some(schema), _)) => Err(unknown(&schema)),
+        None => Err(Error::syntax(format!("improper relation name \"{name}\""))),
+    }
+}
+
+fn new_name(name: &sp::ObjectName) -> Result<String> {
+    let name = relation_name(name)?;
+    check_new_name(&name)?;
+    Ok(name)
+}
+
+fn check_new_name(name: &str) -> Result<()> {
+    if name.contains(RESERVED) {
+        let message = format!("the name \"{name}\" is not allowed: names with $ belong to late rows and dead letters");
+        return Err(Error::invalid_object_definition(message));
+    }
+    if name.len() > 63 {
+        return Err(Error::name_too_long(format!("the name \"{name}\" is longer than 63 bytes")));
+    }
+    Ok(())
+}
+
+fn free_name(catalog: &Catalog, name: &str) -> Result<()> {
+    match catalog.find(name) {
+        Some(_) => Err(Error::duplicate_table(format!("relation \"{name}\" already exists"))),
+        None => Ok(()),
+    }
+}
+
+fn check_kind(relation: &Relation, object: ObjectType) -> Result<()> {
+    let fits = match object {
+        ObjectType::Stream => relation.kind == Kind::Stream,
+        // Of CREATE TABLE … AS: a view is a table to who made it so, and a stream to who wrote CREATE TABLE … APPEND ONLY.
+        ObjectType::Table => matches!(relation.kind, Kind::Table | Kind::Stream | Kind::MaterializedView) && made_by_table(relation),
+        ObjectType::MaterializedView => relation.kind == Kind::MaterializedView,
+        ObjectType::View => relation.kind == Kind::View,
+        ObjectType::Index | ObjectType::Sink | ObjectType::Schema => false,
+    };
+    if let Some(of) = relation.parent {
+        let message = format!("\"{}\" belongs to another relation (number {of}) and goes with it", relation.name);
+        return Err(Error::dependent_objects(message));
+    }
+    if fits {
+        return Ok(());
+    }
+    let word = relation.kind.noun();
+    Err(Error::wrong_object_type(format!("\"{}\" is not a {}", relation.name, noun(object)))
+        .with_hint(format!("use DROP {} to remove a {word}", word.to_uppercase())))
+}
+
+fn made_by_table(relation: &Relation) -> bool {
+    relation.kind == Kind::Table || relation.create_sql.split_whitespace().take(4).any(|word| word.eq_ignore_ascii_case("table"))
+}
+
+/// The relation, what belongs to it, and with CASCADE all that read it.
+fn collect(catalog: &Catalog, relation: &Relation, cascade: bool, gone: &mut BTreeSet<RelationId>) -> Result<()> {
+    if !gone.insert(relation.id) {
+        return Ok(());
+    }
+    for child in catalog.relations().filter(|r| r.parent == Some(relation.id)) {
+        collect(catalog, child, cascade, gone)?;
+    }
+    if cascade {
+        for reader in catalog.dependents(relation.id) {
+            collect(catalog, reader, cascade, gone)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_dependents(catalog: &Catalog, gone: &BTreeSet<RelationId>) -> Result<()> {
+    for id in gone {
+        let readers: Vec<_> = catalog.dependents(*id).filter(|r| !gone.contains(&r.id)).collect();
+        if let (Some(relation), Some(_)) = (catalog.get(*id), readers.first()) {
+            let message = format!("cannot drop {} {} because other objects depend on it", relation.kind.noun(), relation.name);
+            let detail: Vec<String> =
+                readers.iter().map(|r| format!("{} {} depends on {} {}", r.kind.noun(), r.name, relation.kind.noun(), relation.name)).collect();
+            let hint = "use DROP … CASCADE to drop the dependent objects too";
+            return Err(Error::dependent_objects(message).with_detail(detail.join("\n")).with_hint(hint));
+        }
+    }
+    Ok(())
+}
+
+/// Relations that a plain view's query names, through other plain views or not.
+fn named_relations(query: &sp::Query, catalog: &Catalog) -> Vec<RelationId> {
+    let mut ids = Vec::new();
+    let _: std::ops::ControlFlow<()> = sp::visit_relations(query, |name| {
+        if let Some(relation) = relation_name(name).ok().and_then(|name| catalog.find(&name).cloned())
+            && !ids.contains(&relation.id)
+        {
+            ids.push(relation.id);
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    ids
+}
+
+fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+    match options.keys().find(|key| !OPTIONS.contains(&key.as_str()) && !connect::OPTIONS.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(unknown) => {
+            let known = "durability, max_future, partitions, and those of its connector";
+            Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\"")).with_hint(format!("the options are {known}")))
+        }
+    }
+}
+
+fn durability(options: &BTreeMap<String, String>) -> Result<Durability> {
+    match options.get("durability").map(|value| value.to_ascii_lowercase()).as_deref() {
+        None | Some("commit") => Ok(Durability::Commit),
+        Some("interval") => Ok(Durability::Interval),
+        Some("none") => Ok(Durability::None),
+        Some(other) => Err(Error::invalid_parameter(format!("durability is 'commit', 'interval' or 'none', not '{other}'"))),
+    }
+}
+
+fn partitions(create: &CreateRelation) -> Result<u32> {
+    let from_option = create.options.get("partitions").map(|text| {
+        text.parse::<u32>().map_err(|_| Error::invalid_parameter(format!("partitions must be a number, not '{text}'")))
+    });
+    let partitions = create.partitions.or(from_option.transpose()?).unwrap_or(1);
+    if partitions == 0 || partitions > limits::PARTITIONS {
+        return Err(Error::invalid_parameter(format!("a relation has 1 to {} partitions, not {partitions}", limits::PARTITIONS)));
+    }
+    Ok(partitions)
+}
+
+/// The relation of a CREATE STREAM or CREATE TABLE; its id is still to be chosen.
+fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> Result<Relation> {
+    check_options(&create.options)?;
+    let columns = create.columns.iter().map(|column| column_of(column, create)).collect::<Result<Vec<_>>>()?;
+    if columns.is_empty() {
+        return Err(Error::invalid_table_definition(format!("\"{name}\" needs at least one column")));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = columns.iter().find(|c| !seen.insert(c.name.as_str())) {
+        return Err(Error::duplicate_column(format!("column \"{}\" specified more than once", twice.name)));
+    }
+    let index = |ident: &sp::Ident| {
+        let column = fold(ident);
+        columns.iter().position(|c| c.name == column).ok_or_else(|| no_column(&column, &name))
+    };
+    let indices = |idents: &[sp::Ident]| idents.iter().map(index).collect::<Result<Vec<_>>>();
+    if kind == Kind::Stream && !create.primary_key.is_empty() {
+        return Err(Error::invalid_table_definition("a stream has no primary key: its rows are never replaced")
+            .with_hint("use CREATE TABLE for rows that are replaced by key, or PARTITION BY to keep the rows of a key in order"));
+    }
+    let primary_key = indices(&create.primary_key)?;
+    let partition_by = indices(&create.partition_by)?;
+    if kind == Kind::Table && !partition_by.is_empty() && partition_by != primary_key {
+        return Err(Error::invalid_table_definition("a table is partitioned by its primary key").with_hint("leave PARTITION BY out"));
+    }
+    let watermark = create.watermark.as_ref().map(|w| -> Result<Watermark> {
+        let column = index(&w.column)?;
+        let expression = w.expression.as_ref().map_or_else(|| quote_ident(&columns[column].name), |e| e.sql.clone());
+        Ok(Watermark { column, expression })
+    });
+    let mut columns_with_keys = columns.clone();
+    primary_key.iter().for_each(|at| columns_with_keys[*at].nullable = false);
+    Ok(Relation {
+        id: 0,
+        kind,
+        primary_key,
+        watermark: watermark.transpose()?,
+        partition_by,
+        partitions: partitions(create)?,
+        durability: durability(&create.options)?,
+        options: create.options.clone(),
+        create_sql: sql.to_string(),
+        query: None,
+        emit: Emit::Changes,
+        depends_on: Vec::new(),
+        parent: None,
+        comment: None,
+        columns: columns_with_keys,
+        name,
+    })
+}
+
+fn column_of(column: &ColumnDef, create: &CreateRelation) -> Result<Column> {
+    let name = fold(&column.name);
+    if Hidden::find(&name).is_some() {
+        return Err(Error::invalid_table_definition(format!("column name \"{name}\" is reserved: every stream has it already")));
+    }
+    let Some(data_type) = &column.data_type else {
+        return Err(Error::invalid_column_definition(format!("column \"{name}\" needs a type"))
+            .with_hint(format!("write {name} type GENERATED ALWAYS AS (…)")));
+    };
+    let (data_type, sql_type) = types::from_ast(data_type)?;
+    // A row without event time goes to the dead letters, so the column itself may say NOT NULL or not.
+    let is_event_time = create.watermark.as_ref().is_some_and(|w| fold(&w.column) == name);
+    Ok(Column {
+        name,
+        data_type,
+        sql_type,
+        nullable: !column.not_null || is_event_time,
+        default: column.default.as_ref().map(|e| e.sql.clone()),
+        generated: column.generated.as_ref().map(|e| e.sql.clone()),
+        comment: None,
+    })
+}
+
+pub(super) fn quote_ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn view_relation(catalog: &Catalog, create: &CreateView, name: &str, sql: &str, schema: &arrow::datatypes::SchemaRef, kind: Kind) -> Result<Relation> {
+    let given: Vec<String> = create.columns.iter().map(fold).collect();
+    if !given.is_empty() && given.len() != schema.fields().len() {
+        let (wanted, got) = (schema.fields().len(), given.len());
+        return Err(Error::invalid_object_definition(format!("{got} column names for the {wanted} columns of the query")));
+    }
+    let column = |(at, field): (usize, &Arc<arrow::datatypes::Field>)| Column {
+        name: given.get(at).unwrap_or(field.name()).clone(),
+        data_type: field.data_type().clone(),
+        sql_type: types::sql_type(field.data_type()),
+        nullable: field.is_nullable(),
+        default: None,
+        generated: None,
+        comment: None,
+    };
+    let columns: Vec<Column> = schema.fields().iter().enumerate().map(column).collect();
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = columns.iter().find(|c| !seen.insert(c.name.as_str())) {
+        return Err(Error::duplicate_column(format!("column \"{}\" specified more than once", twice.name)).with_hint("give the columns names with AS"));
+    }
+    Ok(Relation {
+        id: catalog.next_id(),
+        name: name.to_string(),
+        kind,
+        columns,
+        primary_key: Vec::new(),
+        watermark: None,
+        partition_by: Vec::new(),
+        partitions: 1,
+        durability: Durability::Commit,
+        options: create.options.clone(),
+        create_sql: sql.to_string(),
+        query: Some(create.query_sql.clone()),
+        emit: create.emit,
+        depends_on: Vec::new(),
+        parent: None,
+        comment: None,
+    })
+}
+
+/// `view$late`: the columns of the window's input, and the window that was missed.
+fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relation {
+    let column = |field: &Arc<arrow::datatypes::Field>| Column {
+        name: field.name().clone(),
+        data_type: field.data_type().clone(),
+        sql_type: types::sql_type(field.data_type()),
+        nullable: field.is_nullable(),
+        default: None,
+        generated: None,
+        comment: None,
+    };
+    Relation {
+        id: view.id + 1,
+        name: format!("{}{LATE_SUFFIX}", view.name),
+        kind: Kind::Late,
+        columns: schema.fields().iter().map(column).collect(),
+        primary_key: Vec::new(),
+        create_sql: String::new(),
+        query: None,
+        options: BTreeMap::new(),
+        depends_on: Vec::new(),
+        parent: Some(view.id),
+        comment: Some(format!("rows that came too late for a window of \"{}\"", view.name)),
+        emit: Emit::Changes,
+        ..view.clone()
+    }
+}

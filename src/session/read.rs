@@ -1,0 +1,162 @@
+//! Reading: queries that end, over one snapshot.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::LogicalPlan;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use sqlparser::ast as sp;
+
+use super::{Client, Outcome, Parameters, Rows};
+use crate::catalog::Catalog;
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::sql::batch;
+use crate::sql::plan::{self, Planner};
+use crate::view::Snapshot;
+
+impl Client {
+    /// Wait until reads cover this session's own last commit. Other sessions' commits are never waited for.
+    pub(super) fn await_own_writes(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (database, commit) = (Arc::clone(&self.database), self.last_commit());
+        async move {
+            if database.engine.snapshot().commit >= commit {
+                return Ok(());
+            }
+            let wait = limits::OWN_WRITES_WAIT;
+            match tokio::time::timeout(wait, database.engine.wait_for(commit)).await {
+                Ok(snapshot) => snapshot.map(drop),
+                Err(_) => Err(Error::not_ready(format!("the views have not reached commit {commit}, your last one, within {} s", wait.as_secs()))
+                    .with_hint("the row is stored; read again later")),
+            }
+        }
+    }
+
+    /// The snapshot that a statement reads: the block's, or the newest.
+    pub(super) async fn snapshot(&mut self) -> Result<Arc<Snapshot>> {
+        if let Some(snapshot) = self.transaction.as_ref().and_then(|t| t.snapshot.clone()) {
+            return Ok(snapshot);
+        }
+        self.await_own_writes().await?;
+        let snapshot = self.database.engine.snapshot();
+        if let Some(transaction) = &mut self.transaction {
+            transaction.snapshot = Some(Arc::clone(&snapshot));
+        }
+        Ok(snapshot)
+    }
+
+    /// The snapshot that a statement would read if it ran now.
+    pub(super) fn peek_snapshot(&self) -> Arc<Snapshot> {
+        self.transaction.as_ref().and_then(|t| t.snapshot.clone()).unwrap_or_else(|| self.database.engine.snapshot())
+    }
+
+    pub(super) fn planner(&self, snapshot: &Arc<Snapshot>) -> Planner {
+        planner_over(&self.database, Arc::clone(&snapshot.catalog)).with_system(self.system(snapshot))
+    }
+
+    /// Parameters and columns of a query.
+    pub(super) fn describe_query(&self, query: &sp::Query, sql: &str, types: &[Option<DataType>]) -> Result<(Vec<DataType>, SchemaRef)> {
+        let plan = self.plan_query(&self.peek_snapshot(), query, sql, types)?;
+        Ok((plan::parameters(&plan)?, visible_schema(&plan)))
+    }
+
+    pub(super) fn plan_query(&self, snapshot: &Arc<Snapshot>, query: &sp::Query, sql: &str, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+        let mut query = query.clone();
+        crate::sql::system::rewrite(&mut query)?;
+        self.planner(snapshot).query_with_parameters(&query, sql, types)
+    }
+
+    pub(super) async fn select(&mut self, query: &sp::Query, sql: &str, parameters: Parameters, tag: &'static str) -> Result<Outcome> {
+        let snapshot = self.snapshot().await?;
+        let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
+        let plan = self.plan_query(&snapshot, query, sql, &types)?;
+        let plan = plan::bind(plan, parameters)?;
+        let schema = visible_schema(&plan);
+        let stream = run_plan(&self.database, plan, &snapshot).await?;
+        let timeout = self.settings.statement_timeout();
+        let batches = match timeout {
+            None => stream,
+            Some(limit) => within(stream, limit).boxed(),
+        };
+        Ok(Outcome::Rows(Rows { schema, batches, tag, live: false }))
+    }
+
+    /// Values of constant expressions, as the given types: the arguments of EXECUTE.
+    pub(super) fn values_of(&self, arguments: &[sp::Expr], types: &[DataType], sql: &str) -> Result<Parameters> {
+        if arguments.len() != types.len() {
+            let (given, wanted) = (arguments.len(), types.len());
+            return Err(Error::syntax(format!("wrong number of parameters: {wanted} expected, {given} given")));
+        }
+        let planner = self.planner(&self.peek_snapshot());
+        let nothing = datafusion::common::DFSchema::empty();
+        let one = RecordBatch::try_new_with_options(
+            Arc::new(Schema::empty()),
+            Vec::new(),
+            &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
+        )?;
+        let value = |(argument, to): (&sp::Expr, &DataType)| -> Result<ScalarValue> {
+            let expr = planner.expression(argument, sql, &nothing)?;
+            let expr = datafusion::logical_expr::cast(expr, to.clone());
+            let array = planner.physical(expr, &nothing)?.evaluate(&one)?.into_array(1)?;
+            Ok(ScalarValue::try_from_array(&array, 0)?)
+        };
+        arguments.iter().zip(types).map(value).collect()
+    }
+
+    /// Wait until the snapshots show everything that is in the log now.
+    pub(super) async fn flush(&mut self) -> Result<Outcome> {
+        let end = self.database.log.end();
+        self.database.engine.wait_for(end).await?;
+        super::client::done("FLUSH")
+    }
+}
+
+/// A planner for definitions: no system relations, no session.
+pub(super) fn planner_over(database: &Database, catalog: Arc<Catalog>) -> Planner {
+    Planner::new(catalog, Arc::clone(&database.state))
+}
+
+/// What a statement reads.
+pub(super) fn source(database: &Database, snapshot: &Arc<Snapshot>) -> batch::Source {
+    batch::Source { snapshot: Arc::clone(snapshot), log: database.log.clone() }
+}
+
+/// Run a plan over a snapshot.
+pub(super) async fn run_plan(database: &Arc<Database>, plan: LogicalPlan, snapshot: &Arc<Snapshot>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let stream = batch::execute(plan, &source(database, snapshot), &database.state, &database.query_options()).await?;
+    Ok(stream.map_err(Error::from).boxed())
+}
+
+/// All rows of a plan.
+pub(super) async fn collect_plan(database: &Arc<Database>, plan: LogicalPlan, snapshot: &Arc<Snapshot>) -> Result<Vec<RecordBatch>> {
+    run_plan(database, plan, snapshot).await?.try_collect().await
+}
+
+/// The columns of a plan under the names that the user gave them.
+pub(super) fn visible_schema(plan: &LogicalPlan) -> SchemaRef {
+    let rename = |field: &Arc<arrow::datatypes::Field>| {
+        let name = crate::sql::system::visible_name(field.name());
+        if name == field.name() { Arc::clone(field) } else { Arc::new(field.as_ref().clone().with_name(name)) }
+    };
+    Arc::new(Schema::new(plan.schema().as_arrow().fields().iter().map(rename).collect::<Vec<_>>()))
+}
+
+/// The stream, or an error when it has not ended after so long.
+fn within(
+    stream: BoxStream<'static, Result<RecordBatch>>,
+    limit: std::time::Duration,
+) -> impl futures::Stream<Item = Result<RecordBatch>> + Send {
+    let deadline = tokio::time::sleep(limit);
+    let canceled = || Error::canceled("canceling statement due to statement timeout");
+    let deadline = futures::stream::once(async move {
+        deadline.await;
+        Err(canceled())
+    });
+    futures::stream::select(stream.map(Some).chain(futures::stream::once(async { None })), deadline.map(Some))
+        .take_while(|item| futures::future::ready(item.is_some()))
+        .filter_map(futures::future::ready)
+}

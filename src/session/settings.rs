@@ -1,0 +1,205 @@
+//! Settings of a session: those that mean something here, and those that drivers set and that need only be remembered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::sql::ast::SetValue;
+use crate::sql::system;
+
+/// Name, value at the start, and whether the client is told when it changes.
+const SETTINGS: &[(&str, &str, bool)] = &[
+    ("application_name", "", true),
+    ("bytea_output", "hex", false),
+    ("client_encoding", "UTF8", true),
+    ("client_min_messages", "notice", false),
+    ("DateStyle", "ISO, MDY", true),
+    ("default_transaction_isolation", "repeatable read", false),
+    ("default_transaction_read_only", "off", true),
+    ("extra_float_digits", "1", false),
+    ("idle_in_transaction_session_timeout", "0", false),
+    ("in_hot_standby", "off", true),
+    ("integer_datetimes", "on", true),
+    ("IntervalStyle", "postgres", true),
+    ("is_superuser", "on", true),
+    ("jit", "off", false),
+    ("lc_collate", "C", false),
+    ("lc_ctype", "C.UTF-8", false),
+    ("lock_timeout", "0", false),
+    ("max_identifier_length", "63", false),
+    ("row_security", "on", false),
+    ("search_path", "\"$user\", public", false),
+    ("server_encoding", "UTF8", true),
+    ("server_version", SERVER_VERSION, true),
+    ("server_version_num", "150000", false),
+    ("session_authorization", "tidegate", true),
+    ("standard_conforming_strings", "on", true),
+    ("statement_timeout", "0", false),
+    ("synchronize_seqscans", "on", false),
+    ("TimeZone", "Etc/UTC", true),
+    ("transaction_isolation", "repeatable read", false),
+    ("transaction_read_only", "off", false),
+];
+
+/// What clients compare to find out what a server can do, and who answers.
+pub const SERVER_VERSION: &str = concat!("15.0 (Tidegate ", env!("CARGO_PKG_VERSION"), ")");
+
+/// Settings that cannot be set.
+const FIXED: &[&str] = &[
+    "in_hot_standby",
+    "integer_datetimes",
+    "is_superuser",
+    "lc_collate",
+    "lc_ctype",
+    "max_identifier_length",
+    "server_encoding",
+    "server_version",
+    "server_version_num",
+];
+
+/// The settings of a session, shared with the functions of its statements.
+#[derive(Clone, Default)]
+pub(super) struct Settings(Arc<Mutex<Changed>>);
+
+#[derive(Default)]
+struct Changed {
+    /// Those that differ from the start, by name in lower case.
+    values: BTreeMap<String, String>,
+    unreported: BTreeSet<&'static str>,
+}
+
+fn find(name: &str) -> Option<&'static (&'static str, &'static str, bool)> {
+    SETTINGS.iter().find(|(known, _, _)| known.eq_ignore_ascii_case(name))
+}
+
+impl Settings {
+    pub fn get(&self, name: &str) -> Option<String> {
+        let changed = self.0.lock().values.get(&name.to_ascii_lowercase()).cloned();
+        changed.or_else(|| find(name).map(|(_, value, _)| (*value).to_string()))
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> =
+            SETTINGS.iter().map(|(name, _, _)| ((*name).to_string(), self.get(name).unwrap_or_default())).collect();
+        // Of the clients' own: `myapp.user`.
+        all.extend(self.0.lock().values.iter().filter(|(name, _)| find(name).is_none()).map(|(name, value)| (name.clone(), value.clone())));
+        all
+    }
+
+    pub fn set(&self, name: &str, value: &str, notices: &mut Vec<Error>) -> Result<()> {
+        let lower = name.to_ascii_lowercase();
+        if FIXED.contains(&lower.as_str()) {
+            return Err(Error::cannot_change_parameter(format!("parameter \"{name}\" cannot be changed")));
+        }
+        let known = find(name);
+        if known.is_none() && !name.contains('.') {
+            // Clients set many that have no meaning here; refusing one would refuse the client.
+            notices.push(Error::undefined_object(format!("parameter \"{name}\" is not known here; it is remembered without effect")));
+        }
+        let value = check(&lower, value)?;
+        let mut changed = self.0.lock();
+        changed.values.insert(lower, value);
+        if let Some((name, _, true)) = known {
+            changed.unreported.insert(name);
+        }
+        Ok(())
+    }
+
+    pub fn assign(&self, name: &str, value: &SetValue, notices: &mut Vec<Error>) -> Result<()> {
+        match value {
+            SetValue::Value(value) => self.set(name, value, notices),
+            SetValue::Default => self.reset(name),
+        }
+    }
+
+    pub fn reset(&self, name: &str) -> Result<()> {
+        let all = name.eq_ignore_ascii_case("all");
+        let mut changed = self.0.lock();
+        let names: Vec<String> = changed.values.keys().filter(|known| all || known.eq_ignore_ascii_case(name)).cloned().collect();
+        for name in names {
+            changed.values.remove(&name);
+            if let Some((name, _, true)) = find(&name) {
+                changed.unreported.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn take_reported(&self) -> Vec<(String, String)> {
+        let names = std::mem::take(&mut self.0.lock().unreported);
+        names.into_iter().filter_map(|name| Some((name.to_string(), self.get(name)?))).collect()
+    }
+
+    pub fn time_zone(&self) -> chrono_tz::Tz {
+        self.get("TimeZone").and_then(|zone| zone.parse().ok()).unwrap_or(chrono_tz::Tz::UTC)
+    }
+
+    /// `None`: no limit.
+    pub fn statement_timeout(&self) -> Option<std::time::Duration> {
+        let value = self.get("statement_timeout")?;
+        milliseconds(&value).filter(|ms| *ms > 0).map(std::time::Duration::from_millis)
+    }
+}
+
+impl system::Settings for Settings {
+    fn get(&self, name: &str) -> Option<String> {
+        Settings::get(self, name)
+    }
+
+    fn set(&self, name: &str, value: &str, _local: bool) -> Result<String> {
+        Settings::set(self, name, value, &mut Vec::new())?;
+        Ok(Settings::get(self, name).unwrap_or_default())
+    }
+
+    fn all(&self) -> Vec<system::Setting> {
+        let setting = |(name, value): (String, String)| system::Setting {
+            default: find(&name).map_or_else(String::new, |(_, value, _)| (*value).to_string()),
+            context: if FIXED.contains(&name.to_ascii_lowercase().as_str()) { "internal" } else { "user" },
+            description: String::new(),
+            name,
+            value,
+        };
+        Settings::all(self).into_iter().map(setting).collect()
+    }
+}
+
+/// The value in its usual form, or why it is none.
+fn check(name: &str, value: &str) -> Result<String> {
+    let invalid = || Error::invalid_parameter(format!("invalid value for parameter \"{name}\": \"{value}\""));
+    match name {
+        "timezone" => match value.parse::<chrono_tz::Tz>() {
+            Ok(zone) => Ok(zone.name().to_string()),
+            Err(_) => ["utc", "gmt", "z", "default", "local"]
+                .contains(&value.to_ascii_lowercase().as_str())
+                .then(|| "Etc/UTC".to_string())
+                .ok_or_else(|| invalid().with_hint("write the name of a zone, like 'Europe/Berlin' or 'UTC'")),
+        },
+        "client_encoding" => match value.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+            "utf8" | "unicode" | "default" => Ok("UTF8".to_string()),
+            _ => Err(invalid().with_hint("the encoding is always UTF8")),
+        },
+        "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout" => {
+            milliseconds(value).map(|ms| ms.to_string()).ok_or_else(|| invalid().with_hint("write milliseconds, or a number and ms, s, min or h"))
+        }
+        "datestyle" if !value.to_ascii_lowercase().contains("iso") => Err(invalid().with_hint("the style is always ISO")),
+        _ => Ok(value.to_string()),
+    }
+}
+
+fn milliseconds(value: &str) -> Option<u64> {
+    let value = value.trim();
+    let split = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let number: u64 = value[..split].parse().ok()?;
+    let factor = match value[split..].trim() {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}

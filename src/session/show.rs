@@ -1,0 +1,149 @@
+//! Looking around: EXPLAIN, VERIFY, SHOW and DESCRIBE.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use sqlparser::ast as sp;
+
+use super::define::{existing, relation_name};
+use super::read::{planner_over, source};
+use super::{Client, Outcome, Parameters, Rows};
+use crate::catalog::{Emit, Kind};
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::sql::ast::{ExplainOf, Statement};
+use crate::sql::lower::{explain, lower};
+use crate::sql::system::show;
+use crate::sql::{batch, plan, verify};
+
+impl Client {
+    /// Columns of what SHOW and its like return; `None` for statements that return no rows.
+    pub(super) fn describe_show(&self, statement: &Statement) -> Result<Option<SchemaRef>> {
+        Ok(match statement {
+            Statement::Explain { .. } => Some(text_schema(&["QUERY PLAN"])),
+            Statement::ShowSetting(name) if name == "all" => Some(text_schema(&["name", "setting", "description"])),
+            Statement::ShowSetting(name) => Some(text_schema(&[self.setting_name(name)?.as_str()])),
+            Statement::ShowObjects(_) | Statement::ShowCreate(_) | Statement::Describe { .. } => Some(self.look(statement)?.schema()),
+            Statement::Verify(_) => Some(verify::schema()),
+            _ => None,
+        })
+    }
+
+    /// The answer of SHOW objects, SHOW CREATE and DESCRIBE.
+    fn look(&self, statement: &Statement) -> Result<RecordBatch> {
+        let snapshot = self.peek_snapshot();
+        let context = self.system_context(&snapshot);
+        let relation = |name: &sp::ObjectName| existing(&snapshot.catalog, &relation_name(name)?).cloned();
+        match statement {
+            Statement::ShowObjects(what) => show::objects(&context, *what),
+            Statement::ShowCreate(name) => show::create(relation(name)?.as_ref()),
+            Statement::Describe { extended, name } => show::describe(&context, relation(name)?.as_ref(), *extended),
+            _ => Err(Error::internal("a statement that shows nothing")),
+        }
+    }
+
+    fn setting_name(&self, name: &str) -> Result<String> {
+        let known = self.settings.all().into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        known.map(|(name, _)| name).ok_or_else(|| Error::undefined_object(format!("unrecognized configuration parameter \"{name}\"")))
+    }
+
+    pub(super) async fn show(&mut self, statement: &Statement) -> Result<Outcome> {
+        match statement {
+            Statement::ShowSetting(name) if name == "all" => {
+                let settings = self.settings.all();
+                let names = settings.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+                let values = settings.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>();
+                let blank = vec![""; names.len()];
+                table(&["name", "setting", "description"], vec![names, values, blank], "SHOW")
+            }
+            Statement::ShowSetting(name) => {
+                let name = self.setting_name(name)?;
+                let value = self.settings.get(&name).unwrap_or_default();
+                table(&[&name], vec![vec![value.as_str()]], "SHOW")
+            }
+            other => {
+                self.await_own_writes().await?;
+                let rows = self.look(other)?;
+                Ok(Outcome::Rows(Rows { schema: rows.schema(), batches: Box::pin(futures::stream::iter([Ok(rows)])), tag: "SHOW", live: false }))
+            }
+        }
+    }
+
+    pub(super) async fn explain(
+        &mut self,
+        of: &ExplainOf,
+        analyze: bool,
+        verbose: bool,
+        format: Option<&str>,
+        parameters: Parameters,
+    ) -> Result<Outcome> {
+        if analyze {
+            return Err(Error::unsupported("EXPLAIN ANALYZE is not supported yet").with_hint("EXPLAIN shows the plan without running it"));
+        }
+        if let Some(format) = format.filter(|f| !f.eq_ignore_ascii_case("text")) {
+            return Err(Error::unsupported(format!("EXPLAIN (FORMAT {format}) is not supported yet")));
+        }
+        let snapshot = self.snapshot().await?;
+        let lines = match of {
+            ExplainOf::Name(name) => {
+                let name = relation_name(name)?;
+                let view = existing(&snapshot.catalog, &name)?;
+                if view.kind != Kind::MaterializedView {
+                    let message = format!("\"{name}\" is a {}, which runs no query", view.kind.noun());
+                    return Err(Error::wrong_object_type(message).with_hint(format!("EXPLAIN SELECT * FROM {name} shows how it is read")));
+                }
+                let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog));
+                explain(&lower(&planner, &planner.continuous_view(view)?, view.emit)?, &snapshot.catalog)
+            }
+            ExplainOf::Statement(statement) => match statement.as_ref() {
+                Statement::CreateMaterializedView(create) => self.explain_continuous(&create.query, &create.query_sql, create.emit)?,
+                Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, &query.to_string(), *emit)?,
+                Statement::Query { query, emit: None } => {
+                    let plan = self.plan_query(&snapshot, query, "", &[])?;
+                    let plan = if parameters.is_empty() { plan } else { plan::bind(plan, parameters)? };
+                    explain_batch(&self.database, plan, &snapshot, verbose).await?
+                }
+                _ => return Err(Error::unsupported("EXPLAIN takes a query, CREATE MATERIALIZED VIEW or the name of a view")),
+            },
+        };
+        table(&["QUERY PLAN"], vec![lines.iter().map(String::as_str).collect()], "EXPLAIN")
+    }
+
+    fn explain_continuous(&self, query: &sp::Query, sql: &str, emit: Emit) -> Result<Vec<String>> {
+        let catalog = Arc::clone(&self.peek_snapshot().catalog);
+        let planner = planner_over(&self.database, Arc::clone(&catalog));
+        Ok(explain(&lower(&planner, &planner.continuous(query, sql)?, emit)?, &catalog))
+    }
+
+    pub(super) async fn verify(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
+        let snapshot = self.snapshot().await?;
+        let name = relation_name(name)?;
+        let view = existing(&snapshot.catalog, &name)?;
+        let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog));
+        let rows = verify::verify(&planner, view, &source(&self.database, &snapshot), &self.database.query_options()).await?;
+        let schema = rows.schema();
+        Ok(Outcome::Rows(Rows { schema, batches: Box::pin(futures::stream::iter([Ok(rows)])), tag: "VERIFY", live: false }))
+    }
+}
+
+async fn explain_batch(database: &Arc<Database>, plan: datafusion::logical_expr::LogicalPlan, snapshot: &Arc<crate::view::Snapshot>, verbose: bool) -> Result<Vec<String>> {
+    let logical = plan.display_indent().to_string();
+    let state = batch::session(&database.state, &database.query_options())?;
+    let physical = batch::physical(plan, &source(database, snapshot), &state).await?;
+    let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(verbose).to_string();
+    let lines = if verbose { format!("{logical}\n{physical}") } else { physical };
+    Ok(lines.lines().map(str::to_string).collect())
+}
+
+fn text_schema(names: &[&str]) -> SchemaRef {
+    Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect::<Vec<_>>()))
+}
+
+/// Columns of text as an answer.
+fn table(names: &[&str], columns: Vec<Vec<&str>>, tag: &'static str) -> Result<Outcome> {
+    let schema = text_schema(names);
+    let columns = columns.into_iter().map(|values| Arc::new(StringArray::from(values)) as ArrayRef).collect();
+    let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+    Ok(Outcome::Rows(Rows { schema, batches: Box::pin(futures::stream::iter([Ok(rows)])), tag, live: false }))
+}

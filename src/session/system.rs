@@ -1,0 +1,66 @@
+//! What the catalog's relations and functions are told of a session and its server.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::ScalarUDF;
+
+use super::Client;
+use crate::catalog::RelationId;
+use crate::database::Database;
+use crate::sql::plan::SystemRelations;
+use crate::sql::system::{self, Activity, SystemContext};
+use crate::time::Micros;
+use crate::view::Snapshot;
+
+/// The system relations and functions of one statement.
+struct System(Arc<SystemContext>);
+
+impl SystemRelations for System {
+    fn table(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableProvider>> {
+        system::relation(schema, name, &self.0)
+    }
+
+    fn function(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        system::function(name, &self.0)
+    }
+}
+
+impl Client {
+    pub(super) fn system(&self, snapshot: &Arc<Snapshot>) -> Arc<dyn SystemRelations> {
+        Arc::new(System(self.system_context(snapshot)))
+    }
+
+    pub(super) fn system_context(&self, snapshot: &Arc<Snapshot>) -> Arc<SystemContext> {
+        let server = Arc::clone(&self.database) as Arc<dyn system::Server>;
+        let settings = Arc::new(self.settings.clone());
+        let mut context = SystemContext::new(Arc::clone(snapshot), &self.user, &self.database_name, settings, server);
+        context.pid = i32::try_from(self.number).unwrap_or(i32::MAX);
+        context.now = self.database.clock.now();
+        context.functions = Arc::clone(&self.database.functions);
+        Arc::new(context)
+    }
+}
+
+impl system::Server for Database {
+    fn started(&self) -> Micros {
+        self.started
+    }
+
+    fn sessions(&self) -> Vec<Activity> {
+        Vec::new()
+    }
+
+    fn offsets(&self, relation: RelationId) -> Vec<(u64, u64)> {
+        let head = self.log.head(relation).unwrap_or_default();
+        head.next_offsets.into_iter().map(|next| (0, next)).collect()
+    }
+
+    fn size(&self, _relation: RelationId) -> Option<u64> {
+        None
+    }
+
+    fn signal(&self, _pid: i32, _terminate: bool) -> bool {
+        false
+    }
+}

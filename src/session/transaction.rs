@@ -1,0 +1,164 @@
+//! The transaction block of a session.
+//!
+//! Writes are checked when they are made and go to the log together at COMMIT: they are one commit, seen whole or not at all.
+//! The block's own reads do not see them before. The first read pins a snapshot, and all later reads of the block are of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Client;
+use crate::catalog::{Durability, RelationId};
+use crate::error::{Error, Result};
+use crate::log::{self, CommitId, Committed, Expect, Rows, Write};
+use crate::view::Snapshot;
+
+#[derive(Default)]
+pub(super) struct Transaction {
+    pub snapshot: Option<Arc<Snapshot>>,
+    pub read_only: bool,
+    pub failed: bool,
+    work: Work,
+    savepoints: Vec<(String, usize)>,
+}
+
+/// What a statement or a block wants to write.
+#[derive(Default)]
+pub(super) struct Work {
+    pub writes: Vec<Write>,
+    /// Tables whose rows decided what is written: they must not have changed since.
+    pub decided_by: BTreeSet<RelationId>,
+    /// The commit that the deciding rows were read at.
+    pub read_at: CommitId,
+    pub durability: Durability,
+    pub producer: Option<(u64, u64)>,
+}
+
+impl Work {
+    pub fn into_transaction(self) -> log::Transaction {
+        let relations: Vec<RelationId> = self.decided_by.into_iter().collect();
+        let expect = (!relations.is_empty()).then(|| Expect { unchanged_since: self.read_at, relations, catalog: false });
+        log::Transaction { writes: self.writes, expect, producer: self.producer, durability: self.durability, ..Default::default() }
+    }
+}
+
+impl Client {
+    pub(super) fn begin(&mut self, read_only: bool) {
+        if self.transaction.is_some() {
+            self.notices.push(Error::active_transaction("there is already a transaction in progress"));
+            return;
+        }
+        self.transaction = Some(Transaction { read_only, ..Transaction::default() });
+    }
+
+    /// The tag says what became of the block.
+    pub(super) async fn commit(&mut self) -> Result<&'static str> {
+        self.take_copied();
+        let Some(transaction) = self.transaction.take() else {
+            self.notices.push(Error::no_active_transaction("there is no transaction in progress"));
+            return Ok("COMMIT");
+        };
+        self.close_cursors_of_block();
+        if transaction.failed {
+            self.discard(transaction.work);
+            return Ok("ROLLBACK");
+        }
+        self.submit(transaction.work).await?;
+        Ok("COMMIT")
+    }
+
+    pub(super) fn rollback(&mut self) {
+        self.close_cursors_of_block();
+        self.take_copied();
+        match self.transaction.take() {
+            Some(transaction) => self.discard(transaction.work),
+            None => self.notices.push(Error::no_active_transaction("there is no transaction in progress")),
+        }
+    }
+
+    /// Writes of the block's COPYs, in their place among its other writes.
+    fn take_copied(&mut self) {
+        let copied = std::mem::take(&mut *self.copied.lock());
+        if let Some(transaction) = &mut self.transaction {
+            transaction.work.writes.extend(copied);
+        }
+    }
+
+    fn discard(&self, work: Work) {
+        let staged = |write: Write| if let Rows::Staged(staged) = write.rows { Some(staged) } else { None };
+        let staged: Vec<_> = work.writes.into_iter().filter_map(staged).collect();
+        if !staged.is_empty() {
+            self.database.log.discard(staged);
+        }
+    }
+
+    /// Write now, or with the block's COMMIT. The answer is there only if it was written.
+    pub(super) async fn write(&mut self, work: Work) -> Result<Option<Committed>> {
+        self.take_copied();
+        let Some(transaction) = &mut self.transaction else { return self.submit(work).await.map(Some) };
+        if transaction.read_only {
+            return Err(Error::read_only_transaction("cannot write in a read-only transaction"));
+        }
+        let block = &mut transaction.work;
+        if !work.decided_by.is_empty() {
+            // All reads of a block are of one snapshot.
+            block.read_at = work.read_at;
+        }
+        block.decided_by.extend(work.decided_by);
+        block.writes.extend(work.writes);
+        // The strictest of the relations that it writes to.
+        block.durability = if block.writes.is_empty() { work.durability } else { block.durability.max(work.durability) };
+        block.producer = work.producer.or(block.producer);
+        Ok(None)
+    }
+
+    async fn submit(&mut self, work: Work) -> Result<Committed> {
+        let committed = self.database.log.submit(work.into_transaction()).await?;
+        self.committed(committed.commit);
+        Ok(committed)
+    }
+
+    fn block(&mut self, statement: &str) -> Result<&mut Transaction> {
+        self.take_copied();
+        self.transaction.as_mut().ok_or_else(|| Error::no_active_transaction(format!("{statement} can only be used in transaction blocks")))
+    }
+
+    pub(super) fn savepoint(&mut self, name: String) -> Result<()> {
+        let block = self.block("SAVEPOINT")?;
+        let writes = block.work.writes.len();
+        block.savepoints.push((name, writes));
+        Ok(())
+    }
+
+    pub(super) fn rollback_to(&mut self, name: &str) -> Result<()> {
+        let block = self.block("ROLLBACK TO SAVEPOINT")?;
+        let at = block.find(name)?;
+        block.savepoints.truncate(at + 1);
+        let undone = block.work.writes.split_off(block.savepoints[at].1);
+        block.failed = false;
+        self.discard(Work { writes: undone, ..Work::default() });
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, name: &str) -> Result<()> {
+        let block = self.block("RELEASE SAVEPOINT")?;
+        let at = block.find(name)?;
+        block.savepoints.truncate(at);
+        Ok(())
+    }
+}
+
+impl Transaction {
+    fn find(&self, name: &str) -> Result<usize> {
+        let found = self.savepoints.iter().rposition(|(known, _)| known == name);
+        found.ok_or_else(|| Error::invalid_savepoint(format!("savepoint \"{name}\" does not exist")))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.take_copied();
+        if let Some(transaction) = self.transaction.take() {
+            self.discard(transaction.work);
+        }
+    }
+}

@@ -1,0 +1,549 @@
+//! Writing: INSERT, UPDATE, DELETE and TRUNCATE become writes of the log.
+//!
+//! UPDATE and DELETE read a snapshot to find their rows. If the table has changed since, the committer refuses the transaction,
+//! and the statement is done again over a newer snapshot; in a block the client hears 40001.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{self, CastOptions};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::FormatOptions;
+use datafusion::logical_expr::LogicalPlan;
+use sqlparser::ast as sp;
+
+use super::client::done;
+use super::define::{existing, no_column, relation_name};
+use super::read::collect_plan;
+use super::transaction::Work;
+use super::{Client, Outcome, Parameters, Rows};
+use crate::catalog::{Kind, ROW_ID, Relation};
+use crate::error::{Error, Result, SqlState};
+use crate::flow::graph::{HIDDEN_COLUMNS, with_hidden};
+use crate::ingest::RelationWriter;
+use crate::log::{self, Committed, Header, Write};
+use crate::sql::ast::Options;
+use crate::sql::plan::RelationSource;
+use crate::sql::plan::names::fold;
+use crate::view::Snapshot;
+
+/// Rows from which on a batch is encoded and handed to the store before the commit.
+pub(super) const STAGE_ROWS: usize = 4096;
+
+/// How often a statement is done again because others changed the table under it.
+const RETRIES: usize = 100;
+
+impl Client {
+    /// The relation that a statement writes to.
+    pub(super) fn writable(&self, name: &sp::ObjectName, statement: &str) -> Result<Arc<Relation>> {
+        let catalog = self.database.log.catalog();
+        let relation = existing(&catalog, &relation_name(name)?)?;
+        let error = |message: String| Err(Error::wrong_object_type(message));
+        match (relation.kind, statement) {
+            (Kind::Table, _) => Ok(Arc::clone(relation)),
+            (Kind::Stream, "INSERT" | "COPY") if relation.parent.is_none() => Ok(Arc::clone(relation)),
+            (Kind::Stream, "INSERT" | "COPY") => error(format!("\"{}\" is written by the server only", relation.name)),
+            (Kind::Stream, _) => error(format!("cannot {} \"{}\": rows of a stream never change", statement.to_lowercase(), relation.name)),
+            (kind, _) => error(format!("cannot change {} \"{}\"", kind.noun(), relation.name)),
+        }
+    }
+
+    pub(super) fn describe_insert(&self, insert: &sp::Insert, sql: &str, types: &[Option<DataType>]) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+        let relation = self.writable(insert_target(insert)?, "INSERT")?;
+        let targets = insert_columns(insert, &relation)?;
+        let returning = insert.returning.as_ref().map(|items| self.returning_schema(items, &relation, sql)).transpose()?;
+        let Some(source) = &insert.source else { return Ok((Vec::new(), returning)) };
+        let types = value_types(source, &relation, &targets, types);
+        let (parameters, _) = self.describe_query(source, sql, &types)?;
+        Ok((parameters, returning))
+    }
+
+    pub(super) async fn insert(&mut self, insert: &sp::Insert, options: &Options, sql: &str, parameters: Parameters) -> Result<Outcome> {
+        let relation = self.writable(insert_target(insert)?, "INSERT")?;
+        let targets = insert_columns(insert, &relation)?;
+        let writer = self.database.writer(&relation)?;
+        let kind = if relation.kind == Kind::Stream { log::Kind::Append } else { log::Kind::Upsert };
+        let mut work = Work { durability: relation.durability, producer: producer(options)?, ..Work::default() };
+        let mut count = 0;
+        for rows in self.insert_source(insert, &relation, &targets, sql, parameters).await? {
+            let rows = self.database_rows(&writer, &targets, &rows)?;
+            let rows = self.resolve_conflicts(insert, &relation, rows, &mut work).await?;
+            count += rows.num_rows();
+            work.writes.extend(writer.write(rows, kind, self.database.clock.now())?);
+        }
+        let kept = insert.returning.is_some().then(|| work.writes.clone());
+        self.stage(&mut work)?;
+        let committed = self.write(work).await?;
+        match (insert.returning.as_ref(), kept) {
+            (Some(items), Some(writes)) => self.returning(items, &relation, &writes, committed.as_ref(), sql),
+            _ => done(&format!("INSERT 0 {count}")),
+        }
+    }
+
+    async fn insert_source(
+        &mut self,
+        insert: &sp::Insert,
+        relation: &Arc<Relation>,
+        targets: &[usize],
+        sql: &str,
+        parameters: Parameters,
+    ) -> Result<Vec<RecordBatch>> {
+        let Some(source) = &insert.source else {
+            // INSERT … DEFAULT VALUES
+            let one = RecordBatchOptions::new().with_row_count(Some(1));
+            return Ok(vec![RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one)?]);
+        };
+        let snapshot = self.snapshot().await?;
+        let declared: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
+        let types = value_types(source, relation, targets, &declared);
+        let plan = self.plan_query(&snapshot, source, sql, &types)?;
+        let width = plan.schema().fields().len();
+        if width > targets.len() {
+            return Err(Error::syntax("INSERT has more expressions than target columns"));
+        }
+        if width < targets.len() && !insert.columns.is_empty() {
+            return Err(Error::syntax("INSERT has more target columns than expressions"));
+        }
+        let plan = crate::sql::plan::bind(plan, parameters)?;
+        collect_plan(&self.database, plan, &snapshot).await
+    }
+
+    /// Rows of all user columns from those of an INSERT's source.
+    fn database_rows(&self, writer: &RelationWriter, targets: &[usize], rows: &RecordBatch) -> Result<RecordBatch> {
+        let relation = writer.relation();
+        let targets = &targets[..rows.num_columns()];
+        let cast = |(array, target): (&ArrayRef, &usize)| assign(array, &relation.columns[*target]);
+        let columns = rows.columns().iter().zip(targets).map(cast).collect::<Result<Vec<_>>>()?;
+        let fields: Vec<Field> = targets.iter().map(|t| Field::new(&relation.columns[*t].name, relation.columns[*t].data_type.clone(), true)).collect();
+        let count = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &count)?;
+        writer.compiled().complete(targets, &rows, self.database.clock.now())
+    }
+
+    /// ON CONFLICT. Without it, and with DO UPDATE of all that is inserted, a row replaces the one with its key.
+    async fn resolve_conflicts(&mut self, insert: &sp::Insert, relation: &Arc<Relation>, rows: RecordBatch, work: &mut Work) -> Result<RecordBatch> {
+        let Some(sp::OnInsert::OnConflict(conflict)) = &insert.on else { return Ok(rows) };
+        if relation.primary_key.is_empty() {
+            return Err(Error::invalid_object_definition(format!("\"{}\" has no primary key that could conflict", relation.name)));
+        }
+        if let sp::OnConflictAction::DoUpdate(update) = &conflict.action {
+            return if replaces_whole_row(update, relation) {
+                Ok(rows)
+            } else {
+                Err(Error::unsupported("ON CONFLICT DO UPDATE must set every column that is not in the key to its EXCLUDED value")
+                    .with_hint("INSERT replaces the row of the same key anyhow; use UPDATE to change some of its columns"))
+            };
+        }
+        let snapshot = self.snapshot().await?;
+        work.decided_by.insert(relation.id);
+        work.read_at = snapshot.commit;
+        let Some(version) = snapshot.versions.get(&relation.id) else { return Ok(rows) };
+        let mut fresh = Vec::with_capacity(rows.num_rows());
+        let mut seen = std::collections::HashSet::new();
+        let keys: Vec<ArrayRef> = relation.primary_key.iter().map(|at| Arc::clone(rows.column(*at))).collect();
+        let fields = keys.iter().map(|k| arrow::row::SortField::new(k.data_type().clone())).collect();
+        let encoded = arrow::row::RowConverter::new(fields)?.convert_columns(&keys)?;
+        for row in 0..rows.num_rows() {
+            let key: Vec<ArrayRef> = keys.iter().map(|k| k.slice(row, 1)).collect();
+            let is_new = version.lookup(&key)?.num_rows() == 0 && seen.insert(encoded.row(row).owned());
+            fresh.push(is_new);
+        }
+        Ok(compute::filter_record_batch(&rows, &fresh.into())?)
+    }
+
+    /// Hand what is large to the store ahead of the commit.
+    pub(super) fn stage(&self, work: &mut Work) -> Result<()> {
+        for write in &mut work.writes {
+            if let log::Rows::Batch(rows) = &write.rows
+                && rows.num_rows() >= STAGE_ROWS
+            {
+                write.rows = log::Rows::Staged(self.database.log.stage(rows.clone())?);
+            }
+        }
+        Ok(())
+    }
+
+    fn returning_schema(&self, items: &[sp::SelectItem], relation: &Arc<Relation>, sql: &str) -> Result<SchemaRef> {
+        let (expressions, _) = self.returning_expressions(items, relation, sql)?;
+        Ok(Arc::new(Schema::new(expressions.into_iter().map(|(_, field)| field).collect::<Vec<_>>())))
+    }
+
+    #[expect(clippy::type_complexity, reason = "an expression and the field it fills")]
+    fn returning_expressions(
+        &self,
+        items: &[sp::SelectItem],
+        relation: &Arc<Relation>,
+        sql: &str,
+    ) -> Result<(Vec<(Arc<dyn datafusion::physical_expr::PhysicalExpr>, Field)>, SchemaRef)> {
+        let hidden = HIDDEN_COLUMNS.map(|(name, data_type)| Arc::new(Field::new(name, data_type, true)));
+        let all = Arc::new(Schema::new(relation.schema().fields().iter().cloned().chain(hidden).collect::<Vec<_>>()));
+        let schema = datafusion::common::DFSchema::try_from(all.as_ref().clone())?;
+        let planner = self.planner(&self.peek_snapshot());
+        let mut expressions = Vec::new();
+        for item in items {
+            let (expr, name) = match item {
+                sp::SelectItem::UnnamedExpr(expr) => (expr, None),
+                sp::SelectItem::ExprWithAlias { expr, alias } => (expr, Some(fold(alias))),
+                sp::SelectItem::Wildcard(_) => {
+                    for (at, column) in relation.columns.iter().enumerate() {
+                        let expr: Arc<dyn datafusion::physical_expr::PhysicalExpr> =
+                            Arc::new(datafusion::physical_expr::expressions::Column::new(&column.name, at));
+                        expressions.push((expr, Field::new(&column.name, column.data_type.clone(), true)));
+                    }
+                    continue;
+                }
+                other => return Err(Error::unsupported(format!("RETURNING {other} is not supported"))),
+            };
+            let logical = planner.expression(expr, sql, &schema)?;
+            let name = name.unwrap_or_else(|| match &logical {
+                datafusion::logical_expr::Expr::Column(column) => column.name.clone(),
+                other => other.schema_name().to_string(),
+            });
+            let physical = planner.physical(logical, &schema)?;
+            let data_type = physical.data_type(&all)?;
+            expressions.push((physical, Field::new(name, data_type, true)));
+        }
+        Ok((expressions, all))
+    }
+
+    fn returning(&self, items: &[sp::SelectItem], relation: &Arc<Relation>, writes: &[Write], committed: Option<&Committed>, sql: &str) -> Result<Outcome> {
+        let (expressions, all) = self.returning_expressions(items, relation, sql)?;
+        let (expressions, fields): (Vec<_>, Vec<_>) = expressions.into_iter().unzip();
+        let schema = Arc::new(Schema::new(fields));
+        let mut batches = Vec::new();
+        for (at, write) in writes.iter().enumerate().filter(|(_, w)| w.relation == relation.id) {
+            let (log::Rows::Batch(rows), Some(committed)) = (&write.rows, committed) else {
+                return Err(Error::unsupported("RETURNING is not supported inside a transaction block: offsets are known at COMMIT")
+                    .with_hint("run the INSERT outside of BEGIN … COMMIT"));
+            };
+            let header = Header {
+                relation: relation.id,
+                partition: write.partition,
+                base_offset: committed.offsets[at],
+                rows: rows.num_rows() as u32,
+                columns: rows.num_columns() as u16,
+                kind: write.kind,
+                commit: committed.commit,
+                commit_time: committed.time,
+                watermark: crate::time::NO_TIME,
+                event_times: None,
+                producer: None,
+            };
+            let skip = usize::from(relation.has_row_id());
+            let wide = with_hidden(&header, rows);
+            let wide = RecordBatch::try_new(Arc::clone(&all), wide.columns()[skip..].to_vec())?;
+            batches.push(crate::flow::linear::project(&expressions, &schema, &wide)?);
+        }
+        let batches = Box::pin(futures::stream::iter(batches.into_iter().map(Ok)));
+        Ok(Outcome::Rows(Rows { schema, batches, tag: "INSERT 0", live: false }))
+    }
+
+    pub(super) fn describe_update(&self, update: &sp::Update, sql: &str, types: &[Option<DataType>]) -> Result<Vec<DataType>> {
+        let (relation, alias) = self.changed_table(&update.table, "UPDATE")?;
+        let query = update_query(update, &relation, alias)?;
+        Ok(self.describe_query(&query, sql, types)?.0)
+    }
+
+    pub(super) async fn update(&mut self, update: &sp::Update, sql: &str, parameters: Parameters) -> Result<Outcome> {
+        if update.returning.is_some() {
+            return Err(Error::unsupported("RETURNING is not supported in UPDATE yet").with_hint("SELECT the rows afterwards"));
+        }
+        let (relation, alias) = self.changed_table(&update.table, "UPDATE")?;
+        let query = update_query(update, &relation, alias)?;
+        let count = self.change_rows(&relation, &query, sql, parameters, |writer, rows, now| updated(writer, &rows, now)).await?;
+        done(&format!("UPDATE {count}"))
+    }
+
+    pub(super) fn describe_delete(&self, delete: &sp::Delete, sql: &str, types: &[Option<DataType>]) -> Result<Vec<DataType>> {
+        let (relation, alias) = self.changed_table(delete_target(delete)?, "DELETE")?;
+        Ok(self.describe_query(&delete_query(delete, &relation, alias)?, sql, types)?.0)
+    }
+
+    pub(super) async fn delete(&mut self, delete: &sp::Delete, sql: &str, parameters: Parameters) -> Result<Outcome> {
+        if delete.returning.is_some() || delete.using.is_some() {
+            return Err(Error::unsupported("USING and RETURNING are not supported in DELETE yet").with_hint("use a subquery in WHERE"));
+        }
+        let (relation, alias) = self.changed_table(delete_target(delete)?, "DELETE")?;
+        let query = delete_query(delete, &relation, alias)?;
+        let count = self.change_rows(&relation, &query, sql, parameters, |writer, rows, now| writer.write(rows, log::Kind::Delete, now)).await?;
+        done(&format!("DELETE {count}"))
+    }
+
+    pub(super) async fn truncate(&mut self, names: &[sp::ObjectName]) -> Result<Outcome> {
+        for name in names {
+            let relation = self.writable(name, "TRUNCATE")?;
+            let query = select_from(&relation, None, all_columns(&relation), None)?;
+            self.change_rows(&relation, &query, "", Vec::new(), |writer, rows, now| writer.write(rows, log::Kind::Delete, now)).await?;
+        }
+        done("TRUNCATE TABLE")
+    }
+
+    fn changed_table(&self, table: &sp::TableWithJoins, statement: &str) -> Result<(Arc<Relation>, Option<sp::TableAlias>)> {
+        match &table.relation {
+            sp::TableFactor::Table { name, alias, .. } if table.joins.is_empty() => Ok((self.writable(name, statement)?, alias.clone())),
+            _ => Err(Error::unsupported(format!("{statement} of more than one table is not supported")).with_hint("use a subquery in WHERE")),
+        }
+    }
+
+    /// Find rows with a query and write what `change` makes of them; again if they changed meanwhile.
+    async fn change_rows(
+        &mut self,
+        relation: &Arc<Relation>,
+        query: &sp::Query,
+        sql: &str,
+        parameters: Parameters,
+        change: impl Fn(&RelationWriter, RecordBatch, crate::time::Micros) -> Result<Vec<Write>>,
+    ) -> Result<usize> {
+        let writer = self.database.writer(relation)?;
+        for attempt in 0.. {
+            let snapshot = self.snapshot().await?;
+            let plan = self.changing_plan(&snapshot, query, sql, &parameters)?;
+            let decided_by = tables_of(&plan, &snapshot);
+            let found = collect_plan(&self.database, plan, &snapshot).await?;
+            let mut work = Work { durability: relation.durability, read_at: snapshot.commit, ..Work::default() };
+            // Every relation that the query read decided what is written.
+            work.decided_by.extend(decided_by);
+            let mut count = 0;
+            for rows in found {
+                count += rows.num_rows();
+                work.writes.extend(change(&writer, rows, self.database.clock.now())?);
+            }
+            if work.writes.is_empty() {
+                return Ok(0);
+            }
+            self.stage(&mut work)?;
+            match self.write(work).await {
+                Ok(_) => return Ok(count),
+                Err(error) if error.state() == SqlState::SerializationFailure && attempt < RETRIES => {
+                    let end = self.database.log.end();
+                    self.database.engine.wait_for(end).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::internal("an endless loop has ended"))
+    }
+
+    fn changing_plan(&self, snapshot: &Arc<Snapshot>, query: &sp::Query, sql: &str, parameters: &Parameters) -> Result<LogicalPlan> {
+        let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
+        let plan = self.plan_query(snapshot, query, sql, &types)?;
+        crate::sql::plan::bind(plan, parameters.clone())
+    }
+}
+
+/// Tables whose present rows a query reads; of views, those that they are made of.
+fn tables_of(plan: &LogicalPlan, snapshot: &Snapshot) -> Vec<u32> {
+    let mut found: Vec<u32> = RelationSource::all_in(plan).iter().map(|r| r.id).collect();
+    let mut next = 0;
+    while next < found.len() {
+        let inputs = snapshot.catalog.get(found[next]).map(|r| r.depends_on.clone()).unwrap_or_default();
+        let new: Vec<u32> = inputs.into_iter().filter(|id| !found.contains(id)).collect();
+        found.extend(new);
+        next += 1;
+    }
+    found.retain(|id| snapshot.catalog.get(*id).is_some_and(|r| r.kind.in_log()));
+    found
+}
+
+/// The new rows of an UPDATE: the query gave the row id or the old key, then all columns.
+fn updated(writer: &RelationWriter, rows: &RecordBatch, now: crate::time::Micros) -> Result<Vec<Write>> {
+    let relation = writer.relation();
+    let lead = if relation.has_row_id() { 1 } else { relation.primary_key.len() };
+    let (old, new) = rows.columns().split_at(lead);
+    let new = new.iter().zip(&relation.columns).map(|(array, column)| assign(array, column)).collect::<Result<Vec<_>>>()?;
+    let fields = relation.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true));
+    if relation.has_row_id() {
+        let schema = Schema::new([Field::new(ROW_ID, DataType::Int64, false)].into_iter().chain(fields).collect::<Vec<_>>());
+        let columns = old.iter().cloned().chain(new).collect();
+        return writer.write(RecordBatch::try_new(Arc::new(schema), columns)?, log::Kind::Upsert, now);
+    }
+    let new = RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), new)?;
+    let moved = relation.primary_key.iter().zip(old).any(|(at, old)| new.column(*at).as_ref() != old.as_ref());
+    let mut writes = Vec::new();
+    if moved {
+        // Rows whose key changes leave their old place first.
+        let mut columns = new.columns().to_vec();
+        relation.primary_key.iter().zip(old).for_each(|(at, old)| columns[*at] = Arc::clone(old));
+        writes = writer.write(RecordBatch::try_new(new.schema(), columns)?, log::Kind::Delete, now)?;
+    }
+    writes.extend(writer.write(new, log::Kind::Upsert, now)?);
+    Ok(writes)
+}
+
+/// A value for a column of another type, as PostgreSQL assigns it.
+fn assign(array: &ArrayRef, column: &crate::catalog::Column) -> Result<ArrayRef> {
+    if *array.data_type() == column.data_type {
+        return Ok(Arc::clone(array));
+    }
+    let mismatch = || {
+        let from = crate::sql::types::sql_type(array.data_type());
+        Error::datatype_mismatch(format!("column \"{}\" is of type {} but expression is of type {from}", column.name, column.sql_type))
+            .with_hint("you will need to rewrite or cast the expression")
+    };
+    let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let possible = is_text || compute::can_cast_types(array.data_type(), &column.data_type);
+    if !possible || !assignable(array.data_type(), &column.data_type) {
+        return Err(mismatch());
+    }
+    if is_text {
+        let text = compute::cast(array, &DataType::Utf8)?;
+        let context = || format!("column \"{}\" of type {}", column.name, column.sql_type);
+        return crate::copy::from_text(text.as_string(), &column.data_type).map_err(|error| error.with_context(context()));
+    }
+    let options = CastOptions { safe: false, format_options: FormatOptions::default() };
+    compute::cast_with_options(array, &column.data_type, &options).map_err(|error| {
+        let text = error.to_string();
+        let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest).to_string();
+        Error::numeric_out_of_range(text).with_context(format!("column \"{}\" of type {}", column.name, column.sql_type))
+    })
+}
+
+/// Text may be written for anything, because an unknown literal is text; numbers, times and texts among themselves.
+fn assignable(from: &DataType, to: &DataType) -> bool {
+    let is_text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let is_time = |t: &DataType| matches!(t, DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _));
+    match (from, to) {
+        (DataType::Null, _) => true,
+        (from, _) if is_text(from) => true,
+        (from, to) if from.is_numeric() && to.is_numeric() => true,
+        (from, to) if is_time(from) && is_time(to) => true,
+        (from, to) => std::mem::discriminant(from) == std::mem::discriminant(to),
+    }
+}
+
+fn insert_target(insert: &sp::Insert) -> Result<&sp::ObjectName> {
+    match &insert.table {
+        sp::TableObject::TableName(name) => Ok(name),
+        other => Err(Error::unsupported(format!("INSERT INTO {other} is not supported"))),
+    }
+}
+
+/// Columns that an INSERT fills, by index.
+fn insert_columns(insert: &sp::Insert, relation: &Relation) -> Result<Vec<usize>> {
+    if insert.columns.is_empty() {
+        return Ok((0..relation.columns.len()).filter(|at| relation.columns[*at].generated.is_none()).collect());
+    }
+    let mut targets = Vec::new();
+    for name in &insert.columns {
+        let name = name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
+        let at = relation.column(&name).ok_or_else(|| no_column(&name, &relation.name))?;
+        if relation.columns[at].generated.is_some() {
+            return Err(Error::syntax(format!("cannot insert a value into column \"{name}\": it is a generated column")));
+        }
+        if targets.contains(&at) {
+            return Err(Error::duplicate_column(format!("column \"{name}\" specified more than once")));
+        }
+        targets.push(at);
+    }
+    Ok(targets)
+}
+
+/// Types of the parameters that stand for a whole value of VALUES: those of their columns.
+fn value_types(source: &sp::Query, relation: &Relation, targets: &[usize], declared: &[Option<DataType>]) -> Vec<Option<DataType>> {
+    let mut types = declared.to_vec();
+    let sp::SetExpr::Values(values) = source.body.as_ref() else { return types };
+    for row in &values.rows {
+        for (cell, target) in row.iter().zip(targets) {
+            let sp::Expr::Value(value) = cell else { continue };
+            let sp::Value::Placeholder(name) = &value.value else { continue };
+            let Some(index) = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).and_then(|n| n.checked_sub(1)) else { continue };
+            if index >= types.len() && index < usize::from(u16::MAX) {
+                types.resize(index + 1, None);
+            }
+            if let Some(place @ None) = types.get_mut(index) {
+                *place = Some(relation.columns[*target].data_type.clone());
+            }
+        }
+    }
+    types
+}
+
+fn replaces_whole_row(update: &sp::DoUpdate, relation: &Relation) -> bool {
+    let excluded = |assignment: &sp::Assignment| {
+        let sp::AssignmentTarget::ColumnName(column) = &assignment.target else { return None };
+        let column = column.0.last().and_then(|p| p.as_ident()).map(fold)?;
+        let sp::Expr::CompoundIdentifier(parts) = &assignment.value else { return None };
+        let [table, value] = parts.as_slice() else { return None };
+        (fold(table) == "excluded" && fold(value) == column).then_some(column)
+    };
+    let set: Option<Vec<String>> = update.assignments.iter().map(excluded).collect();
+    let all = |set: Vec<String>| {
+        let mut others = relation.columns.iter().enumerate().filter(|(at, c)| !relation.primary_key.contains(at) && c.generated.is_none());
+        others.all(|(_, c)| set.contains(&c.name))
+    };
+    update.selection.is_none() && set.is_some_and(all)
+}
+
+fn producer(options: &Options) -> Result<Option<(u64, u64)>> {
+    let number = |key: &str| options.get(key).map(|text| text.parse::<u64>().map_err(|_| Error::invalid_parameter(format!("{key} must be a number"))));
+    match (number("producer_id").transpose()?, number("sequence").transpose()?) {
+        (Some(id), Some(sequence)) if id < 1 << 63 => Ok(Some((id, sequence))),
+        (Some(_), Some(_)) => Err(Error::invalid_parameter("producer_id must be below 2^63")),
+        (None, None) => match options.keys().next() {
+            None => Ok(None),
+            Some(key) => Err(Error::unsupported(format!("INSERT … WITH ({key}) is not supported")).with_hint("write WITH (producer_id = 1, sequence = 1)")),
+        },
+        _ => Err(Error::invalid_parameter("producer_id and sequence must be given together")),
+    }
+}
+
+fn ident(name: &str) -> sp::Expr {
+    sp::Expr::Identifier(sp::Ident::with_quote('"', name))
+}
+
+fn all_columns(relation: &Relation) -> Vec<sp::Expr> {
+    let row_id = relation.has_row_id().then(|| ident(ROW_ID));
+    row_id.into_iter().chain(relation.columns.iter().map(|c| ident(&c.name))).collect()
+}
+
+fn delete_target(delete: &sp::Delete) -> Result<&sp::TableWithJoins> {
+    let (sp::FromTable::WithFromKeyword(tables) | sp::FromTable::WithoutKeyword(tables)) = &delete.from;
+    match tables.as_slice() {
+        [one] => Ok(one),
+        _ => Err(Error::unsupported("DELETE of more than one table is not supported")),
+    }
+}
+
+fn delete_query(delete: &sp::Delete, relation: &Relation, alias: Option<sp::TableAlias>) -> Result<sp::Query> {
+    select_from(relation, alias, all_columns(relation), delete.selection.clone())
+}
+
+/// Row id or old key, then the new value of every column.
+fn update_query(update: &sp::Update, relation: &Relation, alias: Option<sp::TableAlias>) -> Result<sp::Query> {
+    if update.from.is_some() {
+        return Err(Error::unsupported("UPDATE … FROM is not supported yet").with_hint("use a subquery in SET or WHERE"));
+    }
+    let mut values: Vec<sp::Expr> = relation.columns.iter().map(|c| ident(&c.name)).collect();
+    for assignment in &update.assignments {
+        let sp::AssignmentTarget::ColumnName(name) = &assignment.target else {
+            return Err(Error::unsupported("setting several columns at once is not supported").with_hint("write SET a = …, b = …"));
+        };
+        let name = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
+        let at = relation.column(&name).ok_or_else(|| no_column(&name, &relation.name))?;
+        if relation.columns[at].generated.is_some() {
+            return Err(Error::syntax(format!("column \"{name}\" can only be updated to its generated value")));
+        }
+        values[at] = assignment.value.clone();
+    }
+    let lead: Vec<sp::Expr> = match relation.has_row_id() {
+        true => vec![ident(ROW_ID)],
+        false => relation.primary_key.iter().map(|at| ident(&relation.columns[*at].name)).collect(),
+    };
+    select_from(relation, alias, lead.into_iter().chain(values).collect(), update.selection.clone())
+}
+
+/// `SELECT e AS c0, … FROM relation [WHERE …]`.
+fn select_from(relation: &Relation, alias: Option<sp::TableAlias>, columns: Vec<sp::Expr>, selection: Option<sp::Expr>) -> Result<sp::Query> {
+    let mut parsed = crate::sql::parse::parse(&format!("SELECT 1 FROM {}", super::define::quote_ident(&relation.name)))?;
+    let Some(crate::sql::ast::Statement::Query { mut query, .. }) = parsed.pop().map(|p| p.statement) else {
+        return Err(Error::internal("a SELECT was read as something else"));
+    };
+    let sp::SetExpr::Select(select) = query.body.as_mut() else { return Err(Error::internal("a SELECT was read as something else")) };
+    let named = |(at, expr): (usize, sp::Expr)| sp::SelectItem::ExprWithAlias { expr, alias: sp::Ident::new(format!("c{at}")) };
+    select.projection = columns.into_iter().enumerate().map(named).collect();
+    select.selection = selection;
+    if let (Some(wanted), Some(sp::TableWithJoins { relation: sp::TableFactor::Table { alias, .. }, .. })) = (alias, select.from.first_mut()) {
+        *alias = Some(wanted);
+    }
+    Ok(*query)
+}
