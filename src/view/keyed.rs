@@ -1,11 +1,12 @@
 //! Changes of a store with a key.
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute;
 
 use super::index::Index;
 use super::segment;
 use super::segments::{Owner, Place};
-use super::store::{Store, replacement};
+use super::store::{Applied, Store, replacement};
 use crate::delta::{self, Delta};
 use crate::error::{Error, Result};
 
@@ -24,14 +25,14 @@ struct Change {
 }
 
 impl Store {
-    pub(super) fn apply_keyed(&mut self, all: Delta) -> Result<Delta> {
+    pub(super) fn apply_keyed(&mut self, all: Delta) -> Result<Applied> {
         let ids = self.intern(&self.key_of(&all.rows), all.len())?;
         let applied = self.apply_numbered(all, &ids);
         self.forget(&ids);
         applied
     }
 
-    fn apply_numbered(&mut self, all: Delta, ids: &[u32]) -> Result<Delta> {
+    fn apply_numbered(&mut self, all: Delta, ids: &[u32]) -> Result<Applied> {
         let Some(change) = self.change(&all, ids)? else {
             // Some key comes or goes more than once: add up equal rows, and it must not any more.
             let all = delta::consolidate(&self.schema, &[all])?;
@@ -83,15 +84,15 @@ impl Store {
     }
 
     /// Check everything, then do everything.
-    fn execute(&mut self, all: &Delta, change: Change) -> Result<Delta> {
+    fn execute(&mut self, all: &Delta, change: Change) -> Result<Applied> {
         self.check(&all.rows, &change)?;
         let come: Vec<u32> = change.come.iter().map(|r| r.row).collect();
         let rows = segment::take(&all.rows, &come)?;
         let gone: Vec<u32> = change.gone.iter().map(|r| r.row).collect();
-        let applied = replacement(&self.schema, segment::take(&all.rows, &gone)?, rows.clone())?;
+        let delta = replacement(&self.schema, segment::take(&all.rows, &gone)?, rows.clone())?;
         self.remove(change.gone.iter().map(|r| r.id));
         self.add(&rows, &owners(&change.come));
-        Ok(applied)
+        Ok(Applied { delta, ids: change.gone.iter().chain(&change.come).map(|r| r.id).collect() })
     }
 
     fn check(&self, rows: &RecordBatch, change: &Change) -> Result<()> {
@@ -126,7 +127,7 @@ impl Store {
         Error::internal("a delta was found ambiguous and is not")
     }
 
-    pub(super) fn upsert_keyed(&mut self, rows: RecordBatch) -> Result<Delta> {
+    pub(super) fn upsert_keyed(&mut self, rows: RecordBatch) -> Result<Applied> {
         let ids = self.intern(&self.key_of(&rows), rows.num_rows())?;
         let applied = self.upsert_numbered(&rows, &ids);
         if applied.is_err() {
@@ -136,7 +137,7 @@ impl Store {
         applied
     }
 
-    fn upsert_numbered(&mut self, rows: &RecordBatch, ids: &[u32]) -> Result<Delta> {
+    fn upsert_numbered(&mut self, rows: &RecordBatch, ids: &[u32]) -> Result<Applied> {
         for (row, id) in ids.iter().enumerate() {
             self.come.set(*id, row as u32);
         }
@@ -153,16 +154,16 @@ impl Store {
             self.come.clear(&unchanged);
             come.retain(|r| self.come.get(r.id).is_some());
             replaced.retain(|r| self.come.get(r.id).is_some());
-            old = arrow::compute::filter_record_batch(&old, &arrow::compute::not(&same)?)?;
+            old = compute::filter_record_batch(&old, &compute::not(&same)?)?;
         }
         let new = segment::take(rows, &come.iter().map(|r| r.row).collect::<Vec<_>>())?;
-        let applied = replacement(&self.schema, old, new.clone())?;
+        let delta = replacement(&self.schema, old, new.clone())?;
         self.remove(replaced.iter().map(|r| r.id));
         self.add(&new, &owners(&come));
-        Ok(applied)
+        Ok(Applied { delta, ids: replaced.iter().chain(&come).map(|r| r.id).collect() })
     }
 
-    pub(super) fn delete_keyed(&mut self, rows: &RecordBatch) -> Result<Delta> {
+    pub(super) fn delete_keyed(&mut self, rows: &RecordBatch) -> Result<Applied> {
         let key: Vec<ArrayRef> = self.key.iter().filter_map(|k| rows.columns().get(*k).cloned()).collect();
         let fits = |(k, column): (&usize, &ArrayRef)| self.schema.field(*k).data_type() == column.data_type();
         if key.len() != self.key.len() || !self.key.iter().zip(&key).all(fits) {
@@ -182,7 +183,17 @@ impl Store {
             self.remove(there.iter().map(|(id, _)| *id));
         }
         self.forget(&ids);
-        Ok(Delta::weighted(old?, -1))
+        Ok(Applied { delta: Delta::weighted(old?, -1), ids: there.into_iter().map(|(id, _)| id).collect() })
+    }
+
+    /// Changes as a checkpoint has them: rows with -1 take away whatever their key has, the others replace it.
+    pub(super) fn load_keyed(&mut self, delta: &Delta) -> Result<Applied> {
+        let Some(diff) = &delta.diff else { return self.upsert_keyed(delta.rows.clone()) };
+        let gone: BooleanArray = diff.values().iter().map(|weight| Some(*weight < 0)).collect();
+        let deleted = self.delete_keyed(&compute::filter_record_batch(&delta.rows, &gone)?)?.delta;
+        let come: BooleanArray = diff.values().iter().map(|weight| Some(*weight > 0)).collect();
+        let come = self.upsert_keyed(compute::filter_record_batch(&delta.rows, &come)?)?.delta;
+        Ok(Applied { delta: Delta::concat(&self.schema, &[deleted, come])?, ids: Vec::new() })
     }
 
     fn keyed_index(&self) -> Result<&Index> {

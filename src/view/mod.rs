@@ -8,6 +8,7 @@
 //!   Delta ──► Store ──version()──► Version ─┼──► Snapshot @commit ──► readers
 //! ```
 
+mod changes;
 #[cfg(test)]
 mod figures;
 mod index;

@@ -5,7 +5,7 @@ use arrow::array::{Int64Array, RecordBatch};
 use super::index::Index;
 use super::segment;
 use super::segments::{Owner, Place};
-use super::store::Store;
+use super::store::{Applied, Store};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 
@@ -20,19 +20,19 @@ struct Sum {
 }
 
 impl Store {
-    pub(super) fn apply_multiset(&mut self, all: Delta) -> Result<Delta> {
+    pub(super) fn apply_multiset(&mut self, all: Delta) -> Result<Applied> {
         let retracts = all.diff.as_ref().is_some_and(|diff| diff.values().iter().any(|weight| *weight < 0));
         if self.index.is_none() && !retracts {
             let weights = (0..all.len()).map(|row| (row as u32, all.weight(row)));
             let rows = segment::take(&all.rows, &repeat(weights)?)?;
             self.add(&rows, &[]);
-            return Ok(Delta::append(rows));
+            return Ok(Applied { delta: Delta::append(rows), ids: Vec::new() });
         }
         self.build_index()?;
         let ids = self.intern(all.rows.columns(), all.len())?;
         let applied = self.apply_sums(&all, &ids);
         self.forget(&ids);
-        applied
+        Ok(Applied { delta: applied?, ids: Vec::new() })
     }
 
     fn apply_sums(&mut self, all: &Delta, ids: &[u32]) -> Result<Delta> {

@@ -9,16 +9,14 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::changes::Changes;
 use super::index::Index;
 use super::segment;
 use super::segments::{Owner, Segments};
 pub use super::version::Version;
-use crate::delta::{self, Delta};
+use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::StateTable;
-
-/// Rows of unsaved changes above which they are consolidated.
-const PENDING_ROWS: usize = 128 << 10;
 
 /// The rows of one view, and all that is needed to change them.
 pub struct Store {
@@ -58,20 +56,17 @@ impl Store {
     /// Apply weights. Taking away what is not there is an error, and so is a second row of the same key; then nothing is done.
     /// Returns the consolidated delta that was applied.
     pub fn apply(&mut self, deltas: &[Delta]) -> Result<Delta> {
-        let applied = self.apply_unrecorded(deltas)?;
-        self.changes.push(&applied)?;
-        Ok(applied)
+        let applied = self.apply_weights(deltas)?;
+        self.settle(applied)
     }
 
-    fn apply_unrecorded(&mut self, deltas: &[Delta]) -> Result<Delta> {
+    fn apply_weights(&mut self, deltas: &[Delta]) -> Result<Applied> {
         let deltas: Vec<Delta> = deltas.iter().filter(|d| !d.is_empty()).map(|d| self.conform(d)).collect::<Result<_>>()?;
         if deltas.is_empty() {
-            return Ok(Delta::append(RecordBatch::new_empty(self.schema.clone())));
+            return Ok(Applied { delta: Delta::append(RecordBatch::new_empty(self.schema.clone())), ids: Vec::new() });
         }
         let all = Delta::concat(&self.schema, &deltas)?;
-        let applied = if self.key.is_empty() { self.apply_multiset(all)? } else { self.apply_keyed(all)? };
-        self.settle(&applied)?;
-        Ok(applied)
+        if self.key.is_empty() { self.apply_multiset(all) } else { self.apply_keyed(all) }
     }
 
     /// Rows that replace those of the same key (the last of equal keys wins): the delta this makes. A row that is there as it
@@ -79,17 +74,13 @@ impl Store {
     pub fn upsert(&mut self, rows: &RecordBatch) -> Result<Delta> {
         let rows = self.conform(&Delta::append(rows.clone()))?.rows;
         let applied = self.upsert_keyed(rows)?;
-        self.settle(&applied)?;
-        self.changes.push(&applied)?;
-        Ok(applied)
+        self.settle(applied)
     }
 
     /// Remove the rows of these keys, where they are there (only the key's columns of `rows` count): the delta this makes.
     pub fn delete(&mut self, rows: &RecordBatch) -> Result<Delta> {
         let applied = self.delete_keyed(rows)?;
-        self.settle(&applied)?;
-        self.changes.push(&applied)?;
-        Ok(applied)
+        self.settle(applied)
     }
 
     /// The rows as they are now. Cheap: shares all but what changed since the last version.
@@ -98,13 +89,21 @@ impl Store {
         self.version.get_or_insert_with(|| Arc::new(Version::new(schema.clone(), key.clone(), segments.parts()))).clone()
     }
 
-    /// After a change: the count, the version, the segments.
-    fn settle(&mut self, applied: &Delta) -> Result<()> {
-        if applied.is_empty() {
+    /// After a change: note it for the checkpoint, and put the rest in order.
+    fn settle(&mut self, applied: Applied) -> Result<Delta> {
+        let delta = applied.delta.clone();
+        self.tidy(&delta)?;
+        self.changes.push(applied)?;
+        Ok(delta)
+    }
+
+    /// The count, the version, the segments.
+    fn tidy(&mut self, delta: &Delta) -> Result<()> {
+        if delta.is_empty() {
             return Ok(());
         }
         self.version = None;
-        let weight: i64 = applied.diff.as_ref().map_or(applied.len() as i64, |diff| diff.values().iter().sum());
+        let weight: i64 = delta.diff.as_ref().map_or(delta.len() as i64, |diff| diff.values().iter().sum());
         self.rows = self.rows.checked_add_signed(weight as isize).expect("no more rows are taken away than are there");
         let index = &mut self.index;
         self.segments.tidy(|owner, place| index.iter_mut().for_each(|index| index.place(owner, place)))
@@ -146,9 +145,10 @@ impl StateTable for Store {
         self.schema.clone()
     }
 
-    /// Changes are given as weights of whole rows, which is right whatever the key.
+    /// A key that is not at the front does not count: weights of whole rows are right whatever the key.
     fn key_columns(&self) -> usize {
-        0
+        let at_the_front = self.key.iter().enumerate().all(|(at, column)| at == *column);
+        if at_the_front { self.key.len() } else { 0 }
     }
 
     fn changes(&mut self) -> Result<Vec<Delta>> {
@@ -156,7 +156,11 @@ impl StateTable for Store {
     }
 
     fn load(&mut self, delta: Delta) -> Result<()> {
-        self.apply_unrecorded(&[delta]).map(drop)
+        let applied = match self.key_columns() {
+            0 => self.apply_weights(&[delta])?,
+            _ => self.load_keyed(&self.conform(&delta)?)?,
+        };
+        self.tidy(&applied.delta)
     }
 
     fn rows(&self) -> usize {
@@ -168,40 +172,11 @@ impl StateTable for Store {
     }
 }
 
-/// What happened since the last checkpoint. Changes that cancel each other are consolidated as they become many, so that a
-/// store whose rows change often does not remember every change.
-struct Changes {
-    schema: SchemaRef,
-    deltas: Vec<Delta>,
-    rows: usize,
-    bound: usize,
-}
-
-impl Changes {
-    fn new(schema: SchemaRef) -> Changes {
-        Changes { schema, deltas: Vec::new(), rows: 0, bound: PENDING_ROWS }
-    }
-
-    fn push(&mut self, delta: &Delta) -> Result<()> {
-        if delta.is_empty() {
-            return Ok(());
-        }
-        self.deltas.push(delta.clone());
-        self.rows += delta.len();
-        if self.rows > self.bound {
-            if self.deltas.iter().any(|d| d.diff.is_some()) {
-                self.deltas = vec![delta::consolidate(&self.schema, &self.deltas)?];
-                self.rows = self.deltas[0].len();
-            }
-            self.bound = 2 * self.rows + PENDING_ROWS;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self) -> Vec<Delta> {
-        (self.rows, self.bound) = (0, PENDING_ROWS);
-        std::mem::take(&mut self.deltas)
-    }
+/// What a change did to the rows.
+pub(super) struct Applied {
+    pub delta: Delta,
+    /// In a store with a key, the number of each row's key.
+    pub ids: Vec<u32>,
 }
 
 /// A row of the delta at hand for each number of a key: kept between steps, because it is as long as the index.

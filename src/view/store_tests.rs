@@ -129,7 +129,7 @@ fn a_store_equals_the_model_and_versions_stay(#[case] key: Vec<usize>, #[values(
         if step % 20 == 0 {
             held.push((store.version(), model.clone()));
             store.changes().unwrap().iter().for_each(|delta| add(&mut saved, delta));
-            assert_eq!(saved, model, "the changes add up");
+            assert_eq!(saved, model, "the changes add up, and are right by key as well");
         }
     }
     for (version, then) in held {
@@ -213,7 +213,7 @@ fn changes_of_a_busy_key_do_not_pile_up() {
 
 #[test]
 fn loading_the_changes_gives_the_same_rows() {
-    for key in [vec![], vec![0]] {
+    for key in [vec![], vec![0], vec![1], vec![0, 1]] {
         let mut random = SmallRng::seed_from_u64(9);
         let (mut store, mut model, mut chunks) = (Store::new("test", schema(), key.clone()), Model::new(), Vec::new());
         for _ in 0..50 {
