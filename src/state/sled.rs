@@ -59,7 +59,7 @@ pub fn open(path: &Path) -> Result<SledStore> {
 /// Delete the database in this directory, whatever its condition, and make an empty one.
 pub fn recreate(path: &Path) -> Result<SledStore> {
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => open(path),
     }
 }

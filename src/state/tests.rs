@@ -393,11 +393,29 @@ fn a_writer_has_one_checkpoint_in_hand() {
     scenario.check(&Checkpoints::open(Box::new(disk.open())).unwrap());
 }
 
+#[test]
+fn a_store_that_cannot_be_opened_is_made_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("state");
+    std::fs::write(&path, "no directory").unwrap();
+    assert!(sled::open(&path).is_err());
+    std::fs::remove_file(&path).unwrap();
+    let mut store = sled::open(&path).unwrap();
+    store.put(b"key", b"value").unwrap();
+    store.flush().unwrap();
+    drop(store);
+    assert_eq!(sled::recreate(&path).unwrap().get(b"key").unwrap(), None);
+}
+
+#[expect(clippy::disallowed_methods, reason = "figures measure time")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 #[rstest]
 #[case::memory(Home::memory())]
 #[case::sled(Home::sled())]
 #[ignore = "figures: cargo test --release --lib state::tests::figures -- --ignored --nocapture --test-threads 1"]
-#[expect(clippy::disallowed_methods, reason = "figures measure time")]
 fn figures(#[case] home: Home) {
     let mut random = SmallRng::seed_from_u64(1);
     let mut checkpoints = Checkpoints::open(home.open()).unwrap();
@@ -414,12 +432,12 @@ fn figures(#[case] home: Home) {
             .collect();
         let raw: usize = deltas.iter().map(Delta::bytes).sum();
         let tables = vec![changes(id(1, 0), 1, deltas)];
-        let started = std::time::Instant::now();
+        let started = now();
         let stats = checkpoints.write(Checkpoint { commit, views: vec![view(1, "a")], tables, ..Checkpoint::default() }).unwrap();
         let (ms, mb) = (started.elapsed().as_secs_f64() * 1e3, raw as f64 / 1e6);
         println!("{mb:.1} MB of changes in {ms:.0} ms: {:.0} MB/s, {stats:?}", mb / ms * 1e3);
     }
-    let started = std::time::Instant::now();
+    let started = now();
     let rows: usize = checkpoints.read_table(id(1, 0)).unwrap().iter().map(Delta::len).sum();
     let ms = started.elapsed().as_secs_f64() * 1e3;
     println!("{rows} rows read in {ms:.0} ms, {} bytes on disk", checkpoints.size().unwrap());
