@@ -24,8 +24,8 @@ use crate::catalog::{Catalog, Kind, Relation, RelationId};
 use crate::connect::Connectors;
 use crate::engine::{self, EngineHandle, Recovery};
 use crate::error::{Result, SqlState};
-use crate::limits;
 use crate::ingest::{CompiledRelation, RelationWriter, RowIds};
+use crate::limits;
 use crate::log::datadir::DataDir;
 use crate::log::{self, CommitId, Log, LogHandle};
 use crate::session::{Backend, Client, ClientSession};
@@ -105,7 +105,12 @@ impl Database {
         Database::start(log, store, None, config)
     }
 
-    fn start(log: Box<dyn Log>, store: Box<dyn StateStore>, data_dir: Option<DataDir>, config: Config) -> Result<(Arc<Database>, Opened)> {
+    fn start(
+        log: Box<dyn Log>,
+        store: Box<dyn StateStore>,
+        data_dir: Option<DataDir>,
+        config: Config,
+    ) -> Result<(Arc<Database>, Opened)> {
         let log = LogHandle::start(log, Arc::clone(&config.clock), config.log)?;
         let state = Arc::new(crate::sql::functions::state());
         let compiler = Arc::new(ViewCompiler { state: Arc::clone(&state) });
@@ -146,7 +151,9 @@ impl Database {
     /// The writer of a relation, shared by all sessions: it deals rows out to partitions and hands out row ids.
     pub(crate) fn writer(&self, relation: &Arc<Relation>) -> Result<Arc<RelationWriter>> {
         let mut writers = self.writers.lock();
-        if let Some(writer) = writers.get(&relation.id).filter(|w| Arc::ptr_eq(w.relation(), relation) || **w.relation() == **relation) {
+        if let Some(writer) =
+            writers.get(&relation.id).filter(|w| Arc::ptr_eq(w.relation(), relation) || **w.relation() == **relation)
+        {
             return Ok(Arc::clone(writer));
         }
         let catalog = self.log.catalog();
@@ -157,7 +164,8 @@ impl Database {
         let start = (self.log.head(relation.id).map_or(0, |h| h.commit) % u64::from(relation.partitions.max(1))) as u32;
         let writer = Arc::new(RelationWriter::new(compiled, dead, row_ids).starting_at(start));
         writers.insert(relation.id, Arc::clone(&writer));
-        let live: Vec<RelationId> = writers.keys().copied().filter(|id| catalog.get(*id).is_none() && *id != relation.id).collect();
+        let live: Vec<RelationId> =
+            writers.keys().copied().filter(|id| catalog.get(*id).is_none() && *id != relation.id).collect();
         live.iter().for_each(|id| drop(writers.remove(id)));
         Ok(writer)
     }
@@ -206,7 +214,6 @@ impl Database {
         self.log.close()?;
         self.engine.close()
     }
-
 }
 
 /// The state store, or an empty one in place of one that cannot be opened: the log brings back what was in it.

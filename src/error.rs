@@ -148,6 +148,13 @@ impl Error {
         self
     }
 
+    /// For a place that is not in the client's text.
+    #[must_use]
+    pub fn without_position(mut self) -> Error {
+        self.0.position = None;
+        self
+    }
+
     pub fn state(&self) -> SqlState {
         self.0.state
     }
@@ -257,7 +264,10 @@ impl From<datafusion::error::DataFusionError> for Error {
                 }
             },
             E::Plan(message) if message.starts_with("Invalid function") => Error::undefined_function(message),
-            E::Plan(message) if message.contains("must appear in the GROUP BY") || message.contains("could not be resolved from available columns") => {
+            E::Plan(message)
+                if message.contains("must appear in the GROUP BY")
+                    || message.contains("could not be resolved from available columns") =>
+            {
                 Error::grouping(message)
             }
             E::Plan(message) => Error::datatype_mismatch(message),

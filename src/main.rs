@@ -71,7 +71,8 @@ const DEMO: &str = include_str!("../sql/demo.sql");
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEGATE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     let result = match parse() {
         Ok(cli) => match cli.command {
@@ -105,7 +106,8 @@ fn parse() -> Result<Cli> {
     let mut all = arguments.clone();
     for (key, value) in &table {
         let id = key.replace('-', "_");
-        let known = Serve::augment_args(clap::Command::new("serve")).get_arguments().any(|a| a.get_id() == id.as_str() && id != "config");
+        let known =
+            Serve::augment_args(clap::Command::new("serve")).get_arguments().any(|a| a.get_id() == id.as_str() && id != "config");
         if !known {
             return Err(Error::invalid_parameter(format!("{}: there is no setting \"{key}\"", path.display())));
         }
@@ -120,7 +122,8 @@ fn parse() -> Result<Cli> {
             other => all.extend([flag.into(), other.to_string().into()]),
         }
     }
-    let matches = Cli::command().try_get_matches_from(all).map_err(|e| Error::invalid_parameter(format!("{}: {e}", path.display())))?;
+    let matches =
+        Cli::command().try_get_matches_from(all).map_err(|e| Error::invalid_parameter(format!("{}: {e}", path.display())))?;
     Cli::from_arg_matches(&matches).map_err(|e| Error::invalid_parameter(e.to_string()))
 }
 
@@ -134,7 +137,11 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
         "h" => 3_600_000,
         _ => return Err("write a number and ms, s, min or h".to_string()),
     };
-    number.checked_mul(factor).filter(|ms| *ms > 0).map(Duration::from_millis).ok_or_else(|| "must be greater than zero".to_string())
+    number
+        .checked_mul(factor)
+        .filter(|ms| *ms > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "must be greater than zero".to_string())
 }
 
 fn check(dir: &Path) -> Result<ExitCode> {

@@ -19,7 +19,11 @@ pub fn consolidate(schema: &SchemaRef, deltas: &[Delta]) -> Result<Delta> {
     if all.rows.num_columns() == 0 {
         let total = (0..all.len()).map(|row| all.weight(row)).sum();
         let first = all.take(&UInt32Array::from(vec![0]))?;
-        return Ok(if total == 0 { all.take(&UInt32Array::from(Vec::<u32>::new()))? } else { Delta::weighted(first.rows, total) });
+        return Ok(if total == 0 {
+            all.take(&UInt32Array::from(Vec::<u32>::new()))?
+        } else {
+            Delta::weighted(first.rows, total)
+        });
     }
     let fields = schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
     let converter = RowConverter::new(fields)?;

@@ -126,11 +126,19 @@ impl Engine {
     }
 
     /// Begin to build a query. `tap` gets the changes of the replay.
-    pub(super) fn begin(&mut self, target: Target, fragment: Fragment, sinks: Vec<(Vec<Input>, Sink)>, fingerprint: Option<String>, tap: Option<Tap>) -> Result<()> {
+    pub(super) fn begin(
+        &mut self,
+        target: Target,
+        fragment: Fragment,
+        sinks: Vec<(Vec<Input>, Sink)>,
+        fingerprint: Option<String>,
+        tap: Option<Tap>,
+    ) -> Result<()> {
         let (streams, fed) = inputs_of(&fragment, &self.catalog);
         let mut replayed = Catalog::default();
         for id in &streams {
-            let relation = self.catalog.get(*id).ok_or_else(|| Error::undefined_table("a stream that the query reads is gone"))?;
+            let relation =
+                self.catalog.get(*id).ok_or_else(|| Error::undefined_table("a stream that the query reads is gone"))?;
             replayed.apply(&Change::Create(Relation::clone(relation)));
         }
         let mut graph = self.graph.nursery();
@@ -141,7 +149,8 @@ impl Engine {
 
     /// Take over the builds that have come far enough.
     pub(super) fn adopt_finished_builds(&mut self) -> Result<()> {
-        let (finished, running): (Vec<_>, Vec<_>) = std::mem::take(&mut self.builds.running).into_iter().partition(|(_, _, t)| t.is_finished());
+        let (finished, running): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.builds.running).into_iter().partition(|(_, _, t)| t.is_finished());
         self.builds.running = running;
         for (target, _, thread) in finished {
             match thread.join() {
@@ -219,4 +228,3 @@ pub(super) fn view_sinks(view: &Relation, fragment: &Fragment, catalog: &Catalog
     }
     sinks
 }
-

@@ -83,7 +83,11 @@ impl Checkpointer {
 
     /// How long the engine may sleep before it asks again.
     pub fn time_left(&self) -> Duration {
-        if self.answers.is_empty() { self.interval.saturating_sub(self.last.elapsed()).max(Duration::from_millis(1)) } else { Duration::from_millis(1) }
+        if self.answers.is_empty() {
+            self.interval.saturating_sub(self.last.elapsed()).max(Duration::from_millis(1))
+        } else {
+            Duration::from_millis(1)
+        }
     }
 
     pub fn is_due(&mut self, closing: bool, commit: CommitId) -> bool {
@@ -303,7 +307,8 @@ impl Engine {
             }
         }
         engine.load_state(checkpoints)?;
-        let meta: Meta = serde_json::from_value(manifest.meta.clone()).map_err(|e| Error::corrupted(format!("the notes of a checkpoint: {e}")))?;
+        let meta: Meta = serde_json::from_value(manifest.meta.clone())
+            .map_err(|e| Error::corrupted(format!("the notes of a checkpoint: {e}")))?;
         engine.graph.set_watermarks(meta.watermarks);
         engine.commit = manifest.commit;
         (engine.next.commit, engine.next.time) = (manifest.commit, meta.time);
@@ -341,7 +346,10 @@ fn usable(checkpoints: &Checkpoints, shared: &Shared, catalog: &Catalog) -> Opti
     };
     let version = manifest.meta.get("version").and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(STATE_VERSION)) || manifest.commit > shared.log.end() {
-        tracing::warn!(commit = manifest.commit, "the state on disk is of another version or another log; views are computed again");
+        tracing::warn!(
+            commit = manifest.commit,
+            "the state on disk is of another version or another log; views are computed again"
+        );
         return None;
     }
     // Nothing to load: as well from the beginning.

@@ -56,7 +56,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { workers: 1, checkpoint_interval: limits::CHECKPOINT_INTERVAL, step_rows: limits::STEP_ROWS, step_commits: limits::STEP_COMMITS }
+        Options {
+            workers: 1,
+            checkpoint_interval: limits::CHECKPOINT_INTERVAL,
+            step_rows: limits::STEP_ROWS,
+            step_commits: limits::STEP_COMMITS,
+        }
     }
 }
 
@@ -202,7 +207,8 @@ impl Shared {
         let snapshot = Arc::new(snapshot);
         let mut waiters = self.waiters.lock();
         self.snapshot.store(Arc::clone(&snapshot));
-        let (ready, waiting): (Vec<_>, Vec<_>) = waiters.drain(..).filter(|w| !w.tell.is_canceled()).partition(|w| (w.when)(&snapshot));
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            waiters.drain(..).filter(|w| !w.tell.is_canceled()).partition(|w| (w.when)(&snapshot));
         *waiters = waiting;
         drop(waiters);
         for waiter in ready {
@@ -382,8 +388,6 @@ impl Engine {
 
 /// The streams, tables and views that a build must wait for or read.
 fn inputs_of(fragment: &Fragment, catalog: &Catalog) -> (Vec<RelationId>, Vec<RelationId>) {
-    let (streams, others) =
-        fragment.reads().into_iter().partition(|id| catalog.get(*id).is_some_and(|r| r.kind == Kind::Stream));
+    let (streams, others) = fragment.reads().into_iter().partition(|id| catalog.get(*id).is_some_and(|r| r.kind == Kind::Stream));
     (streams, others)
 }
-

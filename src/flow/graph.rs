@@ -370,8 +370,13 @@ impl Graph {
         while next < stopped.len() {
             let owner = stopped[next];
             next += 1;
-            let behind: Vec<usize> =
-                self.slots.iter().flatten().filter(|s| s.owner == owner).flat_map(|s| s.consumers.iter().flatten().map(|c| c.0)).collect();
+            let behind: Vec<usize> = self
+                .slots
+                .iter()
+                .flatten()
+                .filter(|s| s.owner == owner)
+                .flat_map(|s| s.consumers.iter().flatten().map(|c| c.0))
+                .collect();
             for node in behind {
                 let reader = self.slots[node].as_ref().expect("a consumer is there").owner;
                 if !stopped.contains(&reader) {
@@ -421,7 +426,9 @@ impl Slot {
                     let mut outputs: Vec<Result<Vec<(usize, usize, Delta)>>> = Vec::new();
                     workers.install(|| {
                         use rayon::prelude::*;
-                        let run = |(shard, part): (&mut Box<dyn Operator>, Vec<Entry>)| drive(shard.as_mut(), part, &frontier, end, last);
+                        let run = |(shard, part): (&mut Box<dyn Operator>, Vec<Entry>)| {
+                            drive(shard.as_mut(), part, &frontier, end, last)
+                        };
                         shards.par_iter_mut().zip(parts).map(run).collect_into_vec(&mut outputs);
                     });
                     let mut output = outputs.into_iter().collect::<Result<Vec<_>>>()?.concat();
@@ -499,4 +506,3 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
     Error::internal(format!("an operator panicked: {}", text.unwrap_or_else(|| "no message".into())))
 }
-

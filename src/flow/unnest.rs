@@ -46,7 +46,8 @@ impl Operator for Unnest {
             if array.data_type() == field.data_type() { Ok(array) } else { Ok(compute::cast(&array, field.data_type())?) }
         });
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<Vec<_>>>()?)?;
-        let diff = delta.diff.as_ref().map(|d| Int64Array::from_iter_values(rows.values().iter().map(|row| d.value(*row as usize))));
+        let diff =
+            delta.diff.as_ref().map(|d| Int64Array::from_iter_values(rows.values().iter().map(|row| d.value(*row as usize))));
         cx.emit(Delta { rows: batch, diff });
         Ok(())
     }
@@ -63,7 +64,14 @@ impl Unnest {
         Ok(lists)
     }
 
-    fn column(&self, source: Source, input: &RecordBatch, lists: &[(usize, List)], rows: &UInt32Array, places: &[usize]) -> Result<ArrayRef> {
+    fn column(
+        &self,
+        source: Source,
+        input: &RecordBatch,
+        lists: &[(usize, List)],
+        rows: &UInt32Array,
+        places: &[usize],
+    ) -> Result<ArrayRef> {
         match source {
             Source::Repeat(column) => Ok(compute::take(input.column(column), rows, None)?),
             Source::Field { column, field } => {

@@ -49,10 +49,31 @@ pub fn open(data: &DataDir) -> Result<StoredLog<SledStore>> {
 
 fn open_within(data: &DataDir, timeout: Duration) -> Result<StoredLog<SledStore>> {
     let (position, recorded) = PositionFile::open(&data.position())?;
+    create(&data.log(), timeout)?;
     let store = SledStore::open(&data.log(), position, timeout)?;
     let log = StoredLog::open(store)?;
     position::check(recorded, super::Log::reader(&log).last_commit()?)?;
     Ok(log)
+}
+
+/// Make an empty database, beside its place until it is whole: sled cannot open one whose making was cut short.
+fn create(path: &Path, timeout: Duration) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let unfinished = path.with_extension("new");
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished)?;
+    }
+    let handles = Handles::open(&unfinished, timeout)?;
+    handles.with("making the log", Space::Meta, |tree| tree.flush().map(drop))?;
+    drop(handles);
+    std::fs::rename(&unfinished, path)?;
+    if let Some(parent) = path.parent() {
+        // The new name must outlive a power cut, too.
+        std::fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// One handle per space. For one thread at a time.

@@ -211,8 +211,7 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             backend::empty_query(self.output.buffer());
         }
         for parsed in statements {
-            let offset = parsed.offset;
-            self.statement(Arc::new(parsed)).await.map_err(|fault| shifted(fault, offset))?;
+            self.statement(Arc::new(parsed)).await?;
         }
         Ok(())
     }
@@ -253,10 +252,9 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
 
     async fn prepare(&mut self, parsed: ast::Parsed, types: Vec<u32>) -> Result<Statement, Fault> {
         self.check_block(&parsed)?;
-        let offset = parsed.offset;
         let wanted = types.iter().map(|oid| declared(*oid)).collect::<Result<Vec<_>>>()?;
         let prepared = self.interrupt.unless(self.session.prepare(Arc::new(parsed), &wanted)).await?;
-        let prepared = prepared.map_err(|error| shifted(error.into(), offset))?;
+        let prepared = prepared?;
         let inferred = |index: usize| prepared.parameters.get(index).map_or(0, |own| postgres_type(own).oid());
         let declared =
             |index: usize| types.get(index).copied().filter(|oid| *oid != 0 && *oid != postgres_types::Type::UNKNOWN.oid());
@@ -344,7 +342,7 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         };
         self.check_block(&prepared.parsed)?;
         let run = self.advance(prepared, &mut portal, if max_rows == 0 { usize::MAX } else { max_rows });
-        run.await.map_err(|fault| shifted(fault, prepared.parsed.offset))?;
+        run.await?;
         self.portals.insert(name, portal);
         Ok(())
     }
@@ -430,16 +428,5 @@ fn formats(given: &[Format], count: usize, what: &str) -> Result<Vec<Format>> {
             "bind message has {} {what} formats but there are {count} {what}s",
             each.len()
         ))),
-    }
-}
-
-/// An error's position, counted in the whole string that the client sent.
-fn shifted(fault: Fault, offset: u32) -> Fault {
-    match fault {
-        Fault::Statement(error) => match error.position() {
-            Some(position) => Fault::Statement(error.at(position + offset)),
-            None => Fault::Statement(error),
-        },
-        other => other,
     }
 }

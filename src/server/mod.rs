@@ -150,7 +150,7 @@ async fn resolve(listen: &str) -> Result<Vec<SocketAddr>> {
     match addresses.iter().find(|address| !address.ip().is_loopback()) {
         None => Ok(addresses),
         Some(address) => {
-            let message = format!("refusing to listen on {address}, which other machines can reach");
+            let message = format!("refusing to listen on {address}, which is no loopback address: other machines could reach it");
             Err(Error::invalid_parameter(message).with_hint("there are no passwords yet: listen on 127.0.0.1 or ::1"))
         }
     }

@@ -77,7 +77,12 @@ impl Client {
     }
 
     /// Columns of the rows that a statement returns.
-    fn columns_of(&self, statement: &Statement, sql: &str, types: &[Option<DataType>]) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+    fn columns_of(
+        &self,
+        statement: &Statement,
+        sql: &str,
+        types: &[Option<DataType>],
+    ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
         match statement {
             Statement::Query { query, .. } => {
                 let (parameters, schema) = self.describe_query(query, sql, types)?;
@@ -117,7 +122,9 @@ impl Client {
             }),
             Statement::Copy(copy) => self.copy_out(copy, sql).await,
 
-            Statement::CreateStream(create) | Statement::CreateTable(create) => self.create_relation(&parsed.statement, create, sql).await,
+            Statement::CreateStream(create) | Statement::CreateTable(create) => {
+                self.create_relation(&parsed.statement, create, sql).await
+            }
             Statement::CreateMaterializedView(create) => self.create_materialized_view(create, sql).await,
             Statement::CreateView(create) => self.create_view(create, sql).await,
             Statement::CreateDerivedStream(_) => Err(Error::unsupported("CREATE STREAM … AS is not supported yet")
@@ -126,7 +133,9 @@ impl Client {
             Statement::Rename { name, to } => self.rename(name, to).await,
             Statement::Comment { on, column, comment } => self.comment(on, column.as_ref(), comment.as_deref()).await,
 
-            Statement::Explain { of, analyze, verbose, format } => self.explain(of, *analyze, *verbose, format.as_deref(), parameters).await,
+            Statement::Explain { of, analyze, verbose, format } => {
+                self.explain(of, *analyze, *verbose, format.as_deref(), parameters).await
+            }
             Statement::Verify(name) => self.verify(name).await,
             Statement::Print { name, from_beginning, limit } => self.print(name, *from_beginning, *limit).await,
             Statement::ShowObjects(_) | Statement::ShowCreate(_) | Statement::Describe { .. } | Statement::ShowSetting(_) => {
@@ -182,7 +191,13 @@ impl Client {
         .map(|outcome| named(outcome, prepared))
     }
 
-    async fn prepare_by_name(&mut self, name: String, types: &[sqlparser::ast::DataType], statement: &Statement, parsed: &Parsed) -> Result<Outcome> {
+    async fn prepare_by_name(
+        &mut self,
+        name: String,
+        types: &[sqlparser::ast::DataType],
+        statement: &Statement,
+        parsed: &Parsed,
+    ) -> Result<Outcome> {
         if self.prepared.contains_key(&name) {
             return Err(Error::duplicate_prepared_statement(format!("prepared statement \"{name}\" already exists")));
         }

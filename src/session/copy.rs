@@ -78,10 +78,13 @@ impl Client {
                 self.select(&query, "", Vec::new(), "SELECT").await?
             }
         };
-        let Outcome::Rows(rows) = outcome else { return Err(Error::syntax("COPY (…) TO STDOUT needs a query that returns rows")) };
+        let Outcome::Rows(rows) = outcome else {
+            return Err(Error::syntax("COPY (…) TO STDOUT needs a query that returns rows"));
+        };
         let encoder = Encoder::for_schema(&rows.schema, &Options::new(copy)?)?;
         let (header, trailer) = (encoder.header(), encoder.trailer());
-        let encoded = rows.batches.map(move |batch| batch.and_then(|batch| Ok(joined(encoder.encode(&batch)?, batch.num_rows()))));
+        let encoded =
+            rows.batches.map(move |batch| batch.and_then(|batch| Ok(joined(encoder.encode(&batch)?, batch.num_rows()))));
         let single = |bytes: Option<Bytes>| futures::stream::iter(bytes.map(|bytes| Ok(joined(vec![bytes], 0))));
         let chunks = Box::pin(single(header).chain(encoded).chain(single(trailer)));
         let (columns, binary) = (rows.schema.fields().len(), copy.format == CopyFormat::Binary);
@@ -125,7 +128,8 @@ fn copied_columns(columns: &[sqlparser::ast::Ident], relation: &Relation) -> Res
         let name = fold(column);
         let at = relation.column(&name).ok_or_else(|| no_column(&name, &relation.name))?;
         if relation.columns[at].generated.is_some() {
-            return Err(Error::invalid_column_definition(format!("column \"{name}\" is a generated column")).with_detail("generated columns cannot be used in COPY"));
+            return Err(Error::invalid_column_definition(format!("column \"{name}\" is a generated column"))
+                .with_detail("generated columns cannot be used in COPY"));
         }
         if targets.contains(&at) {
             return Err(Error::duplicate_column(format!("column \"{name}\" specified more than once")));
@@ -291,13 +295,21 @@ fn join_group(mut group: Vec<Write>) -> Result<Write> {
     if group.len() == 1 {
         return Ok(group.remove(0));
     }
-    let batches: Vec<&RecordBatch> = group.iter().filter_map(|w| if let Rows::Batch(rows) = &w.rows { Some(rows) } else { None }).collect();
+    let batches: Vec<&RecordBatch> =
+        group.iter().filter_map(|w| if let Rows::Batch(rows) = &w.rows { Some(rows) } else { None }).collect();
     let rows = arrow::compute::concat_batches(&batches[0].schema(), batches.iter().copied())?;
     let times = group.iter().filter_map(|w| w.event_times);
     let event_times = times.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
     let watermark = group.iter().filter_map(|w| w.watermark).max();
     let first = &group[0];
-    Ok(Write { relation: first.relation, partition: first.partition, kind: first.kind, rows: Rows::Batch(rows), event_times, watermark })
+    Ok(Write {
+        relation: first.relation,
+        partition: first.partition,
+        kind: first.kind,
+        rows: Rows::Batch(rows),
+        event_times,
+        watermark,
+    })
 }
 
 #[async_trait::async_trait]

@@ -61,9 +61,17 @@ impl Client {
         self.cursors.get(name).ok_or_else(|| no_cursor(name))
     }
 
-    pub(super) async fn declare(&mut self, name: &str, query: &Statement, sql: &str, hold: bool, parameters: Parameters) -> Result<Outcome> {
+    pub(super) async fn declare(
+        &mut self,
+        name: &str,
+        query: &Statement,
+        sql: &str,
+        hold: bool,
+        parameters: Parameters,
+    ) -> Result<Outcome> {
         if self.transaction.is_none() && !hold {
-            return Err(Error::no_active_transaction("DECLARE CURSOR can only be used in transaction blocks").with_hint("BEGIN first, or declare the cursor WITH HOLD"));
+            return Err(Error::no_active_transaction("DECLARE CURSOR can only be used in transaction blocks")
+                .with_hint("BEGIN first, or declare the cursor WITH HOLD"));
         }
         if self.cursors.contains_key(name) {
             return Err(Error::duplicate_cursor(format!("cursor \"{name}\" already exists")));
@@ -85,7 +93,8 @@ impl Client {
         let batches = match count {
             FetchCount::Rows(count) => cursor.take(count, timeout_ms.map(Duration::from_millis)).await?,
             FetchCount::All if cursor.rows.live && timeout_ms.is_none() => {
-                return Err(Error::unsupported("FETCH ALL from a running query would never end").with_hint("FETCH a number of rows, or give a timeout"));
+                return Err(Error::unsupported("FETCH ALL from a running query would never end")
+                    .with_hint("FETCH a number of rows, or give a timeout"));
             }
             FetchCount::All => cursor.take(u64::MAX, timeout_ms.map(Duration::from_millis)).await?,
         };

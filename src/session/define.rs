@@ -61,12 +61,15 @@ impl Client {
         self.not_in_block(tag)?;
         let name = new_name(&create.name)?;
         if create.or_replace {
-            return Err(Error::unsupported(format!("CREATE OR REPLACE is not supported for {name} yet")).with_hint("DROP it first"));
+            return Err(
+                Error::unsupported(format!("CREATE OR REPLACE is not supported for {name} yet")).with_hint("DROP it first")
+            );
         }
         if create.if_not_exists && self.skip_existing(&name) {
             return done(tag);
         }
-        let is_stream = is_stream || create.append_only || (create.primary_key.is_empty() && create.options.contains_key(connect::CONNECTOR));
+        let is_stream =
+            is_stream || create.append_only || (create.primary_key.is_empty() && create.options.contains_key(connect::CONNECTOR));
         let kind = if is_stream { Kind::Stream } else { Kind::Table };
         let relation = relation_of(create, name.clone(), kind, sql)?;
         let compiled = CompiledRelation::compile(Arc::new(relation.clone()), &self.database.state)?;
@@ -75,7 +78,8 @@ impl Client {
         self.change_catalog(|catalog| {
             free_name(catalog, &name)?;
             let relation = Relation { id: catalog.next_id(), ..relation.clone() };
-            let dead = (kind == Kind::Stream && relation.watermark.is_some()).then(|| dead_letter_relation(&relation, relation.id + 1));
+            let dead =
+                (kind == Kind::Stream && relation.watermark.is_some()).then(|| dead_letter_relation(&relation, relation.id + 1));
             if let Some(dead) = &dead {
                 free_name(catalog, &dead.name)?;
             }
@@ -146,7 +150,7 @@ impl Client {
                 _ => free_name(catalog, &name)?,
             }
             let planner = planner_over(&database, Arc::new(catalog.clone()));
-            let plan = planner.query(&create.query, &create.query_sql)?;
+            let plan = planner.query(&create.query)?;
             let schema = Arc::new(plan.schema().as_arrow().clone());
             let mut view = view_relation(catalog, create, &name, sql, &schema, Kind::View)?;
             view.depends_on = named_relations(&create.query, catalog);
@@ -212,7 +216,12 @@ impl Client {
             free_name(catalog, &to)?;
             // The queries of readers are kept as text, which would no longer find it.
             if let Some(reader) = catalog.dependents(relation.id).next() {
-                let message = format!("cannot rename {} \"{from}\" because {} \"{}\" reads it", relation.kind.noun(), reader.kind.noun(), reader.name);
+                let message = format!(
+                    "cannot rename {} \"{from}\" because {} \"{}\" reads it",
+                    relation.kind.noun(),
+                    reader.kind.noun(),
+                    reader.name
+                );
                 return Err(Error::dependent_objects(message).with_hint("drop the reader first"));
             }
             let belonging = catalog.relations().filter(|r| r.parent == Some(relation.id)).map(|r| {
@@ -226,7 +235,12 @@ impl Client {
         done("ALTER TABLE")
     }
 
-    pub(super) async fn comment(&mut self, on: &sp::ObjectName, column: Option<&sp::Ident>, comment: Option<&str>) -> Result<Outcome> {
+    pub(super) async fn comment(
+        &mut self,
+        on: &sp::ObjectName,
+        column: Option<&sp::Ident>,
+        comment: Option<&str>,
+    ) -> Result<Outcome> {
         self.not_in_block("COMMENT")?;
         let name = relation_name(on)?;
         self.change_catalog(|catalog| {
@@ -249,7 +263,7 @@ impl Client {
 
 fn plan_view(database: &Database, catalog: &Catalog, create: &CreateView, name: &str, sql: &str) -> Result<(Relation, Fragment)> {
     let planner = planner_over(database, Arc::new(catalog.clone()));
-    let plan = planner.continuous(&create.query, &create.query_sql)?;
+    let plan = planner.continuous(&create.query)?;
     let read = RelationSource::all_in(&plan);
     let fragment = lower(&planner, &plan, create.emit)?;
     let mut view = view_relation(catalog, create, name, sql, &fragment.edge.schema, Kind::MaterializedView)?;
@@ -281,7 +295,9 @@ pub(super) fn existing<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<R
 
 /// The name of a relation in the one schema there is.
 pub(super) fn relation_name(name: &sp::ObjectName) -> Result<String> {
-    let unknown = |schema: &str| Error::undefined_object(format!("schema \"{schema}\" does not exist")).with_hint("the schema is \"public\"");
+    let unknown = |schema: &str| {
+        Error::undefined_object(format!("schema \"{schema}\" does not exist")).with_hint("the schema is \"public\"")
+    };
     match fold_object(name) {
         Some((None, name)) => Ok(name),
         Some((Some(schema), name)) if schema == "public" => Ok(name),
@@ -318,7 +334,9 @@ fn check_kind(relation: &Relation, object: ObjectType) -> Result<()> {
     let fits = match object {
         ObjectType::Stream => relation.kind == Kind::Stream,
         // Of CREATE TABLE … AS: a view is a table to who made it so, and a stream to who wrote CREATE TABLE … APPEND ONLY.
-        ObjectType::Table => matches!(relation.kind, Kind::Table | Kind::Stream | Kind::MaterializedView) && made_by_table(relation),
+        ObjectType::Table => {
+            matches!(relation.kind, Kind::Table | Kind::Stream | Kind::MaterializedView) && made_by_table(relation)
+        }
         ObjectType::MaterializedView => relation.kind == Kind::MaterializedView,
         ObjectType::View => relation.kind == Kind::View,
         ObjectType::Index | ObjectType::Sink | ObjectType::Schema => false,
@@ -360,8 +378,10 @@ fn check_dependents(catalog: &Catalog, gone: &BTreeSet<RelationId>) -> Result<()
         let readers: Vec<_> = catalog.dependents(*id).filter(|r| !gone.contains(&r.id)).collect();
         if let (Some(relation), Some(_)) = (catalog.get(*id), readers.first()) {
             let message = format!("cannot drop {} {} because other objects depend on it", relation.kind.noun(), relation.name);
-            let detail: Vec<String> =
-                readers.iter().map(|r| format!("{} {} depends on {} {}", r.kind.noun(), r.name, relation.kind.noun(), relation.name)).collect();
+            let detail: Vec<String> = readers
+                .iter()
+                .map(|r| format!("{} {} depends on {} {}", r.kind.noun(), r.name, relation.kind.noun(), relation.name))
+                .collect();
             let hint = "use DROP … CASCADE to drop the dependent objects too";
             return Err(Error::dependent_objects(message).with_detail(detail.join("\n")).with_hint(hint));
         }
@@ -388,7 +408,8 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
         None => Ok(()),
         Some(unknown) => {
             let known = "durability, max_future, partitions, and those of its connector";
-            Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\"")).with_hint(format!("the options are {known}")))
+            Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\""))
+                .with_hint(format!("the options are {known}")))
         }
     }
 }
@@ -430,13 +451,16 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
     };
     let indices = |idents: &[sp::Ident]| idents.iter().map(index).collect::<Result<Vec<_>>>();
     if kind == Kind::Stream && !create.primary_key.is_empty() {
-        return Err(Error::invalid_table_definition("a stream has no primary key: its rows are never replaced")
-            .with_hint("use CREATE TABLE for rows that are replaced by key, or PARTITION BY to keep the rows of a key in order"));
+        return Err(Error::invalid_table_definition("a stream has no primary key: its rows are never replaced").with_hint(
+            "use CREATE TABLE for rows that are replaced by key, or PARTITION BY to keep the rows of a key in order",
+        ));
     }
     let primary_key = indices(&create.primary_key)?;
     let partition_by = indices(&create.partition_by)?;
     if kind == Kind::Table && !partition_by.is_empty() && partition_by != primary_key {
-        return Err(Error::invalid_table_definition("a table is partitioned by its primary key").with_hint("leave PARTITION BY out"));
+        return Err(
+            Error::invalid_table_definition("a table is partitioned by its primary key").with_hint("leave PARTITION BY out")
+        );
     }
     let watermark = create.watermark.as_ref().map(|w| -> Result<Watermark> {
         let column = index(&w.column)?;
@@ -492,7 +516,14 @@ pub(super) fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn view_relation(catalog: &Catalog, create: &CreateView, name: &str, sql: &str, schema: &arrow::datatypes::SchemaRef, kind: Kind) -> Result<Relation> {
+fn view_relation(
+    catalog: &Catalog,
+    create: &CreateView,
+    name: &str,
+    sql: &str,
+    schema: &arrow::datatypes::SchemaRef,
+    kind: Kind,
+) -> Result<Relation> {
     let given: Vec<String> = create.columns.iter().map(fold).collect();
     if !given.is_empty() && given.len() != schema.fields().len() {
         let (wanted, got) = (schema.fields().len(), given.len());
@@ -510,7 +541,8 @@ fn view_relation(catalog: &Catalog, create: &CreateView, name: &str, sql: &str, 
     let columns: Vec<Column> = schema.fields().iter().enumerate().map(column).collect();
     let mut seen = BTreeSet::new();
     if let Some(twice) = columns.iter().find(|c| !seen.insert(c.name.as_str())) {
-        return Err(Error::duplicate_column(format!("column \"{}\" specified more than once", twice.name)).with_hint("give the columns names with AS"));
+        return Err(Error::duplicate_column(format!("column \"{}\" specified more than once", twice.name))
+            .with_hint("give the columns names with AS"));
     }
     Ok(Relation {
         id: catalog.next_id(),

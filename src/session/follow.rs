@@ -22,10 +22,16 @@ impl Client {
     /// The operators of a running query.
     fn fragment(&self, query: &sp::Query, sql: &str, emit: Emit) -> Result<Fragment> {
         let planner = planner_over(&self.database, Arc::clone(&self.peek_snapshot().catalog));
-        lower(&planner, &planner.continuous(query, sql)?, emit)
+        lower(&planner, &planner.continuous(query)?, emit)
     }
 
-    pub(super) async fn follow_query(&mut self, query: &sp::Query, sql: &str, emit: Emit, parameters: Parameters) -> Result<Outcome> {
+    pub(super) async fn follow_query(
+        &mut self,
+        query: &sp::Query,
+        sql: &str,
+        emit: Emit,
+        parameters: Parameters,
+    ) -> Result<Outcome> {
         if !parameters.is_empty() {
             return Err(Error::unsupported("a running query cannot have parameters").with_hint("write the values into the query"));
         }
@@ -89,7 +95,9 @@ impl Client {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let relation = existing(&catalog, &name)?;
         if relation.kind != Kind::Stream {
-            return Err(Error::wrong_object_type(format!("\"{name}\" is not a stream")).with_hint("use SUBSCRIBE for tables and views"));
+            return Err(
+                Error::wrong_object_type(format!("\"{name}\" is not a stream")).with_hint("use SUBSCRIBE for tables and views")
+            );
         }
         let text = format!("SELECT _partition, _offset, _ingested_at, * FROM {}", super::define::quote_ident(&name));
         let mut parsed = crate::sql::parse::parse(&text)?;
@@ -120,7 +128,9 @@ fn take_limit(query: &sp::Query) -> Result<(sp::Query, Option<u64>)> {
     let count = match limit {
         None => None,
         Some(sp::Expr::Value(value)) => match value.value {
-            sp::Value::Number(text, _) => Some(text.parse::<u64>().map_err(|_| Error::syntax(format!("LIMIT {text} is no count")))?),
+            sp::Value::Number(text, _) => {
+                Some(text.parse::<u64>().map_err(|_| Error::syntax(format!("LIMIT {text} is no count")))?)
+            }
             sp::Value::Null => None,
             other => return Err(Error::syntax(format!("LIMIT {other} is no count"))),
         },

@@ -115,7 +115,7 @@ pub trait Backend: Send + Sync + 'static {
 /// drops a future of `prepare` or `execute` and the streams they gave when the client cancels the statement or disconnects: a
 /// statement must be whole or without effect wherever it is dropped at an await.
 ///
-/// Positions in errors count from the start of the statement's own text, [`Parsed::sql`]; the server adds [`Parsed::offset`].
+/// Positions in errors count characters of the whole string that the client sent.
 /// The server itself refuses statements other than COMMIT, ROLLBACK and ROLLBACK TO while the status is `Failed`.
 #[async_trait::async_trait]
 pub trait ClientSession: Send {

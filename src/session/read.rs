@@ -30,8 +30,11 @@ impl Client {
             let wait = limits::OWN_WRITES_WAIT;
             match tokio::time::timeout(wait, database.engine.wait_for(commit)).await {
                 Ok(snapshot) => snapshot.map(drop),
-                Err(_) => Err(Error::not_ready(format!("the views have not reached commit {commit}, your last one, within {} s", wait.as_secs()))
-                    .with_hint("the row is stored; read again later")),
+                Err(_) => Err(Error::not_ready(format!(
+                    "the views have not reached commit {commit}, your last one, within {} s",
+                    wait.as_secs()
+                ))
+                .with_hint("the row is stored; read again later")),
             }
         }
     }
@@ -59,18 +62,35 @@ impl Client {
     }
 
     /// Parameters and columns of a query.
-    pub(super) fn describe_query(&self, query: &sp::Query, sql: &str, types: &[Option<DataType>]) -> Result<(Vec<DataType>, SchemaRef)> {
+    pub(super) fn describe_query(
+        &self,
+        query: &sp::Query,
+        sql: &str,
+        types: &[Option<DataType>],
+    ) -> Result<(Vec<DataType>, SchemaRef)> {
         let plan = self.plan_query(&self.peek_snapshot(), query, sql, types)?;
         Ok((plan::parameters(&plan)?, visible_schema(&plan)))
     }
 
-    pub(super) fn plan_query(&self, snapshot: &Arc<Snapshot>, query: &sp::Query, sql: &str, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+    pub(super) fn plan_query(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        query: &sp::Query,
+        sql: &str,
+        types: &[Option<DataType>],
+    ) -> Result<LogicalPlan> {
         let mut query = query.clone();
         crate::sql::system::rewrite(&mut query)?;
-        self.planner(snapshot).query_with_parameters(&query, sql, types)
+        self.planner(snapshot).query_with_parameters(&query, types)
     }
 
-    pub(super) async fn select(&mut self, query: &sp::Query, sql: &str, parameters: Parameters, tag: &'static str) -> Result<Outcome> {
+    pub(super) async fn select(
+        &mut self,
+        query: &sp::Query,
+        sql: &str,
+        parameters: Parameters,
+        tag: &'static str,
+    ) -> Result<Outcome> {
         let snapshot = self.snapshot().await?;
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
         let plan = self.plan_query(&snapshot, query, sql, &types)?;
@@ -99,7 +119,7 @@ impl Client {
             &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
         )?;
         let value = |(argument, to): (&sp::Expr, &DataType)| -> Result<ScalarValue> {
-            let expr = planner.expression(argument, sql, &nothing)?;
+            let expr = planner.expression(argument, &nothing)?;
             let expr = datafusion::logical_expr::cast(expr, to.clone());
             let array = planner.physical(expr, &nothing)?.evaluate(&one)?.into_array(1)?;
             Ok(ScalarValue::try_from_array(&array, 0)?)
@@ -126,13 +146,21 @@ pub(super) fn source(database: &Database, snapshot: &Arc<Snapshot>) -> batch::So
 }
 
 /// Run a plan over a snapshot.
-pub(super) async fn run_plan(database: &Arc<Database>, plan: LogicalPlan, snapshot: &Arc<Snapshot>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+pub(super) async fn run_plan(
+    database: &Arc<Database>,
+    plan: LogicalPlan,
+    snapshot: &Arc<Snapshot>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let stream = batch::execute(plan, &source(database, snapshot), &database.state, &database.query_options()).await?;
     Ok(stream.map_err(Error::from).boxed())
 }
 
 /// All rows of a plan.
-pub(super) async fn collect_plan(database: &Arc<Database>, plan: LogicalPlan, snapshot: &Arc<Snapshot>) -> Result<Vec<RecordBatch>> {
+pub(super) async fn collect_plan(
+    database: &Arc<Database>,
+    plan: LogicalPlan,
+    snapshot: &Arc<Snapshot>,
+) -> Result<Vec<RecordBatch>> {
     run_plan(database, plan, snapshot).await?.try_collect().await
 }
 

@@ -85,7 +85,14 @@ impl Settings {
         let mut all: Vec<(String, String)> =
             SETTINGS.iter().map(|(name, _, _)| ((*name).to_string(), self.get(name).unwrap_or_default())).collect();
         // Of the clients' own: `myapp.user`.
-        all.extend(self.0.lock().values.iter().filter(|(name, _)| find(name).is_none()).map(|(name, value)| (name.clone(), value.clone())));
+        all.extend(
+            self.0
+                .lock()
+                .values
+                .iter()
+                .filter(|(name, _)| find(name).is_none())
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         all
     }
 
@@ -97,7 +104,9 @@ impl Settings {
         let known = find(name);
         if known.is_none() && !name.contains('.') {
             // Clients set many that have no meaning here; refusing one would refuse the client.
-            notices.push(Error::undefined_object(format!("parameter \"{name}\" is not known here; it is remembered without effect")));
+            notices.push(Error::undefined_object(format!(
+                "parameter \"{name}\" is not known here; it is remembered without effect"
+            )));
         }
         let value = check(&lower, value)?;
         let mut changed = self.0.lock();
@@ -181,9 +190,9 @@ fn check(name: &str, value: &str) -> Result<String> {
             "utf8" | "unicode" | "default" => Ok("UTF8".to_string()),
             _ => Err(invalid().with_hint("the encoding is always UTF8")),
         },
-        "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout" => {
-            milliseconds(value).map(|ms| ms.to_string()).ok_or_else(|| invalid().with_hint("write milliseconds, or a number and ms, s, min or h"))
-        }
+        "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout" => milliseconds(value)
+            .map(|ms| ms.to_string())
+            .ok_or_else(|| invalid().with_hint("write milliseconds, or a number and ms, s, min or h")),
         "datestyle" if !value.to_ascii_lowercase().contains("iso") => Err(invalid().with_hint("the style is always ISO")),
         _ => Ok(value.to_string()),
     }

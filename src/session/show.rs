@@ -24,7 +24,9 @@ impl Client {
             Statement::Explain { .. } => Some(text_schema(&["QUERY PLAN"])),
             Statement::ShowSetting(name) if name == "all" => Some(text_schema(&["name", "setting", "description"])),
             Statement::ShowSetting(name) => Some(text_schema(&[self.setting_name(name)?.as_str()])),
-            Statement::ShowObjects(_) | Statement::ShowCreate(_) | Statement::Describe { .. } => Some(self.look(statement)?.schema()),
+            Statement::ShowObjects(_) | Statement::ShowCreate(_) | Statement::Describe { .. } => {
+                Some(self.look(statement)?.schema())
+            }
             Statement::Verify(_) => Some(verify::schema()),
             _ => None,
         })
@@ -45,7 +47,9 @@ impl Client {
 
     fn setting_name(&self, name: &str) -> Result<String> {
         let known = self.settings.all().into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        known.map(|(name, _)| name).ok_or_else(|| Error::undefined_object(format!("unrecognized configuration parameter \"{name}\"")))
+        known
+            .map(|(name, _)| name)
+            .ok_or_else(|| Error::undefined_object(format!("unrecognized configuration parameter \"{name}\"")))
     }
 
     pub(super) async fn show(&mut self, statement: &Statement) -> Result<Outcome> {
@@ -65,7 +69,12 @@ impl Client {
             other => {
                 self.await_own_writes().await?;
                 let rows = self.look(other)?;
-                Ok(Outcome::Rows(Rows { schema: rows.schema(), batches: Box::pin(futures::stream::iter([Ok(rows)])), tag: "SHOW", live: false }))
+                Ok(Outcome::Rows(Rows {
+                    schema: rows.schema(),
+                    batches: Box::pin(futures::stream::iter([Ok(rows)])),
+                    tag: "SHOW",
+                    live: false,
+                }))
             }
         }
     }
@@ -79,7 +88,9 @@ impl Client {
         parameters: Parameters,
     ) -> Result<Outcome> {
         if analyze {
-            return Err(Error::unsupported("EXPLAIN ANALYZE is not supported yet").with_hint("EXPLAIN shows the plan without running it"));
+            return Err(
+                Error::unsupported("EXPLAIN ANALYZE is not supported yet").with_hint("EXPLAIN shows the plan without running it")
+            );
         }
         if let Some(format) = format.filter(|f| !f.eq_ignore_ascii_case("text")) {
             return Err(Error::unsupported(format!("EXPLAIN (FORMAT {format}) is not supported yet")));
@@ -91,13 +102,17 @@ impl Client {
                 let view = existing(&snapshot.catalog, &name)?;
                 if view.kind != Kind::MaterializedView {
                     let message = format!("\"{name}\" is a {}, which runs no query", view.kind.noun());
-                    return Err(Error::wrong_object_type(message).with_hint(format!("EXPLAIN SELECT * FROM {name} shows how it is read")));
+                    return Err(
+                        Error::wrong_object_type(message).with_hint(format!("EXPLAIN SELECT * FROM {name} shows how it is read"))
+                    );
                 }
                 let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog));
                 explain(&lower(&planner, &planner.continuous_view(view)?, view.emit)?, &snapshot.catalog)
             }
             ExplainOf::Statement(statement) => match statement.as_ref() {
-                Statement::CreateMaterializedView(create) => self.explain_continuous(&create.query, &create.query_sql, create.emit)?,
+                Statement::CreateMaterializedView(create) => {
+                    self.explain_continuous(&create.query, &create.query_sql, create.emit)?
+                }
                 Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, &query.to_string(), *emit)?,
                 Statement::Query { query, emit: None } => {
                     let plan = self.plan_query(&snapshot, query, "", &[])?;
@@ -113,7 +128,7 @@ impl Client {
     fn explain_continuous(&self, query: &sp::Query, sql: &str, emit: Emit) -> Result<Vec<String>> {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let planner = planner_over(&self.database, Arc::clone(&catalog));
-        Ok(explain(&lower(&planner, &planner.continuous(query, sql)?, emit)?, &catalog))
+        Ok(explain(&lower(&planner, &planner.continuous(query)?, emit)?, &catalog))
     }
 
     pub(super) async fn verify(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
@@ -127,7 +142,12 @@ impl Client {
     }
 }
 
-async fn explain_batch(database: &Arc<Database>, plan: datafusion::logical_expr::LogicalPlan, snapshot: &Arc<crate::view::Snapshot>, verbose: bool) -> Result<Vec<String>> {
+async fn explain_batch(
+    database: &Arc<Database>,
+    plan: datafusion::logical_expr::LogicalPlan,
+    snapshot: &Arc<crate::view::Snapshot>,
+    verbose: bool,
+) -> Result<Vec<String>> {
     let logical = plan.display_indent().to_string();
     let state = batch::session(&database.state, &database.query_options())?;
     let physical = batch::physical(plan, &source(database, snapshot), &state).await?;

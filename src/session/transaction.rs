@@ -37,7 +37,13 @@ impl Work {
     pub fn into_transaction(self) -> log::Transaction {
         let relations: Vec<RelationId> = self.decided_by.into_iter().collect();
         let expect = (!relations.is_empty()).then(|| Expect { unchanged_since: self.read_at, relations, catalog: false });
-        log::Transaction { writes: self.writes, expect, producer: self.producer, durability: self.durability, ..Default::default() }
+        log::Transaction {
+            writes: self.writes,
+            expect,
+            producer: self.producer,
+            durability: self.durability,
+            ..Default::default()
+        }
     }
 }
 
@@ -119,7 +125,9 @@ impl Client {
 
     fn block(&mut self, statement: &str) -> Result<&mut Transaction> {
         self.take_copied();
-        self.transaction.as_mut().ok_or_else(|| Error::no_active_transaction(format!("{statement} can only be used in transaction blocks")))
+        self.transaction
+            .as_mut()
+            .ok_or_else(|| Error::no_active_transaction(format!("{statement} can only be used in transaction blocks")))
     }
 
     pub(super) fn savepoint(&mut self, name: String) -> Result<()> {

@@ -43,12 +43,19 @@ impl Client {
             (Kind::Table, _) => Ok(Arc::clone(relation)),
             (Kind::Stream, "INSERT" | "COPY") if relation.parent.is_none() => Ok(Arc::clone(relation)),
             (Kind::Stream, "INSERT" | "COPY") => error(format!("\"{}\" is written by the server only", relation.name)),
-            (Kind::Stream, _) => error(format!("cannot {} \"{}\": rows of a stream never change", statement.to_lowercase(), relation.name)),
+            (Kind::Stream, _) => {
+                error(format!("cannot {} \"{}\": rows of a stream never change", statement.to_lowercase(), relation.name))
+            }
             (kind, _) => error(format!("cannot change {} \"{}\"", kind.noun(), relation.name)),
         }
     }
 
-    pub(super) fn describe_insert(&self, insert: &sp::Insert, sql: &str, types: &[Option<DataType>]) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+    pub(super) fn describe_insert(
+        &self,
+        insert: &sp::Insert,
+        sql: &str,
+        types: &[Option<DataType>],
+    ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
         let relation = self.writable(insert_target(insert)?, "INSERT")?;
         let targets = insert_columns(insert, &relation)?;
         let returning = insert.returning.as_ref().map(|items| self.returning_schema(items, &relation, sql)).transpose()?;
@@ -58,7 +65,13 @@ impl Client {
         Ok((parameters, returning))
     }
 
-    pub(super) async fn insert(&mut self, insert: &sp::Insert, options: &Options, sql: &str, parameters: Parameters) -> Result<Outcome> {
+    pub(super) async fn insert(
+        &mut self,
+        insert: &sp::Insert,
+        options: &Options,
+        sql: &str,
+        parameters: Parameters,
+    ) -> Result<Outcome> {
         let relation = self.writable(insert_target(insert)?, "INSERT")?;
         let targets = insert_columns(insert, &relation)?;
         let writer = self.database.writer(&relation)?;
@@ -114,24 +127,38 @@ impl Client {
         let targets = &targets[..rows.num_columns()];
         let cast = |(array, target): (&ArrayRef, &usize)| assign(array, &relation.columns[*target]);
         let columns = rows.columns().iter().zip(targets).map(cast).collect::<Result<Vec<_>>>()?;
-        let fields: Vec<Field> = targets.iter().map(|t| Field::new(&relation.columns[*t].name, relation.columns[*t].data_type.clone(), true)).collect();
+        let fields: Vec<Field> = targets
+            .iter()
+            .map(|t| Field::new(&relation.columns[*t].name, relation.columns[*t].data_type.clone(), true))
+            .collect();
         let count = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &count)?;
         writer.compiled().complete(targets, &rows, self.database.clock.now())
     }
 
     /// ON CONFLICT. Without it, and with DO UPDATE of all that is inserted, a row replaces the one with its key.
-    async fn resolve_conflicts(&mut self, insert: &sp::Insert, relation: &Arc<Relation>, rows: RecordBatch, work: &mut Work) -> Result<RecordBatch> {
+    async fn resolve_conflicts(
+        &mut self,
+        insert: &sp::Insert,
+        relation: &Arc<Relation>,
+        rows: RecordBatch,
+        work: &mut Work,
+    ) -> Result<RecordBatch> {
         let Some(sp::OnInsert::OnConflict(conflict)) = &insert.on else { return Ok(rows) };
         if relation.primary_key.is_empty() {
-            return Err(Error::invalid_object_definition(format!("\"{}\" has no primary key that could conflict", relation.name)));
+            return Err(Error::invalid_object_definition(format!(
+                "\"{}\" has no primary key that could conflict",
+                relation.name
+            )));
         }
         if let sp::OnConflictAction::DoUpdate(update) = &conflict.action {
             return if replaces_whole_row(update, relation) {
                 Ok(rows)
             } else {
-                Err(Error::unsupported("ON CONFLICT DO UPDATE must set every column that is not in the key to its EXCLUDED value")
-                    .with_hint("INSERT replaces the row of the same key anyhow; use UPDATE to change some of its columns"))
+                Err(Error::unsupported(
+                    "ON CONFLICT DO UPDATE must set every column that is not in the key to its EXCLUDED value",
+                )
+                .with_hint("INSERT replaces the row of the same key anyhow; use UPDATE to change some of its columns"))
             };
         }
         let snapshot = self.snapshot().await?;
@@ -194,7 +221,7 @@ impl Client {
                 }
                 other => return Err(Error::unsupported(format!("RETURNING {other} is not supported"))),
             };
-            let logical = planner.expression(expr, sql, &schema)?;
+            let logical = planner.expression(expr, &schema)?;
             let name = name.unwrap_or_else(|| match &logical {
                 datafusion::logical_expr::Expr::Column(column) => column.name.clone(),
                 other => other.schema_name().to_string(),
@@ -206,15 +233,24 @@ impl Client {
         Ok((expressions, all))
     }
 
-    fn returning(&self, items: &[sp::SelectItem], relation: &Arc<Relation>, writes: &[Write], committed: Option<&Committed>, sql: &str) -> Result<Outcome> {
+    fn returning(
+        &self,
+        items: &[sp::SelectItem],
+        relation: &Arc<Relation>,
+        writes: &[Write],
+        committed: Option<&Committed>,
+        sql: &str,
+    ) -> Result<Outcome> {
         let (expressions, all) = self.returning_expressions(items, relation, sql)?;
         let (expressions, fields): (Vec<_>, Vec<_>) = expressions.into_iter().unzip();
         let schema = Arc::new(Schema::new(fields));
         let mut batches = Vec::new();
         for (at, write) in writes.iter().enumerate().filter(|(_, w)| w.relation == relation.id) {
             let (log::Rows::Batch(rows), Some(committed)) = (&write.rows, committed) else {
-                return Err(Error::unsupported("RETURNING is not supported inside a transaction block: offsets are known at COMMIT")
-                    .with_hint("run the INSERT outside of BEGIN … COMMIT"));
+                return Err(Error::unsupported(
+                    "RETURNING is not supported inside a transaction block: offsets are known at COMMIT",
+                )
+                .with_hint("run the INSERT outside of BEGIN … COMMIT"));
             };
             let header = Header {
                 relation: relation.id,
@@ -261,11 +297,15 @@ impl Client {
 
     pub(super) async fn delete(&mut self, delete: &sp::Delete, sql: &str, parameters: Parameters) -> Result<Outcome> {
         if delete.returning.is_some() || delete.using.is_some() {
-            return Err(Error::unsupported("USING and RETURNING are not supported in DELETE yet").with_hint("use a subquery in WHERE"));
+            return Err(
+                Error::unsupported("USING and RETURNING are not supported in DELETE yet").with_hint("use a subquery in WHERE")
+            );
         }
         let (relation, alias) = self.changed_table(delete_target(delete)?, "DELETE")?;
         let query = delete_query(delete, &relation, alias)?;
-        let count = self.change_rows(&relation, &query, sql, parameters, |writer, rows, now| writer.write(rows, log::Kind::Delete, now)).await?;
+        let count = self
+            .change_rows(&relation, &query, sql, parameters, |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
+            .await?;
         done(&format!("DELETE {count}"))
     }
 
@@ -273,15 +313,19 @@ impl Client {
         for name in names {
             let relation = self.writable(name, "TRUNCATE")?;
             let query = select_from(&relation, None, all_columns(&relation), None)?;
-            self.change_rows(&relation, &query, "", Vec::new(), |writer, rows, now| writer.write(rows, log::Kind::Delete, now)).await?;
+            self.change_rows(&relation, &query, "", Vec::new(), |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
+                .await?;
         }
         done("TRUNCATE TABLE")
     }
 
     fn changed_table(&self, table: &sp::TableWithJoins, statement: &str) -> Result<(Arc<Relation>, Option<sp::TableAlias>)> {
         match &table.relation {
-            sp::TableFactor::Table { name, alias, .. } if table.joins.is_empty() => Ok((self.writable(name, statement)?, alias.clone())),
-            _ => Err(Error::unsupported(format!("{statement} of more than one table is not supported")).with_hint("use a subquery in WHERE")),
+            sp::TableFactor::Table { name, alias, .. } if table.joins.is_empty() => {
+                Ok((self.writable(name, statement)?, alias.clone()))
+            }
+            _ => Err(Error::unsupported(format!("{statement} of more than one table is not supported"))
+                .with_hint("use a subquery in WHERE")),
         }
     }
 
@@ -324,7 +368,13 @@ impl Client {
         Err(Error::internal("an endless loop has ended"))
     }
 
-    fn changing_plan(&self, snapshot: &Arc<Snapshot>, query: &sp::Query, sql: &str, parameters: &Parameters) -> Result<LogicalPlan> {
+    fn changing_plan(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        query: &sp::Query,
+        sql: &str,
+        parameters: &Parameters,
+    ) -> Result<LogicalPlan> {
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
         let plan = self.plan_query(snapshot, query, sql, &types)?;
         crate::sql::plan::bind(plan, parameters.clone())
@@ -377,8 +427,11 @@ fn assign(array: &ArrayRef, column: &crate::catalog::Column) -> Result<ArrayRef>
     }
     let mismatch = || {
         let from = crate::sql::types::sql_type(array.data_type());
-        Error::datatype_mismatch(format!("column \"{}\" is of type {} but expression is of type {from}", column.name, column.sql_type))
-            .with_hint("you will need to rewrite or cast the expression")
+        Error::datatype_mismatch(format!(
+            "column \"{}\" is of type {} but expression is of type {from}",
+            column.name, column.sql_type
+        ))
+        .with_hint("you will need to rewrite or cast the expression")
     };
     let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let possible = is_text || compute::can_cast_types(array.data_type(), &column.data_type);
@@ -439,14 +492,21 @@ fn insert_columns(insert: &sp::Insert, relation: &Relation) -> Result<Vec<usize>
 }
 
 /// Types of the parameters that stand for a whole value of VALUES: those of their columns.
-fn value_types(source: &sp::Query, relation: &Relation, targets: &[usize], declared: &[Option<DataType>]) -> Vec<Option<DataType>> {
+fn value_types(
+    source: &sp::Query,
+    relation: &Relation,
+    targets: &[usize],
+    declared: &[Option<DataType>],
+) -> Vec<Option<DataType>> {
     let mut types = declared.to_vec();
     let sp::SetExpr::Values(values) = source.body.as_ref() else { return types };
     for row in &values.rows {
         for (cell, target) in row.iter().zip(targets) {
             let sp::Expr::Value(value) = cell else { continue };
             let sp::Value::Placeholder(name) = &value.value else { continue };
-            let Some(index) = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).and_then(|n| n.checked_sub(1)) else { continue };
+            let Some(index) = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).and_then(|n| n.checked_sub(1)) else {
+                continue;
+            };
             if index >= types.len() && index < usize::from(u16::MAX) {
                 types.resize(index + 1, None);
             }
@@ -468,20 +528,24 @@ fn replaces_whole_row(update: &sp::DoUpdate, relation: &Relation) -> bool {
     };
     let set: Option<Vec<String>> = update.assignments.iter().map(excluded).collect();
     let all = |set: Vec<String>| {
-        let mut others = relation.columns.iter().enumerate().filter(|(at, c)| !relation.primary_key.contains(at) && c.generated.is_none());
+        let mut others =
+            relation.columns.iter().enumerate().filter(|(at, c)| !relation.primary_key.contains(at) && c.generated.is_none());
         others.all(|(_, c)| set.contains(&c.name))
     };
     update.selection.is_none() && set.is_some_and(all)
 }
 
 fn producer(options: &Options) -> Result<Option<(u64, u64)>> {
-    let number = |key: &str| options.get(key).map(|text| text.parse::<u64>().map_err(|_| Error::invalid_parameter(format!("{key} must be a number"))));
+    let number = |key: &str| {
+        options.get(key).map(|text| text.parse::<u64>().map_err(|_| Error::invalid_parameter(format!("{key} must be a number"))))
+    };
     match (number("producer_id").transpose()?, number("sequence").transpose()?) {
         (Some(id), Some(sequence)) if id < 1 << 63 => Ok(Some((id, sequence))),
         (Some(_), Some(_)) => Err(Error::invalid_parameter("producer_id must be below 2^63")),
         (None, None) => match options.keys().next() {
             None => Ok(None),
-            Some(key) => Err(Error::unsupported(format!("INSERT … WITH ({key}) is not supported")).with_hint("write WITH (producer_id = 1, sequence = 1)")),
+            Some(key) => Err(Error::unsupported(format!("INSERT … WITH ({key}) is not supported"))
+                .with_hint("write WITH (producer_id = 1, sequence = 1)")),
         },
         _ => Err(Error::invalid_parameter("producer_id and sequence must be given together")),
     }
@@ -516,7 +580,9 @@ fn update_query(update: &sp::Update, relation: &Relation, alias: Option<sp::Tabl
     let mut values: Vec<sp::Expr> = relation.columns.iter().map(|c| ident(&c.name)).collect();
     for assignment in &update.assignments {
         let sp::AssignmentTarget::ColumnName(name) = &assignment.target else {
-            return Err(Error::unsupported("setting several columns at once is not supported").with_hint("write SET a = …, b = …"));
+            return Err(
+                Error::unsupported("setting several columns at once is not supported").with_hint("write SET a = …, b = …")
+            );
         };
         let name = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
         let at = relation.column(&name).ok_or_else(|| no_column(&name, &relation.name))?;
@@ -533,16 +599,27 @@ fn update_query(update: &sp::Update, relation: &Relation, alias: Option<sp::Tabl
 }
 
 /// `SELECT e AS c0, … FROM relation [WHERE …]`.
-fn select_from(relation: &Relation, alias: Option<sp::TableAlias>, columns: Vec<sp::Expr>, selection: Option<sp::Expr>) -> Result<sp::Query> {
+fn select_from(
+    relation: &Relation,
+    alias: Option<sp::TableAlias>,
+    columns: Vec<sp::Expr>,
+    selection: Option<sp::Expr>,
+) -> Result<sp::Query> {
     let mut parsed = crate::sql::parse::parse(&format!("SELECT 1 FROM {}", super::define::quote_ident(&relation.name)))?;
     let Some(crate::sql::ast::Statement::Query { mut query, .. }) = parsed.pop().map(|p| p.statement) else {
         return Err(Error::internal("a SELECT was read as something else"));
     };
-    let sp::SetExpr::Select(select) = query.body.as_mut() else { return Err(Error::internal("a SELECT was read as something else")) };
-    let named = |(at, expr): (usize, sp::Expr)| sp::SelectItem::ExprWithAlias { expr, alias: sp::Ident::new(format!("c{at}")) };
+    let sp::SetExpr::Select(select) = query.body.as_mut() else {
+        return Err(Error::internal("a SELECT was read as something else"));
+    };
+    // The writer knows row ids by their name.
+    let name = |at: usize, expr: &sp::Expr| if *expr == ident(ROW_ID) { ROW_ID.to_string() } else { format!("c{at}") };
+    let named = |(at, expr): (usize, sp::Expr)| sp::SelectItem::ExprWithAlias { alias: sp::Ident::new(name(at, &expr)), expr };
     select.projection = columns.into_iter().enumerate().map(named).collect();
     select.selection = selection;
-    if let (Some(wanted), Some(sp::TableWithJoins { relation: sp::TableFactor::Table { alias, .. }, .. })) = (alias, select.from.first_mut()) {
+    if let (Some(wanted), Some(sp::TableWithJoins { relation: sp::TableFactor::Table { alias, .. }, .. })) =
+        (alias, select.from.first_mut())
+    {
         *alias = Some(wanted);
     }
     Ok(*query)

@@ -27,44 +27,93 @@ pub enum Statement {
     /// `CREATE VIEW v AS`.
     CreateView(CreateView),
     Drop(Drop),
-    Rename { name: sp::ObjectName, to: sp::Ident },
-    Comment { on: sp::ObjectName, column: Option<sp::Ident>, comment: Option<String> },
+    Rename {
+        name: sp::ObjectName,
+        to: sp::Ident,
+    },
+    Comment {
+        on: sp::ObjectName,
+        column: Option<sp::Ident>,
+        comment: Option<String>,
+    },
     Truncate(Vec<sp::ObjectName>),
 
     /// SELECT, VALUES, WITH …; with `emit`, it runs until cancelled.
-    Query { query: Box<sp::Query>, emit: Option<Emit> },
+    Query {
+        query: Box<sp::Query>,
+        emit: Option<Emit>,
+    },
     Subscribe(Subscribe),
-    Explain { analyze: bool, verbose: bool, format: Option<String>, of: ExplainOf },
+    Explain {
+        analyze: bool,
+        verbose: bool,
+        format: Option<String>,
+        of: ExplainOf,
+    },
     Verify(sp::ObjectName),
-    Print { name: sp::ObjectName, from_beginning: bool, limit: Option<u64> },
+    Print {
+        name: sp::ObjectName,
+        from_beginning: bool,
+        limit: Option<u64>,
+    },
     /// `SHOW STREAMS`, `SHOW MATERIALIZED VIEWS`, …
     ShowObjects(ShowObjects),
     ShowCreate(sp::ObjectName),
-    Describe { extended: bool, name: sp::ObjectName },
+    Describe {
+        extended: bool,
+        name: sp::ObjectName,
+    },
 
     /// sqlparser's INSERT, with our WITH ( … ) options.
-    Insert { insert: Box<sp::Insert>, options: Options },
+    Insert {
+        insert: Box<sp::Insert>,
+        options: Options,
+    },
     Update(Box<sp::Update>),
     Delete(Box<sp::Delete>),
     Copy(Copy),
 
-    Declare { name: sp::Ident, query: Box<Statement>, hold: bool },
-    Fetch { cursor: sp::Ident, count: FetchCount, timeout_ms: Option<u64> },
-    Move { cursor: sp::Ident, count: FetchCount },
+    Declare {
+        name: sp::Ident,
+        query: Box<Statement>,
+        hold: bool,
+    },
+    Fetch {
+        cursor: sp::Ident,
+        count: FetchCount,
+        timeout_ms: Option<u64>,
+    },
+    Move {
+        cursor: sp::Ident,
+        count: FetchCount,
+    },
     Close(Option<sp::Ident>),
 
-    Prepare { name: sp::Ident, types: Vec<sp::DataType>, statement: Box<Statement> },
-    Execute { name: sp::Ident, arguments: Vec<sp::Expr> },
+    Prepare {
+        name: sp::Ident,
+        types: Vec<sp::DataType>,
+        statement: Box<Statement>,
+    },
+    Execute {
+        name: sp::Ident,
+        arguments: Vec<sp::Expr>,
+    },
     Deallocate(Option<sp::Ident>),
 
-    Begin { read_only: bool },
+    Begin {
+        read_only: bool,
+    },
     Commit,
     Rollback,
     Savepoint(sp::Ident),
     RollbackTo(sp::Ident),
     Release(sp::Ident),
 
-    Set { local: bool, name: String, value: SetValue },
+    Set {
+        local: bool,
+        name: String,
+        value: SetValue,
+    },
     /// `SHOW setting`; `SHOW ALL` is "all".
     ShowSetting(String),
     /// `RESET setting`; `RESET ALL` is "all".
@@ -207,7 +256,10 @@ pub struct Copy {
 
 #[derive(Clone, Debug)]
 pub enum CopyTarget {
-    Relation { name: sp::ObjectName, columns: Vec<sp::Ident> },
+    Relation {
+        name: sp::ObjectName,
+        columns: Vec<sp::Ident>,
+    },
     /// `COPY ( … ) TO STDOUT`: a query, also one with EMIT, or SUBSCRIBE.
     Query(Box<Statement>),
 }

@@ -89,11 +89,11 @@ pub fn parse(sql: &str) -> sp::Query {
 }
 
 pub fn plan(sql: &str) -> Result<LogicalPlan> {
-    planner().query(&parse(sql), sql)
+    planner().query(&parse(sql))
 }
 
 pub fn continuous(sql: &str) -> Result<LogicalPlan> {
-    planner().continuous(&parse(sql), sql)
+    planner().continuous(&parse(sql))
 }
 
 /// Names of a plan's output.

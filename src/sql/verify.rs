@@ -106,7 +106,11 @@ fn typed(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatc
 }
 
 /// Rows of both sides that agree in the columns compared exactly.
-fn group(schema: &SchemaRef, sides: &[Vec<RecordBatch>; 2], exact: &[usize]) -> Result<HashMap<Box<[u8]>, [Vec<Place>; 2], ahash::RandomState>> {
+fn group(
+    schema: &SchemaRef,
+    sides: &[Vec<RecordBatch>; 2],
+    exact: &[usize],
+) -> Result<HashMap<Box<[u8]>, [Vec<Place>; 2], ahash::RandomState>> {
     let fields = exact.iter().map(|column| SortField::new(schema.field(*column).data_type().clone())).collect();
     let converter = RowConverter::new(fields)?;
     let mut groups: HashMap<Box<[u8]>, [Vec<Place>; 2], ahash::RandomState> = HashMap::default();
@@ -143,7 +147,9 @@ fn pair(places: [Vec<Place>; 2], floats: impl Fn(usize, Place) -> Vec<Option<f64
                 (expected.next(), actual.next());
                 pairs += 1;
             }
-            (Some((a, _)), Some((b, _))) if order(a, b) == Ordering::Less => differing[EXPECTED].extend(expected.next().map(|(_, at)| at)),
+            (Some((a, _)), Some((b, _))) if order(a, b) == Ordering::Less => {
+                differing[EXPECTED].extend(expected.next().map(|(_, at)| at))
+            }
             (_, Some(_)) => differing[ACTUAL].extend(actual.next().map(|(_, at)| at)),
             (Some(_), None) => differing[EXPECTED].extend(expected.next().map(|(_, at)| at)),
             (None, None) => return pairs,

@@ -62,7 +62,10 @@ impl Accumulator for Extreme {
                 if array.null_count() == 0 {
                     groups.iter().zip(array.values()).for_each(|(group, value)| take(*group, *value));
                 } else {
-                    groups.iter().zip(array.iter()).for_each(|(group, value)| value.into_iter().for_each(|value| take(*group, value)));
+                    groups
+                        .iter()
+                        .zip(array.iter())
+                        .for_each(|(group, value)| value.into_iter().for_each(|value| take(*group, value)));
                 }
             }
             Values::Rows(converter, values) => {
@@ -128,4 +131,3 @@ impl Accumulator for Extreme {
         }
     }
 }
-

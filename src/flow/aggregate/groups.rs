@@ -88,7 +88,13 @@ impl Groups {
     }
 
     /// Feed one accumulator with the batch last entered, or with those of its rows that `rows` picks.
-    pub fn accumulate(&mut self, call: usize, numbers: Option<&[u32]>, arguments: &[ArrayRef], diff: Option<&Int64Array>) -> Result<()> {
+    pub fn accumulate(
+        &mut self,
+        call: usize,
+        numbers: Option<&[u32]>,
+        arguments: &[ArrayRef],
+        diff: Option<&Int64Array>,
+    ) -> Result<()> {
         let numbers = numbers.unwrap_or(&self.numbers);
         self.accumulators[call].update(numbers, arguments, diff)
     }
@@ -168,7 +174,14 @@ impl Groups {
     }
 
     /// Feed one accumulator with values of a checkpoint, whose groups have been restored.
-    pub fn accumulate_keys(&mut self, call: usize, keys: &[ArrayRef], values: &[ArrayRef], diff: Option<&Int64Array>, rows: usize) -> Result<()> {
+    pub fn accumulate_keys(
+        &mut self,
+        call: usize,
+        keys: &[ArrayRef],
+        values: &[ArrayRef],
+        diff: Option<&Int64Array>,
+        rows: usize,
+    ) -> Result<()> {
         self.enter(keys, rows)?;
         self.discard_marks();
         self.accumulators[call].update(&self.numbers, values, diff)

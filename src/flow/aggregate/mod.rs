@@ -171,7 +171,10 @@ impl Evaluated {
                 Some(f) => Some(compute::take(f, rows, None)?.as_boolean().clone()),
             })
         };
-        let diff = self.diff.as_ref().map(|diff| Int64Array::from_iter_values(rows.values().iter().map(|row| diff.value(*row as usize))));
+        let diff = self
+            .diff
+            .as_ref()
+            .map(|diff| Int64Array::from_iter_values(rows.values().iter().map(|row| diff.value(*row as usize))));
         Ok(Evaluated {
             rows: rows.len(),
             keys: arrays(&self.keys)?,
@@ -194,7 +197,8 @@ impl Core {
         let filter = |call: &Call| -> Result<Option<BooleanArray>> {
             let Some(filter) = &call.filter else { return Ok(None) };
             let mask = array(filter)?;
-            let mask = mask.as_boolean_opt().ok_or_else(|| Error::datatype_mismatch("FILTER (WHERE …) must be of type boolean"))?;
+            let mask =
+                mask.as_boolean_opt().ok_or_else(|| Error::datatype_mismatch("FILTER (WHERE …) must be of type boolean"))?;
             Ok(Some(if mask.null_count() > 0 { compute::prep_null_mask_filter(mask) } else { mask.clone() }))
         };
         Ok(Evaluated {

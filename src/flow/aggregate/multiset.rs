@@ -86,14 +86,16 @@ impl Multiset {
     fn again(&self, group: u32) -> Result<ScalarValue> {
         let (mut columns, weights) = self.content(group)?;
         if !self.function.is_distinct() && weights.iter().any(|w| *w != 1) {
-            let repeated = weights.iter().enumerate().flat_map(|(row, weight)| std::iter::repeat_n(row as u32, (*weight).max(0) as usize));
+            let repeated =
+                weights.iter().enumerate().flat_map(|(row, weight)| std::iter::repeat_n(row as u32, (*weight).max(0) as usize));
             let indices = arrow::array::UInt32Array::from_iter_values(repeated);
             columns = compute::take_arrays(&columns, &indices, None)?;
         }
         let order_bys = self.function.order_bys();
         if !order_bys.is_empty() {
             let sort = order_bys.iter().zip(&columns[columns.len() - order_bys.len()..]);
-            let sort: Vec<SortColumn> = sort.map(|(by, c)| SortColumn { values: Arc::clone(c), options: Some(by.options) }).collect();
+            let sort: Vec<SortColumn> =
+                sort.map(|(by, c)| SortColumn { values: Arc::clone(c), options: Some(by.options) }).collect();
             columns = compute::take_arrays(&columns, &compute::lexsort_to_indices(&sort, None)?, None)?;
         }
         let mut accumulator = self.function.create_accumulator()?;

@@ -199,7 +199,12 @@ impl Sum {
 }
 
 /// For every row whose value is not NULL: group, value, weight.
-fn each<T: ArrowPrimitiveType>(groups: &[u32], array: &ArrayRef, diff: Option<&Int64Array>, mut add: impl FnMut(usize, T::Native, i64)) {
+fn each<T: ArrowPrimitiveType>(
+    groups: &[u32],
+    array: &ArrayRef,
+    diff: Option<&Int64Array>,
+    mut add: impl FnMut(usize, T::Native, i64),
+) {
     let array = array.as_primitive::<T>();
     match (array.null_count(), diff) {
         (0, None) => groups.iter().zip(array.values()).for_each(|(g, v)| add(*g as usize, *v, 1)),
@@ -239,7 +244,9 @@ impl Accumulator for Sum {
         count_rows(&mut self.counts, groups, std::slice::from_ref(&array), diff);
         let mut overflow = false;
         match &mut self.sums {
-            Sums::Int(sums) => each::<Int64Type>(groups, &array, diff, |g, v, w| sums[g] = sums[g].wrapping_add(v.wrapping_mul(w))),
+            Sums::Int(sums) => {
+                each::<Int64Type>(groups, &array, diff, |g, v, w| sums[g] = sums[g].wrapping_add(v.wrapping_mul(w)))
+            }
             Sums::UInt(sums) => {
                 each::<UInt64Type>(groups, &array, diff, |g, v, w| sums[g] = sums[g].wrapping_add(v.wrapping_mul(w as u64)));
             }
@@ -377,7 +384,9 @@ impl Accumulator for Average {
             };
             return Ok(Arc::new(groups.iter().zip(sums).map(average).collect::<PrimitiveArray<Float64Type>>()));
         };
-        let Sums::Decimal(sums, ..) = &self.sum.sums else { return Err(Error::internal("an average of decimals has no decimal sum")) };
+        let Sums::Decimal(sums, ..) = &self.sum.sums else {
+            return Err(Error::internal("an average of decimals has no decimal sum"));
+        };
         let average = |g: &u32| match counts[*g as usize] {
             0 => Ok(None),
             count => {

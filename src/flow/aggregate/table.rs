@@ -80,7 +80,13 @@ pub(super) fn split_by_end(spec: &Spec, rows: &RecordBatch) -> Vec<(Micros, UInt
 /// The rows that a shard owns.
 pub(super) fn owned(shard: Shard, keys: &[ArrayRef], rows: usize) -> Result<UInt32Array> {
     let shards = intern::shards(keys, rows, shard.of)?;
-    Ok(shards.iter().enumerate().filter(|(_, of)| **of as usize == shard.index).map(|(row, _)| row as u32).collect::<Vec<_>>().into())
+    Ok(shards
+        .iter()
+        .enumerate()
+        .filter(|(_, of)| **of as usize == shard.index)
+        .map(|(row, _)| row as u32)
+        .collect::<Vec<_>>()
+        .into())
 }
 
 impl StateTable for Core {
@@ -148,8 +154,11 @@ impl StateTable for Core {
                 let keys = &run.columns()[first_key..key_end];
                 if put {
                     let mut state = run.columns()[key_end + 1..].iter();
-                    let per_call: Vec<Vec<ArrayRef>> =
-                        groups.accumulators.iter().map(|a| state.by_ref().take(a.state_types().len()).cloned().collect()).collect();
+                    let per_call: Vec<Vec<ArrayRef>> = groups
+                        .accumulators
+                        .iter()
+                        .map(|a| state.by_ref().take(a.state_types().len()).cloned().collect())
+                        .collect();
                     groups.restore(keys, run.column(key_end).as_primitive::<Int64Type>(), &per_call)?;
                 } else {
                     groups.restore_gone(keys, run.num_rows())?;
@@ -184,7 +193,14 @@ impl Journal {
         Journal { call, schema, deltas: Vec::new(), rows: 0, loaded: Vec::new() }
     }
 
-    pub fn record(&mut self, end: Option<Micros>, keys: &[ArrayRef], values: &[ArrayRef], diff: Option<&Int64Array>, rows: usize) -> Result<()> {
+    pub fn record(
+        &mut self,
+        end: Option<Micros>,
+        keys: &[ArrayRef],
+        values: &[ArrayRef],
+        diff: Option<&Int64Array>,
+        rows: usize,
+    ) -> Result<()> {
         let window = end.map(|end| Arc::new(Int64Array::from_value(end, rows)) as ArrayRef);
         let columns = window.into_iter().chain(keys.iter().cloned()).chain(values.iter().cloned()).collect();
         self.push(Delta { rows: batch(&self.schema, columns, rows)?, diff: diff.cloned() })
@@ -207,7 +223,8 @@ impl Journal {
     pub fn retire(&mut self, end: Micros, groups: &mut Groups, live: &[u32]) -> Result<()> {
         for number in live {
             let keys = groups.keys.keys(&[*number])?;
-            let multiset = groups.accumulators[self.call].multiset().ok_or_else(|| Error::internal("a journal without a multiset"))?;
+            let multiset =
+                groups.accumulators[self.call].multiset().ok_or_else(|| Error::internal("a journal without a multiset"))?;
             let (values, weights) = multiset.content(*number)?;
             let rows = weights.len();
             if rows == 0 {

@@ -108,7 +108,7 @@ impl ClientSession for FakeSession {
                 (parameters, Some(schema))
             }
             ["rows" | "live" | "endless" | "broken" | "slow", ..] => (Vec::new(), Some(numbers_schema())),
-            ["unprepared"] => return Err(Error::undefined_table("relation \"unprepared\" does not exist").at(3)),
+            ["unprepared"] => return Err(Error::undefined_table("relation \"unprepared\" does not exist").at(parsed.offset + 3)),
             _ => (Vec::new(), None),
         };
         Ok(Prepared { parsed, parameters, schema })
@@ -155,7 +155,11 @@ impl ClientSession for FakeSession {
                 return rows(stream::iter(batches).boxed(), false);
             }
             ["slow"] => std::future::pending().await,
-            ["fail"] => return Err(Error::undefined_column("column \"x\" does not exist").at(2).with_hint("there is \"y\"")),
+            ["fail"] => {
+                return Err(Error::undefined_column("column \"x\" does not exist")
+                    .at(prepared.parsed.offset + 2)
+                    .with_hint("there is \"y\""));
+            }
             ["fault"] => panic!("as the test wants it"),
             ["notice"] => self.notices.push(Error::duplicate_table("relation \"t\" already exists, skipping")),
             ["set", name, value] => self.changed.push((name.to_string(), value.to_string())),

@@ -20,7 +20,12 @@ use crate::sql::window::WindowNode;
 use crate::time::NO_TIME;
 
 /// The rows that a materialized view should have at the snapshot, or `name$late` of one.
-pub async fn expected(planner: &Planner, relation: &Relation, source: &Source, options: &Options) -> Result<SendableRecordBatchStream> {
+pub async fn expected(
+    planner: &Planner,
+    relation: &Relation,
+    source: &Source,
+    options: &Options,
+) -> Result<SendableRecordBatchStream> {
     let plan = plan(planner, relation, source)?;
     execute(plan, source, planner.state(), options).await
 }
@@ -38,7 +43,8 @@ pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<L
             late(planner, view, relation, source)
         }
         kind => {
-            let error = Error::wrong_object_type(format!("\"{}\" is a {}, whose rows are the log's own", relation.name, kind.noun()));
+            let error =
+                Error::wrong_object_type(format!("\"{}\" is a {}, whose rows are the log's own", relation.name, kind.noun()));
             Err(error.with_hint("VERIFY compares materialized views with their batch answer"))
         }
     }

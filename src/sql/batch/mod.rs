@@ -58,7 +58,12 @@ pub fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
 }
 
 /// Run a plan; parameters are bound ([`crate::sql::plan::bind`]).
-pub async fn execute(plan: LogicalPlan, source: &Source, state: &SessionState, options: &Options) -> Result<SendableRecordBatchStream> {
+pub async fn execute(
+    plan: LogicalPlan,
+    source: &Source,
+    state: &SessionState,
+    options: &Options,
+) -> Result<SendableRecordBatchStream> {
     let state = session(state, options)?;
     let physical = physical(plan, source, &state).await?;
     Ok(execute_stream(physical, state.task_ctx())?)

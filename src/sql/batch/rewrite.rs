@@ -138,7 +138,8 @@ impl Rewrite<'_> {
         if let (Some(outer), Some(own)) = (carried, &streams)
             && outer != own.as_slice()
         {
-            let error = Error::unsupported("windows that are unioned with others and windowed again are not supported in a query");
+            let error =
+                Error::unsupported("windows that are unioned with others and windowed again are not supported in a query");
             return Err(error.with_hint("read a materialized view of the inner windows").into());
         }
         // What is carried through the window is also what judges it.

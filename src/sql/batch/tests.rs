@@ -102,7 +102,7 @@ impl World {
 
     fn rows(&self, sql: &str) -> Result<Vec<String>> {
         let planner = self.planner();
-        let plan = planner.query(&testing::parse(sql), sql)?;
+        let plan = planner.query(&testing::parse(sql))?;
         block_on(async {
             let batches = execute(plan, &self.source(), planner.state(), &self.options()).await?;
             collect(batches).await
@@ -248,7 +248,7 @@ fn a_snapshot_does_not_see_later_commits() {
     let (source, planner) = (world.source(), world.planner());
     world.commit("orders", &[(2, "a", 10, 1)]);
     let sql = "SELECT id FROM orders";
-    let plan = planner.query(&testing::parse(sql), sql).unwrap();
+    let plan = planner.query(&testing::parse(sql)).unwrap();
     let rows = block_on(async { collect(execute(plan, &source, planner.state(), &world.options()).await?).await });
     assert_eq!(rows.unwrap(), ["1"]);
 }
@@ -257,7 +257,11 @@ fn a_snapshot_does_not_see_later_commits() {
 fn tables_and_views_are_read_with_streams() {
     let mut world = World::new([]);
     world.commit("orders", &[(1, "a", 10, 1), (2, "b", 20, 2)]);
-    let rows = [Arc::new(Int64Array::from(vec![1])) as _, Arc::new(StringArray::from(vec!["x"])) as _, Arc::new(StringArray::from(vec!["a"])) as _];
+    let rows = [
+        Arc::new(Int64Array::from(vec![1])) as _,
+        Arc::new(StringArray::from(vec!["x"])) as _,
+        Arc::new(StringArray::from(vec!["a"])) as _,
+    ];
     let customers = RecordBatch::try_new(world.relation("customers").schema(), rows.into()).unwrap();
     world.keep("customers", customers);
     assert_eq!(world.rows("SELECT o.id, name FROM orders o LEFT JOIN customers c ON c.id = o.id").unwrap(), ["1 x", "2 -"]);
@@ -278,7 +282,13 @@ fn words_are_counted() {
 #[test]
 fn the_answer_of_a_view_on_views_comes_from_the_log() {
     use arrow::datatypes::DataType::{Int64, Utf8};
-    let top = testing::view(22, "top", Kind::MaterializedView, &[("cat", Utf8), ("t", Int64)], "SELECT category, total FROM totals WHERE total > 5");
+    let top = testing::view(
+        22,
+        "top",
+        Kind::MaterializedView,
+        &[("cat", Utf8), ("t", Int64)],
+        "SELECT category, total FROM totals WHERE total > 5",
+    );
     let world = World::new([top]);
     world.commit("orders", &[(1, "a", 10, 1), (2, "b", 2, 2), (3, "a", 1, 3)]);
     assert_eq!(world.expected("top"), ["a 11"]);
@@ -290,7 +300,11 @@ fn verify_shows_what_differs() {
     let view = world.relation("counts");
     let counts = |starts: Vec<i64>, n: Vec<i64>| {
         let starts: Vec<i64> = starts.into_iter().map(|start| start * MINUTE).collect();
-        RecordBatch::try_new(view.schema(), vec![Arc::new(TimestampMicrosecondArray::from(starts)), Arc::new(Int64Array::from(n))]).unwrap()
+        RecordBatch::try_new(
+            view.schema(),
+            vec![Arc::new(TimestampMicrosecondArray::from(starts)), Arc::new(Int64Array::from(n))],
+        )
+        .unwrap()
     };
     let late = world.relation("counts$late");
     world.keep("counts$late", RecordBatch::new_empty(late.schema()));
@@ -313,7 +327,7 @@ fn a_query_that_needs_too_much_memory_says_so() {
     (0..4).for_each(|_| world.commit("orders", &orders));
     let sql = "SELECT id FROM orders ORDER BY amount, id";
     let planner = world.planner();
-    let plan = planner.query(&testing::parse(sql), sql).unwrap();
+    let plan = planner.query(&testing::parse(sql)).unwrap();
     let options = Options { runtime: runtime(64 << 10).unwrap(), ..world.options() };
     let rows = block_on(async { collect(execute(plan, &world.source(), planner.state(), &options).await?).await });
     assert_eq!(rows.unwrap_err().state(), SqlState::OutOfMemory);

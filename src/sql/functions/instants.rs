@@ -168,7 +168,8 @@ mod tests {
             config_options: Arc::default(),
         };
         let ColumnarValue::Array(array) = function.invoke_with_args(args).unwrap() else { panic!("rows were given") };
-        let text = |starts: &Instants| starts.iter().map(|s| s.map_or("null".into(), |s| s.to_string())).collect::<Vec<_>>().join(" ");
+        let text =
+            |starts: &Instants| starts.iter().map(|s| s.map_or("null".into(), |s| s.to_string())).collect::<Vec<_>>().join(" ");
         match array.as_list_opt::<i32>() {
             None => text(array.as_primitive()),
             Some(lists) => lists.iter().map(|list| text(list.unwrap().as_primitive())).collect::<Vec<_>>().join("; "),

@@ -23,9 +23,12 @@ pub fn state() -> SessionState {
         .with_batch_size(limits::BATCH_ROWS)
         .with_target_partitions(TARGET_PARTITIONS)
         .with_information_schema(false);
-    let mut state = SessionStateBuilder::new().with_config(config).with_default_features()
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
         // Correlated subqueries of any shape, before DataFusion's own rules for some.
-        .with_analyzer_rule(Arc::new(crate::sql::system::Decorrelate)).build();
+        .with_analyzer_rule(Arc::new(crate::sql::system::Decorrelate))
+        .build();
     // Statements reach files and the network through connectors only.
     state.table_factories_mut().clear();
     register(&mut state).expect("names of functions are fixed, and so is that they register");

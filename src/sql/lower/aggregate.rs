@@ -45,14 +45,22 @@ impl Lowering<'_> {
         };
         let label = label(aggregate);
         let keeps = keeps(&spec);
-        let columns: Vec<usize> = keys.iter().filter_map(|k| k.downcast_ref::<datafusion::physical_expr::expressions::Column>()).map(|c| c.index()).collect();
+        let columns: Vec<usize> = keys
+            .iter()
+            .filter_map(|k| k.downcast_ref::<datafusion::physical_expr::expressions::Column>())
+            .map(|c| c.index())
+            .collect();
         let exchange = (!keys.is_empty() && columns.len() == keys.len()).then(|| vec![columns]);
         let make: Make = Box::new(move |shard| Ok(Box::new(Aggregate::new(spec.clone(), shard)?) as Box<dyn Operator>));
         Ok(self.add(label, keeps, input.inputs, make, exchange, edge))
     }
 
     /// The keys that are not the window's, as columns of the input; computed ones are put behind it first.
-    fn group_keys(&mut self, input: Lowered, aggregate: &AggregatePlan) -> Result<(Lowered, Vec<Arc<dyn PhysicalExpr>>, Vec<GroupColumn>)> {
+    fn group_keys(
+        &mut self,
+        input: Lowered,
+        aggregate: &AggregatePlan,
+    ) -> Result<(Lowered, Vec<Arc<dyn PhysicalExpr>>, Vec<GroupColumn>)> {
         let plan = &aggregate.input;
         let width = input.edge.schema.fields().len();
         let mut computed: Vec<(Arc<dyn PhysicalExpr>, arrow::datatypes::Field)> = Vec::new();
@@ -67,7 +75,8 @@ impl Lowering<'_> {
                 Some(index) => index,
                 None => {
                     let physical = self.physical(expr, plan.schema())?;
-                    let field = arrow::datatypes::Field::new(format!("key{}", keys.len()), physical.data_type(&input.edge.schema)?, true);
+                    let field =
+                        arrow::datatypes::Field::new(format!("key{}", keys.len()), physical.data_type(&input.edge.schema)?, true);
                     computed.push((physical, field));
                     width + computed.len() - 1
                 }
@@ -120,11 +129,18 @@ fn window_key(edge: &Edge, aggregate: &AggregatePlan) -> Option<WindowKey> {
     let window = edge.window?;
     let grouped: Vec<usize> = aggregate.group_expr.iter().filter_map(|e| input_column(e, &aggregate.input)).collect();
     let bounds = [(window.end, 0), (window.start, window.size), (window.time, WINDOW_TIME)];
-    let (column, to_end) = bounds.into_iter().find_map(|(bound, to_end)| Some((bound.filter(|b| grouped.contains(b))?, to_end)))?;
+    let (column, to_end) =
+        bounds.into_iter().find_map(|(bound, to_end)| Some((bound.filter(|b| grouped.contains(b))?, to_end)))?;
     Some(WindowKey { column, to_end, size: window.size, delay: window.delay })
 }
 
-fn output_edge(input: &Edge, window: Option<WindowKey>, columns: &[GroupColumn], emit: Emit, schema: arrow::datatypes::SchemaRef) -> Edge {
+fn output_edge(
+    input: &Edge,
+    window: Option<WindowKey>,
+    columns: &[GroupColumn],
+    emit: Emit,
+    schema: arrow::datatypes::SchemaRef,
+) -> Edge {
     let find = |wanted: GroupColumn| columns.iter().position(|c| *c == wanted);
     let (start, end, time) = (find(GroupColumn::WindowStart), find(GroupColumn::WindowEnd), find(GroupColumn::WindowTime));
     let mut times = Vec::new();
@@ -146,7 +162,10 @@ fn cannot_be_final(edge: &Edge, grouped_by_window: bool) -> Error {
     let (missing, hint) = match (edge.window.is_some(), grouped_by_window) {
         (false, _) => ("a time window", "read FROM TUMBLE(…) or HOP(…) and GROUP BY window_start, window_end"),
         (true, false) => ("the window among the keys of GROUP BY", "add window_start, window_end to GROUP BY"),
-        (true, true) => ("a watermark that closes the window", "declare WATERMARK FOR the time column on the stream, and read it without a join or a table before the window"),
+        (true, true) => (
+            "a watermark that closes the window",
+            "declare WATERMARK FOR the time column on the stream, and read it without a join or a table before the window",
+        ),
     };
     Error::invalid_object_definition(format!("EMIT FINAL needs {missing}")).with_hint(hint)
 }
@@ -167,10 +186,11 @@ fn keeps(spec: &Spec) -> String {
     };
     let until = match spec.window {
         Some(WindowKey { delay: Some(0), .. }) => "until the watermark passes the window's end".to_string(),
-        Some(WindowKey { delay: Some(delay), .. }) => format!("until the watermark passes the window's end by {}", show_duration(delay)),
+        Some(WindowKey { delay: Some(delay), .. }) => {
+            format!("until the watermark passes the window's end by {}", show_duration(delay))
+        }
         _ if spec.global => "for ever".to_string(),
         _ => "for ever: it grows with the number of groups".to_string(),
     };
     format!("{what}, {until}")
 }
-

@@ -51,7 +51,9 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
     let stream = lowering.fit(stream, &arrow_schema(plan.schema()));
     if emit == Emit::Final && !lowering.final_rows {
         return Err(Error::invalid_object_definition("EMIT FINAL needs rows that become final, and this query has none")
-            .with_hint("group by window_start and window_end of a TUMBLE or HOP over a stream with a WATERMARK, or leave EMIT FINAL out"));
+            .with_hint(
+                "group by window_start and window_end of a TUMBLE or HOP over a stream with a WATERMARK, or leave EMIT FINAL out",
+            ));
     }
     let Lowering { nodes, late, late_schema, .. } = lowering;
     Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema })
@@ -105,17 +107,21 @@ impl Lowering<'_> {
             }
             // A relation has no order: who reads the view asks for one.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.lower(&sort.input),
-            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
-                Err(unsupported("LIMIT is not supported in a continuous query", "put ORDER BY and LIMIT into the query that reads the view"))
-            }
+            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(unsupported(
+                "LIMIT is not supported in a continuous query",
+                "put ORDER BY and LIMIT into the query that reads the view",
+            )),
             LogicalPlan::Join(_) => Err(unsupported(
                 "joins are not supported in a continuous query yet",
                 "make a view of each side and join the views when reading; UNION ALL of the sides with GROUP BY also combines them",
             )),
-            LogicalPlan::Window(_) => {
-                Err(unsupported("OVER (…) is not supported in a continuous query yet", "use the window function in the query that reads the view"))
+            LogicalPlan::Window(_) => Err(unsupported(
+                "OVER (…) is not supported in a continuous query yet",
+                "use the window function in the query that reads the view",
+            )),
+            LogicalPlan::Distinct(_) => {
+                Err(unsupported("DISTINCT ON is not supported in a continuous query yet", "use GROUP BY with aggregates"))
             }
-            LogicalPlan::Distinct(_) => Err(unsupported("DISTINCT ON is not supported in a continuous query yet", "use GROUP BY with aggregates")),
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
                 Err(unsupported("a continuous query cannot be made of constants alone", "read FROM a stream, a table or a view"))
             }
@@ -127,12 +133,23 @@ impl Lowering<'_> {
                     let input = self.lower(&window.input)?;
                     self.windows(input, window)
                 }
-                None => Err(unsupported(format!("{} is not supported in a continuous query", other.display()), "compute it in the query that reads the view")),
+                None => Err(unsupported(
+                    format!("{} is not supported in a continuous query", other.display()),
+                    "compute it in the query that reads the view",
+                )),
             },
         }
     }
 
-    fn add(&mut self, label: String, keeps: String, inputs: Vec<Input>, make: Make, exchange: Option<Vec<Vec<usize>>>, edge: Edge) -> Lowered {
+    fn add(
+        &mut self,
+        label: String,
+        keeps: String,
+        inputs: Vec<Input>,
+        make: Make,
+        exchange: Option<Vec<Vec<usize>>>,
+        edge: Edge,
+    ) -> Lowered {
         let inputs = inputs.into_iter().map(|input| (input, 0)).collect();
         self.nodes.push(Node { label, keeps, inputs, make, exchange, edge: edge.clone() });
         Lowered { inputs: vec![Input::Node { index: self.nodes.len() - 1, output: MAIN }], edge }
@@ -146,7 +163,8 @@ impl Lowering<'_> {
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<Lowered> {
-        let source = RelationSource::of(scan).ok_or_else(|| Error::unsupported(format!("a continuous query cannot read {}", scan.table_name)))?;
+        let source = RelationSource::of(scan)
+            .ok_or_else(|| Error::unsupported(format!("a continuous query cannot read {}", scan.table_name)))?;
         let relation = Arc::clone(source.relation());
         let columns = scan_columns(scan, source);
         let whole = match relation.kind {
@@ -253,7 +271,8 @@ impl Lowering<'_> {
             [column(width, delay + windows.size), column(width + 1, delay), column(width + 2, delay + WINDOW_TIME)]
         });
         let times = input.edge.times.iter().copied().chain(bounds.into_iter().flatten()).collect();
-        let columns = WindowColumns { start: Some(width), end: Some(width + 1), time: Some(width + 2), size: windows.size, delay };
+        let columns =
+            WindowColumns { start: Some(width), end: Some(width + 1), time: Some(width + 2), size: windows.size, delay };
         let edge = Edge { schema: Arc::clone(&schema), times, window: Some(columns), key: None, ..input.edge.clone() };
         let on = self.physical(&Expr::Column(window.time.clone()), window.input.schema())?;
         let made = Arc::clone(&schema);
@@ -295,7 +314,10 @@ impl Lowering<'_> {
             }
             let lists: Vec<_> = unnest.list_type_columns.iter().filter(|(at, _)| *at == index).collect();
             if lists.iter().any(|(_, list)| list.depth > 1) {
-                return Err(unsupported("unnesting several levels at once is not supported in a continuous query", "unnest level by level, in subqueries"));
+                return Err(unsupported(
+                    "unnesting several levels at once is not supported in a continuous query",
+                    "unnest level by level, in subqueries",
+                ));
             }
             match lists.len() {
                 0 => sources.push(Source::Repeat(index)),
@@ -303,12 +325,14 @@ impl Lowering<'_> {
             }
         }
         let schema = arrow_schema(&unnest.schema);
-        let passed: Vec<Option<usize>> = sources.iter().map(|s| if let Source::Repeat(index) = s { Some(*index) } else { None }).collect();
+        let passed: Vec<Option<usize>> =
+            sources.iter().map(|s| if let Source::Repeat(index) = s { Some(*index) } else { None }).collect();
         let edge = Edge { key: None, ..carry(&input.edge, &passed, Arc::clone(&schema)) };
         let keep_empty = unnest.options.preserve_nulls();
         let label = format!("Unnest: {}", unnest.exec_columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>().join(", "));
-        let make: Make =
-            Box::new(move |_| Ok(Box::new(Unnest { sources: sources.clone(), schema: Arc::clone(&schema), keep_empty }) as Box<dyn Operator>));
+        let make: Make = Box::new(move |_| {
+            Ok(Box::new(Unnest { sources: sources.clone(), schema: Arc::clone(&schema), keep_empty }) as Box<dyn Operator>)
+        });
         Ok(self.add(label, String::new(), input.inputs, make, None, edge))
     }
 }
@@ -340,7 +364,9 @@ fn column(schema: &SchemaRef, index: usize) -> Arc<dyn PhysicalExpr> {
 }
 
 fn project(expressions: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef) -> Make {
-    Box::new(move |_| Ok(Box::new(Project { expressions: expressions.clone(), schema: Arc::clone(&schema) }) as Box<dyn Operator>))
+    Box::new(
+        move |_| Ok(Box::new(Project { expressions: expressions.clone(), schema: Arc::clone(&schema) }) as Box<dyn Operator>),
+    )
 }
 
 fn names(schema: &SchemaRef) -> String {
@@ -398,9 +424,11 @@ fn is_linear(plan: &LogicalPlan) -> bool {
         LogicalPlan::TableScan(scan) => {
             RelationSource::of(scan).is_some_and(|s| matches!(s.relation().kind, Kind::Stream | Kind::MaterializedView))
         }
-        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Union(_) | LogicalPlan::Unnest(_) => {
-            plan.inputs().into_iter().all(is_linear)
-        }
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::Unnest(_) => plan.inputs().into_iter().all(is_linear),
         _ => false,
     }
 }
@@ -412,6 +440,7 @@ fn expr_has_subquery(expr: &Expr) -> bool {
 
 fn describe(window: &WindowNode) -> String {
     let kind = if window.windows.is_tumbling() { "tumble" } else { "hop" };
-    let slide = if window.windows.is_tumbling() { String::new() } else { format!(" every {}", show_duration(window.windows.slide)) };
+    let slide =
+        if window.windows.is_tumbling() { String::new() } else { format!(" every {}", show_duration(window.windows.slide)) };
     format!("Window: {kind} {}{slide} on {}", show_duration(window.windows.size), window.time.name)
 }

@@ -30,15 +30,14 @@ const BATCH_RULES: [&str; 3] = [
 
 impl Planner {
     /// The optimised plan of a query that is to be kept up to date; what the lowering takes.
-    pub fn continuous(&self, query: &sp::Query, sql: &str) -> Result<LogicalPlan> {
-        let plan = self.query(query, sql)?;
-        self.optimize_continuous(plan).map_err(|error| errors::locate(error, sql))
+    pub fn continuous(&self, query: &sp::Query) -> Result<LogicalPlan> {
+        let plan = self.query(query)?;
+        self.optimize_continuous(plan).map_err(errors::locate)
     }
 
     /// The same of a view's query; its columns are named as the view's.
     pub fn continuous_view(&self, view: &Relation) -> Result<LogicalPlan> {
-        let sql = view.query.as_deref().unwrap_or_default();
-        self.optimize_continuous(self.view(view)?).map_err(|error| errors::locate(error, sql))
+        self.optimize_continuous(self.view(view)?).map_err(|error| errors::locate(error).without_position())
     }
 
     fn optimize_continuous(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {

@@ -81,17 +81,17 @@ impl Planner {
         &self.state
     }
 
-    /// The plan of a query, names and types resolved, not optimised. `sql` is the text that the tree's spans count in.
-    pub fn query(&self, query: &sp::Query, sql: &str) -> Result<LogicalPlan> {
-        self.query_with_parameters(query, sql, &[])
+    /// The plan of a query, names and types resolved, not optimised.
+    pub fn query(&self, query: &sp::Query) -> Result<LogicalPlan> {
+        self.query_with_parameters(query, &[])
     }
 
     /// The same, with types that the client says its parameters have.
-    pub fn query_with_parameters(&self, query: &sp::Query, sql: &str, types: &[Option<DataType>]) -> Result<LogicalPlan> {
-        self.plan(query, sql, types, Vec::new())
+    pub fn query_with_parameters(&self, query: &sp::Query, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+        self.plan(query, types, Vec::new())
     }
 
-    fn plan(&self, query: &sp::Query, sql: &str, types: &[Option<DataType>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
+    fn plan(&self, query: &sp::Query, types: &[Option<DataType>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
         let mut query = query.clone();
         let hidden = names::hidden_columns(&query);
         names::prepare(&mut query, &self.catalog, &hidden);
@@ -101,7 +101,7 @@ impl Planner {
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
             .and_then(lateral::inline_lateral)
-            .map_err(|error| errors::locate(error, sql))
+            .map_err(errors::locate)
     }
 
     /// The plan of a view's query (plain or materialized), its columns named as the view's.
@@ -110,26 +110,27 @@ impl Planner {
     }
 
     fn view_query(&self, view: &Relation, inlining: Vec<RelationId>) -> Result<LogicalPlan> {
-        let in_view = |error: Error| error.with_context(format!("query of {} \"{}\"", view.kind.noun(), view.name));
+        let in_view =
+            |error: Error| error.without_position().with_context(format!("query of {} \"{}\"", view.kind.noun(), view.name));
         let sql = view.query.as_deref().ok_or_else(|| Error::internal(format!("\"{}\" has no query", view.name)))?;
         let query = parse_query(sql).map_err(in_view)?;
-        let plan = self.plan(&query, sql, &[], inlining).map_err(in_view)?;
+        let plan = self.plan(&query, &[], inlining).map_err(in_view)?;
         rename_columns(plan, view.columns.iter().map(|column| column.name.as_str()))
     }
 
     /// An expression over columns: a default, a computed column, a watermark, the SET of an UPDATE.
-    pub fn expression(&self, expr: &sp::Expr, sql: &str, schema: &DFSchema) -> Result<Expr> {
+    pub fn expression(&self, expr: &sp::Expr, schema: &DFSchema) -> Result<Expr> {
         let context = Context::new(self, Vec::new(), Vec::new());
         let mut expr = expr.clone();
         names::prepare(&mut expr, &self.catalog, &[]);
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_to_expr(expr, schema, &mut PlannerContext::new())
-            .map_err(|error| errors::locate(error, sql))
+            .map_err(errors::locate)
     }
 
     /// The same, from the text that the catalog keeps.
     pub fn expression_from_text(&self, sql: &str, schema: &DFSchema) -> Result<Expr> {
-        self.expression(&parse_expression(sql)?, sql, schema)
+        self.expression(&parse_expression(sql)?, schema).map_err(Error::without_position)
     }
 
     /// An expression that can be evaluated over batches of `schema`; types are coerced.

@@ -184,7 +184,7 @@ impl Prepare<'_> {
         let Some((schema, name)) = fold_object(name) else { return Vec::new() };
         let is_cte = schema.is_none() && self.scopes.last().is_some_and(|scope| scope.contains(&name));
         match self.catalog.find(&name) {
-            Some(relation) if relation.kind == Kind::Stream && !is_cte => {
+            Some(relation) if relation.kind != Kind::View && !is_cte => {
                 RelationSource::new(relation.clone(), self.hidden).hidden().to_vec()
             }
             _ => Vec::new(),
