@@ -1,6 +1,6 @@
 //! One call of a window function: its arguments, in any spelling, in the documented order and under the documented names.
 
-use sqlparser::ast::{self as sp, Expr, FunctionArg, FunctionArgExpr, FunctionArgOperator, TableFactor};
+use sqlparser::ast::{self as sp, Expr, FunctionArg, FunctionArgExpr, FunctionArgOperator, Spanned, TableFactor};
 
 use super::dialect::{PARTITION_MARK, TABLE_MARK};
 use super::interval::interval;
@@ -82,8 +82,14 @@ pub(super) fn normalize(factor: &mut TableFactor) -> Result<()> {
         with_hints.clear();
     }
     args.args = write(function, arguments).map_err(|error| at(error, position))?;
-    *name = sp::ObjectName::from(vec![identifier(function)]);
+    rename(name, function);
     Ok(())
+}
+
+/// Give an object another name at the same place: errors of planning speak of it.
+fn rename(name: &mut sp::ObjectName, function: &str) {
+    let ident = sp::Ident { span: name.span(), ..identifier(function) };
+    *name = sp::ObjectName::from(vec![ident]);
 }
 
 /// Does ksqlDB's WINDOW clause stand at this relation?
@@ -177,7 +183,7 @@ fn table(name: sp::Ident, alias: Option<sp::TableAlias>) -> TableFactor {
 fn put_call(factor: &mut TableFactor, function: &'static str, arguments: Arguments) -> Result<()> {
     let TableFactor::Table { name, args, .. } = factor else { return Ok(()) };
     *args = Some(sp::TableFunctionArgs { args: write(function, arguments)?, settings: None });
-    *name = sp::ObjectName::from(vec![identifier(function)]);
+    rename(name, function);
     Ok(())
 }
 

@@ -92,11 +92,11 @@ fn output_columns(#[case] sql: &str, #[case] expected: &str) {
     "the size and the slide of a window must be greater than zero",
     None
 )]
-#[case::window_slide(
-    "SELECT * FROM HOP(orders, ts => event_time, slide => INTERVAL '5' MINUTE, size => INTERVAL '1' MINUTE)",
-    SqlState::InvalidParameterValue,
-    "the slide of a window, 00:05:00, is greater than its size, 00:01:00",
-    None
+#[case::nested_relation(
+    "SELECT * FROM (SELECT * FROM ordes) q",
+    SqlState::UndefinedTable,
+    "relation \"ordes\" does not exist",
+    Some(30)
 )]
 #[case::window_many(
     "SELECT * FROM HOP(orders, ts => event_time, slide => INTERVAL '1' SECOND, size => INTERVAL '1' DAY)",
@@ -245,4 +245,22 @@ fn literals_are_as_in_postgres() {
     let plan = plan("SELECT 1.5, TIMESTAMP '2024-01-01 00:00:00', 'x'::text").unwrap();
     let types: Vec<_> = plan.schema().fields().iter().map(|f| f.data_type().clone()).collect();
     assert_eq!(types, [DataType::Decimal128(2, 1), crate::time::TIMESTAMP, DataType::Utf8]);
+}
+
+#[test]
+fn a_table_without_a_key_hides_its_row_id() {
+    let (plain, mut catalog) =
+        (crate::sql::testing::table(30, "plain", &[("x", DataType::Int64)], &[]), crate::sql::testing::catalog());
+    catalog.apply(&crate::catalog::Change::Create(plain));
+    let planner = Planner::new(Arc::new(catalog), Arc::clone(planner().state()));
+    assert_eq!(names(&planner.query(&parse("SELECT *, _row_id FROM plain")).unwrap()), ["x", "_row_id"]);
+}
+
+#[test]
+fn the_windows_size_is_checked_again() {
+    use crate::time::window::Windows;
+    let windows = Windows { size: 1, slide: 2, offset: 0 };
+    let input = plan("SELECT event_time FROM orders").unwrap();
+    let time = input.schema().columns().remove(0);
+    assert!(WindowNode::new(windows, 0, time, input).unwrap_err().message().contains("greater than its size"));
 }
