@@ -68,6 +68,9 @@ struct Comparison {
 /// A row: its batch, and its place in it.
 type Place = (u32, u32);
 
+/// Rows of both sides, by what is compared exactly.
+type Groups = HashMap<Box<[u8]>, [Vec<Place>; 2], ahash::RandomState>;
+
 const EXPECTED: usize = 0;
 const ACTUAL: usize = 1;
 
@@ -106,14 +109,10 @@ fn typed(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatc
 }
 
 /// Rows of both sides that agree in the columns compared exactly.
-fn group(
-    schema: &SchemaRef,
-    sides: &[Vec<RecordBatch>; 2],
-    exact: &[usize],
-) -> Result<HashMap<Box<[u8]>, [Vec<Place>; 2], ahash::RandomState>> {
+fn group(schema: &SchemaRef, sides: &[Vec<RecordBatch>; 2], exact: &[usize]) -> Result<Groups> {
     let fields = exact.iter().map(|column| SortField::new(schema.field(*column).data_type().clone())).collect();
     let converter = RowConverter::new(fields)?;
-    let mut groups: HashMap<Box<[u8]>, [Vec<Place>; 2], ahash::RandomState> = HashMap::default();
+    let mut groups = Groups::default();
     for (side, batches) in sides.iter().enumerate() {
         for (batch, rows) in batches.iter().enumerate() {
             let columns: Vec<ArrayRef> = exact.iter().map(|column| Arc::clone(rows.column(*column))).collect();
@@ -144,7 +143,8 @@ fn pair(places: [Vec<Place>; 2], floats: impl Fn(usize, Place) -> Vec<Option<f64
     loop {
         match (expected.peek(), actual.peek()) {
             (Some((a, _)), Some((b, _))) if close(a, b) => {
-                (expected.next(), actual.next());
+                expected.next();
+                actual.next();
                 pairs += 1;
             }
             (Some((a, _)), Some((b, _))) if order(a, b) == Ordering::Less => {
