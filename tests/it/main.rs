@@ -5,6 +5,7 @@
 //! * [`scripts`]: the scripts of `sql/`, through psql.
 //! * [`examples`]: the clients of `examples/`.
 //! * [`sources`]: connectors over restarts.
+//! * [`oracle`]: views and batch answers over random logs, in this process.
 //! * [`process`]: flags, signals, refusals, dump and check.
 //! * [`transfers`]: one moment for all views, in snapshots and subscriptions.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
@@ -18,6 +19,7 @@
 mod examples;
 mod kill;
 mod ledger;
+mod oracle;
 mod power_cut;
 mod process;
 mod scripts;

@@ -1,0 +1,236 @@
+//! The oracle: random logs, random queries, random commit cuts. After every commit, every view equals the batch answer.
+//!
+//! ```text
+//! TIDEGATE_ORACLE_SEEDS=200 TIDEGATE_ORACLE_SEED=7 cargo test --test it oracle
+//! ```
+//!
+//! The database runs in this process, over stores in memory that outlive it: restarts come between commits, with and without a
+//! checkpoint, with another number of workers and other steps. The batch answer shares no code with the operators: it is planned and
+//! run by DataFusion over the log (`VERIFY`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use futures::TryStreamExt;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use tidegate::database::{Config, Database};
+use tidegate::session::{Client, Outcome};
+use tidegate::time::ManualClock;
+use tidegate::{engine, log, state};
+
+use super::{number_from_env, say};
+
+const COMMITS: usize = 25;
+const VIEWS: usize = 7;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_view_equals_the_batch_answer_after_every_commit() {
+    let (seeds, first) = (number_from_env("TIDEGATE_ORACLE_SEEDS", 8), number_from_env("TIDEGATE_ORACLE_SEED", 1));
+    let mut checked = 0;
+    for seed in first..first + seeds {
+        checked += run(seed).await;
+    }
+    say(&format!("oracle: seeds {first} to {}, {checked} views checked after a commit, all equal", first + seeds - 1));
+}
+
+/// Stores that outlive the database.
+struct World {
+    log: log::memory::Disk,
+    state: state::memory::Disk,
+    clock: Arc<ManualClock>,
+    rng: SmallRng,
+    /// Where event time is about now, in seconds.
+    now: i64,
+}
+
+async fn run(seed: u64) -> usize {
+    let mut world = World {
+        log: log::memory::Disk::default(),
+        state: state::memory::Disk::default(),
+        clock: Arc::new(ManualClock::new(1_735_689_600_000_000)),
+        rng: SmallRng::seed_from_u64(seed),
+        now: 0,
+    };
+    let (mut database, mut session) = world.open();
+    execute(&mut session, seed, TABLES).await;
+    let mut views: Vec<(String, String)> = Vec::new();
+    let mut checked = 0;
+    for commit in 0..COMMITS {
+        if views.len() < VIEWS && world.rng.random_bool(0.5) {
+            let (name, sql) = (format!("v{}", views.len()), world.query(&views));
+            execute(&mut session, seed, &format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).await;
+            views.push((name, sql));
+        }
+        let statement = world.write(commit);
+        execute(&mut session, seed, &statement).await;
+        if world.rng.random_bool(0.15) {
+            if world.rng.random_bool(0.5) {
+                database.engine().checkpoint().await.expect("a checkpoint in memory");
+            }
+            drop(session);
+            database.close().unwrap_or_else(|error| panic!("seed {seed}: closing: {error}"));
+            drop(database);
+            (database, session) = world.open();
+            // What is rebuilt is awaited like what is made.
+            for (name, _) in &views {
+                await_view(&database, name).await;
+            }
+        }
+        for (name, sql) in &views {
+            if let Some(differs) = verify(&mut session, seed, name).await {
+                panic!("seed {seed}, commit {commit}: {name} differs from its batch answer\n{sql}\n{differs}");
+            }
+            checked += 1;
+        }
+    }
+    drop(session);
+    database.close().unwrap_or_else(|error| panic!("seed {seed}: closing: {error}"));
+    checked
+}
+
+const TABLES: &str = "
+    CREATE STREAM s (k TEXT, n BIGINT, d DECIMAL(10,2), x DOUBLE PRECISION, ts TIMESTAMP(3),
+        WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) PARTITION BY (k) INTO 3 PARTITIONS;
+    CREATE TABLE t (id BIGINT PRIMARY KEY, k TEXT, n BIGINT, x DOUBLE PRECISION);
+    CREATE TABLE p (k TEXT, n BIGINT, x DOUBLE PRECISION);
+";
+
+impl World {
+    fn open(&mut self) -> (Arc<Database>, Client) {
+        let engine = engine::Options {
+            workers: *[1, 2, 4].choose(&mut self.rng).expect("there are some"),
+            checkpoint_interval: Duration::from_secs(3600),
+            step_rows: *[1, 3, 1000].choose(&mut self.rng).expect("there are some"),
+            step_commits: *[1, 4, 1000].choose(&mut self.rng).expect("there are some"),
+        };
+        let config = Config { engine, clock: self.clock.clone(), ..Config::in_memory() };
+        let log = Box::new(self.log.open().expect("the log opens"));
+        let (database, _) = Database::open_with(log, Box::new(self.state.open()), config).expect("the database opens");
+        let session = database.session("oracle");
+        (database, session)
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of.choose(&mut self.rng).expect("there are some")
+    }
+
+    fn some<'a>(&mut self, of: &[&'a str], least: usize) -> Vec<&'a str> {
+        let count = self.rng.random_range(least..=of.len().min(4));
+        let mut chosen: Vec<&str> = of.choose_multiple(&mut self.rng, count).copied().collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// A continuous query.
+    fn query(&mut self, views: &[(String, String)]) -> String {
+        let aggregates = [
+            "COUNT(*)", "COUNT(n)", "SUM(n)", "AVG(n)", "MIN(n)", "MAX(n)", "MIN(k)", "MAX(k)", "COUNT(DISTINCT k)", "SUM(x)", "AVG(x)", "MAX(x)",
+            "SUM(n) FILTER (WHERE n > 0)", "COUNT(DISTINCT n)", "bit_xor(n)", "SUM(DISTINCT n)",
+        ];
+        let list = |columns: &[&str]| columns.iter().enumerate().map(|(i, c)| format!("{c} AS a{i}")).collect::<Vec<_>>().join(", ");
+        let chosen = self.some(&aggregates, 1);
+        let filter = self.one(&["", " WHERE n > -20", " WHERE k <> 'k1'", " WHERE x IS NOT NULL AND n % 2 = 0"]).to_string();
+        match self.rng.random_range(0..8) {
+            0 => format!("SELECT k, n * 2 AS n2, upper(k) AS u FROM {}{filter}", self.one(&["s", "t", "p"])),
+            1 => {
+                let from = self.one(&["s", "t"]);
+                let having = self.one(&["", " HAVING COUNT(*) > 2"]);
+                format!("SELECT k, {} FROM {from}{filter} GROUP BY k{having}", list(&chosen))
+            }
+            2 => format!("SELECT {} FROM {}{filter}", list(&chosen), self.one(&["s", "t"])),
+            3 => format!("SELECT k, COUNT(*) AS c, SUM(n) AS total FROM (SELECT k, n FROM s UNION ALL SELECT k, -n FROM t UNION ALL SELECT k, n FROM p) GROUP BY k"),
+            4 if !views.is_empty() && views.iter().any(|(_, sql)| sql.contains(" AS n2")) => {
+                let base = views.iter().find(|(_, sql)| sql.contains(" AS n2")).map_or("", |(name, _)| name.as_str());
+                format!("SELECT u, COUNT(*) AS c, SUM(n2) AS total FROM {base} GROUP BY u")
+            }
+            _ => {
+                let lateness = self.one(&["", " ALLOWED LATENESS INTERVAL '7' SECOND"]);
+                let window = match self.rng.random_range(0..3) {
+                    0 => format!("HOP(TABLE s, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '10' SECOND){lateness}"),
+                    _ => format!("TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '10' SECOND){lateness}"),
+                };
+                let key = self.one(&["", ", k", ", n % 3"]).to_string();
+                let shown = key.replace("n % 3", "n % 3 AS m");
+                let emit = self.one(&["", " EMIT FINAL"]);
+                format!("SELECT window_start, window_end{shown}, {} FROM {window}{filter} GROUP BY window_start, window_end{key}{emit}", list(&chosen))
+            }
+        }
+    }
+
+    fn value(&mut self, what: &str) -> String {
+        if self.rng.random_bool(0.06) {
+            return "NULL".into();
+        }
+        match what {
+            "k" => format!("'k{}'", self.rng.random_range(0..4)),
+            "n" => self.rng.random_range(-30..30).to_string(),
+            "d" => format!("{:.2}", f64::from(self.rng.random_range(-9999..9999)) / 100.0),
+            _ => format!("{}", f64::from(self.rng.random_range(-1000..1000)) / 8.0),
+        }
+    }
+
+    /// One commit.
+    fn write(&mut self, commit: usize) -> String {
+        self.clock.set(1_735_689_600_000_000 + commit as i64 * 1_000_000);
+        let rows = self.rng.random_range(1..9);
+        match self.rng.random_range(0..10) {
+            0 => format!("DELETE FROM t WHERE id % 3 = {}", self.rng.random_range(0..3)),
+            1 => format!("UPDATE t SET n = n + 1, k = {} WHERE id < {}", self.value("k"), self.rng.random_range(0..8)),
+            2 => format!("UPDATE p SET n = n - 1 WHERE n > {}; DELETE FROM p WHERE k = {}", self.rng.random_range(-10..10), self.value("k")),
+            3 => format!("INSERT INTO p VALUES {}", self.rows(rows, |w| format!("({}, {}, {})", w.value("k"), w.value("n"), w.value("x")))),
+            4 | 5 => {
+                let row = |w: &mut World| format!("({}, {}, {}, {})", w.rng.random_range(0..10), w.value("k"), w.value("n"), w.value("x"));
+                format!("INSERT INTO t VALUES {}", self.rows(rows, row))
+            }
+            6 => {
+                let (s, p) = (self.stream_rows(rows), self.rows(2, |w| format!("({}, {}, {})", w.value("k"), w.value("n"), w.value("x"))));
+                format!("BEGIN; INSERT INTO s VALUES {s}; INSERT INTO p VALUES {p}; COMMIT")
+            }
+            _ => format!("INSERT INTO s VALUES {}", self.stream_rows(rows)),
+        }
+    }
+
+    fn rows(&mut self, count: usize, row: impl Fn(&mut World) -> String) -> String {
+        (0..count).map(|_| row(self)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn stream_rows(&mut self, count: usize) -> String {
+        self.now += self.rng.random_range(0..9);
+        self.rows(count, |w| {
+            // Some early, some a little late, some far too late.
+            let behind = *[0, 0, 1, 3, 6, 12, 40].choose(&mut w.rng).expect("there are some");
+            let at = 36_000 + (w.now - behind).max(0);
+            let time = format!("'2025-01-01 {:02}:{:02}:{:02}.{:03}'", at / 3600, at / 60 % 60, at % 60, w.rng.random_range(0..1000));
+            let time = if w.rng.random_bool(0.02) { "NULL".to_string() } else { time };
+            format!("({}, {}, {}, {}, {time})", w.value("k"), w.value("n"), w.value("d"), w.value("x"))
+        })
+    }
+}
+
+async fn execute(session: &mut Client, seed: u64, sql: &str) {
+    if let Err(error) = session.run(sql).await {
+        panic!("seed {seed}: {error:?}\n{sql}");
+    }
+}
+
+async fn await_view(database: &Arc<Database>, name: &str) {
+    let id = database.catalog().find(name).expect("views outlive restarts").id;
+    let shown = database.engine().wait_until(move |s| s.versions.contains_key(&id) || s.failures.contains_key(&id));
+    shown.await.expect("the engine runs");
+}
+
+/// How a view differs from its batch answer, if it does.
+async fn verify(session: &mut Client, seed: u64, name: &str) -> Option<String> {
+    let answer = session.run(&format!("VERIFY {name}")).await.unwrap_or_else(|error| panic!("seed {seed}: VERIFY {name}: {error:?}"));
+    let Some(Outcome::Rows(rows)) = answer else { panic!("VERIFY returns rows") };
+    let batches: Vec<_> = rows.batches.try_collect().await.unwrap_or_else(|error| panic!("seed {seed}: VERIFY {name}: {error:?}"));
+    let mut differs = Vec::new();
+    for batch in &batches {
+        let (status, row) = (batch.column(1).as_string::<i32>(), batch.column(3).as_string::<i32>());
+        differs.extend((0..batch.num_rows()).filter(|i| status.value(*i) != "equal").map(|i| format!("{} {}", status.value(i), row.value(i))));
+    }
+    (!differs.is_empty()).then(|| differs.join("\n"))
+}
