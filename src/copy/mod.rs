@@ -8,7 +8,7 @@
 //!
 //! * [`split`]: the stream into blocks of whole rows. It finds rows, not fields.
 //! * [`csv`], [`text`], [`json`], [`binary`]: one format each, a block into the positions of its fields, and rows back to bytes.
-//! * [`column`]: a column of fields into an Arrow array. [`value`]: the text forms of all types, for everyone.
+//! * [`column`](mod@column): a column of fields into an Arrow array. [`value`]: the text forms of all types, for everyone.
 //! * [`decode`], [`encode`]: the two directions put together. [`modifier`]: what `varchar(10)` and its like add to a type.
 //!
 //! Formats are PostgreSQL's, to the messages of errors; one format is ours: a JSON object a line. Nothing here trusts a length or

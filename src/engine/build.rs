@@ -41,9 +41,12 @@ pub(super) struct Build {
     abandoned: Arc<AtomicBool>,
 }
 
+/// A build on its thread: whose it is, how to end it, and what it gives back.
+type Running = (Target, Arc<AtomicBool>, JoinHandle<(Build, Result<()>)>);
+
 #[derive(Default)]
 pub(super) struct Builds {
-    running: Vec<(Target, Arc<AtomicBool>, JoinHandle<(Build, Result<()>)>)>,
+    running: Vec<Running>,
     /// Those that wait for a view that is itself under construction.
     waiting: Vec<Build>,
 }
@@ -59,11 +62,6 @@ impl Builds {
         for (_, abandoned, _) in self.running.iter().filter(|(target, _, _)| *target == Target::Relation(relation)) {
             abandoned.store(true, Ordering::SeqCst);
         }
-    }
-
-    pub fn is_building(&self, relation: RelationId) -> bool {
-        let target = Target::Relation(relation);
-        self.waiting.iter().any(|b| b.target == target) || self.running.iter().any(|(t, _, _)| *t == target)
     }
 
     fn start(&mut self, build: Build, upto: CommitId, log: LogHandle, step_rows: usize) -> Result<()> {

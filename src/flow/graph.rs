@@ -59,7 +59,7 @@ struct Slot {
 enum Body {
     /// One operator per shard.
     Operators(Vec<Box<dyn Operator>>),
-    Sink(Sink),
+    Sink(Box<Sink>),
 }
 
 /// A change on its way to a node.
@@ -120,7 +120,7 @@ impl Graph {
     pub fn add_table(&mut self, relation: RelationId, sink: Sink) {
         let slot = self.push(Slot {
             owner: Target::Relation(relation),
-            body: Body::Sink(sink),
+            body: Body::Sink(Box::new(sink)),
             exchange: None,
             sources: Vec::new(),
             consumers: vec![Vec::new()],
@@ -156,7 +156,7 @@ impl Graph {
             let target = sink.target;
             let slot = self.push(Slot {
                 owner,
-                body: Body::Sink(sink),
+                body: Body::Sink(Box::new(sink)),
                 exchange: None,
                 sources: sources.clone(),
                 consumers: vec![Vec::new()],

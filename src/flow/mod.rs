@@ -14,7 +14,7 @@
 //!
 //! Invariants. Nothing here reads a clock, a file or a socket, or knows how many commits a step has: lateness is judged by the
 //! frontier that a change carries, which is the watermark *before its own commit*. A change in front of an operator's frontier
-//! may still come only where its edge is not [`Edge::hard`]. Operators do not save or load; they only name their state.
+//! may still come only where its edge is not hard ([`TimeColumn::hard`]). Operators do not save or load; they only name their state.
 
 pub mod aggregate;
 pub mod graph;

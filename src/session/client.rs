@@ -77,21 +77,16 @@ impl Client {
     }
 
     /// Columns of the rows that a statement returns.
-    fn columns_of(
-        &self,
-        statement: &Statement,
-        sql: &str,
-        types: &[Option<DataType>],
-    ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+    fn columns_of(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
         match statement {
             Statement::Query { query, .. } => {
-                let (parameters, schema) = self.describe_query(query, sql, types)?;
+                let (parameters, schema) = self.describe_query(query, types)?;
                 Ok((parameters, Some(schema)))
             }
-            Statement::Insert { insert, .. } => self.describe_insert(insert, sql, types),
-            Statement::Update(update) => Ok((self.describe_update(update, sql, types)?, None)),
-            Statement::Delete(delete) => Ok((self.describe_delete(delete, sql, types)?, None)),
-            Statement::Subscribe(subscribe) => Ok((Vec::new(), Some(self.describe_subscribe(subscribe, sql)?))),
+            Statement::Insert { insert, .. } => self.describe_insert(insert, types),
+            Statement::Update(update) => Ok((self.describe_update(update, types)?, None)),
+            Statement::Delete(delete) => Ok((self.describe_delete(delete, types)?, None)),
+            Statement::Subscribe(subscribe) => Ok((Vec::new(), Some(self.describe_subscribe(subscribe)?))),
             Statement::Fetch { cursor, .. } => Ok((Vec::new(), Some(self.cursor(&fold(cursor))?.schema()))),
             Statement::Execute { name, .. } => {
                 let prepared = self.prepared_statement(&fold(name))?;
@@ -109,12 +104,12 @@ impl Client {
     async fn execute_statement(&mut self, parsed: &Parsed, prepared: &Prepared, parameters: Parameters) -> Result<Outcome> {
         let sql = &parsed.sql;
         match &parsed.statement {
-            Statement::Query { query, emit: None } => self.select(query, sql, parameters, "SELECT").await,
-            Statement::Query { query, emit: Some(emit) } => self.follow_query(query, sql, *emit, parameters).await,
-            Statement::Subscribe(subscribe) => self.subscribe(subscribe, sql).await,
-            Statement::Insert { insert, options } => self.insert(insert, options, sql, parameters).await,
-            Statement::Update(update) => self.update(update, sql, parameters).await,
-            Statement::Delete(delete) => self.delete(delete, sql, parameters).await,
+            Statement::Query { query, emit: None } => self.select(query, parameters, "SELECT").await,
+            Statement::Query { query, emit: Some(emit) } => self.follow_query(query, *emit, parameters).await,
+            Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
+            Statement::Insert { insert, options } => self.insert(insert, options, parameters).await,
+            Statement::Update(update) => self.update(update, parameters).await,
+            Statement::Delete(delete) => self.delete(delete, parameters).await,
             Statement::Truncate(names) => self.truncate(names).await,
             Statement::Copy(copy) if copy.from => self.copy_in(copy).map(|sink| {
                 let columns = sink.columns();
@@ -151,7 +146,7 @@ impl Client {
             Statement::Prepare { name, types, statement } => self.prepare_by_name(fold(name), types, statement, parsed).await,
             Statement::Execute { name, arguments } => {
                 let statement = self.prepared_statement(&fold(name))?;
-                let values = self.values_of(arguments, &statement.parameters, sql)?;
+                let values = self.values_of(arguments, &statement.parameters)?;
                 Box::pin(self.execute(&statement, values)).await
             }
             Statement::Deallocate(name) => self.deallocate(name.as_ref().map(fold)),
@@ -259,7 +254,7 @@ impl ClientSession for Client {
 
     async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared> {
         self.await_own_writes().await?;
-        let (parameters, schema) = self.columns_of(&parsed.statement, &parsed.sql, types)?;
+        let (parameters, schema) = self.columns_of(&parsed.statement, types)?;
         Ok(Prepared { parsed, parameters, schema })
     }
 

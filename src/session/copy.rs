@@ -75,7 +75,7 @@ impl Client {
             }
             None => {
                 let query = self.query_of(&copy.target)?;
-                self.select(&query, "", Vec::new(), "SELECT").await?
+                self.select(&query, Vec::new(), "SELECT").await?
             }
         };
         let Outcome::Rows(rows) = outcome else {
@@ -139,6 +139,9 @@ fn copied_columns(columns: &[sqlparser::ast::Ident], relation: &Relation) -> Res
     Ok(targets)
 }
 
+/// Rows of a block, and what they become in the log.
+type Decoded = (usize, Vec<Write>);
+
 /// What decodes a block, on any thread.
 struct Shared {
     database: Arc<Database>,
@@ -149,8 +152,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Rows of a block, and what they become in the log.
-    fn decode(&self, block: &Block) -> Result<(usize, Vec<Write>)> {
+    fn decode(&self, block: &Block) -> Result<Decoded> {
         let now = self.database.clock.now();
         let rows = self.decoder.decode(block)?;
         let count = rows.num_rows();
@@ -171,7 +173,7 @@ pub(super) struct CopySession {
     binary: bool,
     shared: Arc<Shared>,
     /// In the order of the blocks.
-    decoding: VecDeque<JoinHandle<Result<(usize, Vec<Write>)>>>,
+    decoding: VecDeque<JoinHandle<Result<Decoded>>>,
     /// In the order in which the rows stand.
     staging: VecDeque<JoinHandle<Result<Write>>>,
     /// Rows of a partition that are too few for a batch of their own yet.
@@ -268,7 +270,7 @@ impl CopySession {
 fn rows_of(write: &Write) -> usize {
     match &write.rows {
         Rows::Batch(rows) => rows.num_rows(),
-        Rows::Staged(staged) => staged.rows() as usize,
+        Rows::Staged(staged) => staged.rows(),
     }
 }
 

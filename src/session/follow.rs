@@ -20,24 +20,18 @@ use crate::sql::lower::lower;
 
 impl Client {
     /// The operators of a running query.
-    fn fragment(&self, query: &sp::Query, sql: &str, emit: Emit) -> Result<Fragment> {
+    fn fragment(&self, query: &sp::Query, emit: Emit) -> Result<Fragment> {
         let planner = planner_over(&self.database, Arc::clone(&self.peek_snapshot().catalog));
         lower(&planner, &planner.continuous(query)?, emit)
     }
 
-    pub(super) async fn follow_query(
-        &mut self,
-        query: &sp::Query,
-        sql: &str,
-        emit: Emit,
-        parameters: Parameters,
-    ) -> Result<Outcome> {
+    pub(super) async fn follow_query(&mut self, query: &sp::Query, emit: Emit, parameters: Parameters) -> Result<Outcome> {
         if !parameters.is_empty() {
             return Err(Error::unsupported("a running query cannot have parameters").with_hint("write the values into the query"));
         }
         self.await_own_writes().await?;
         let (query, limit) = take_limit(query)?;
-        let fragment = self.fragment(&query, sql, emit)?;
+        let fragment = self.fragment(&query, emit)?;
         let schema = Arc::clone(&fragment.edge.schema);
         let subscription = self.database.engine.subscribe(Source::Query(Box::new(fragment)), true);
         let rows = subscription.map(|update| update.and_then(|update| present(&update.delta))).try_filter(|rows| {
@@ -51,15 +45,15 @@ impl Client {
         Ok(Outcome::Rows(Rows { schema, batches, tag: "SELECT", live: true }))
     }
 
-    pub(super) fn describe_subscribe(&self, subscribe: &Subscribe, sql: &str) -> Result<SchemaRef> {
+    pub(super) fn describe_subscribe(&self, subscribe: &Subscribe) -> Result<SchemaRef> {
         let schema = match &subscribe.target {
             SubscribeTarget::Name(name) => existing(&self.peek_snapshot().catalog, &relation_name(name)?)?.schema(),
-            SubscribeTarget::Query(query) => self.describe_query(query, sql, &[])?.1,
+            SubscribeTarget::Query(query) => self.describe_query(query, &[])?.1,
         };
         Ok(change_schema(&schema))
     }
 
-    pub(super) async fn subscribe(&mut self, subscribe: &Subscribe, sql: &str) -> Result<Outcome> {
+    pub(super) async fn subscribe(&mut self, subscribe: &Subscribe) -> Result<Outcome> {
         if subscribe.as_of.is_some() || subscribe.up_to.is_some() || subscribe.progress {
             return Err(Error::unsupported("SUBSCRIBE … AS OF, UP TO and PROGRESS are not supported yet")
                 .with_hint("a new SUBSCRIBE begins with the rows as they are, and gives their commit"));
@@ -67,10 +61,10 @@ impl Client {
         self.await_own_writes().await?;
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let source = match &subscribe.target {
-            SubscribeTarget::Query(query) => Source::Query(Box::new(self.fragment(query, sql, Emit::Changes)?)),
+            SubscribeTarget::Query(query) => Source::Query(Box::new(self.fragment(query, Emit::Changes)?)),
             SubscribeTarget::Name(name) => self.source_of(existing(&catalog, &relation_name(name)?)?)?,
         };
-        let schema = self.describe_subscribe(subscribe, sql)?;
+        let schema = self.describe_subscribe(subscribe)?;
         let subscription = self.database.engine.subscribe(source, subscribe.snapshot);
         Ok(Outcome::Rows(changes(subscription, schema)))
     }
@@ -84,7 +78,7 @@ impl Client {
                 let Some(crate::sql::ast::Statement::Query { query, .. }) = parsed.pop().map(|p| p.statement) else {
                     return Err(Error::internal("a SELECT was read as something else"));
                 };
-                Ok(Source::Query(Box::new(self.fragment(&query, &text, Emit::Changes)?)))
+                Ok(Source::Query(Box::new(self.fragment(&query, Emit::Changes)?)))
             }
         }
     }
@@ -105,7 +99,7 @@ impl Client {
             return Err(Error::internal("a SELECT was read as something else"));
         };
         self.await_own_writes().await?;
-        let fragment = self.fragment(&query, &text, Emit::Changes)?;
+        let fragment = self.fragment(&query, Emit::Changes)?;
         let schema = Arc::clone(&fragment.edge.schema);
         let subscription = self.database.engine.subscribe(Source::Query(Box::new(fragment)), from_beginning);
         let rows = subscription.map(|update| update.and_then(|update| present(&update.delta))).boxed();

@@ -62,13 +62,8 @@ impl Client {
     }
 
     /// Parameters and columns of a query.
-    pub(super) fn describe_query(
-        &self,
-        query: &sp::Query,
-        sql: &str,
-        types: &[Option<DataType>],
-    ) -> Result<(Vec<DataType>, SchemaRef)> {
-        let plan = self.plan_query(&self.peek_snapshot(), query, sql, types)?;
+    pub(super) fn describe_query(&self, query: &sp::Query, types: &[Option<DataType>]) -> Result<(Vec<DataType>, SchemaRef)> {
+        let plan = self.plan_query(&self.peek_snapshot(), query, types)?;
         Ok((plan::parameters(&plan)?, visible_schema(&plan)))
     }
 
@@ -76,7 +71,6 @@ impl Client {
         &self,
         snapshot: &Arc<Snapshot>,
         query: &sp::Query,
-        sql: &str,
         types: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
         let mut query = query.clone();
@@ -84,16 +78,10 @@ impl Client {
         self.planner(snapshot).query_with_parameters(&query, types)
     }
 
-    pub(super) async fn select(
-        &mut self,
-        query: &sp::Query,
-        sql: &str,
-        parameters: Parameters,
-        tag: &'static str,
-    ) -> Result<Outcome> {
+    pub(super) async fn select(&mut self, query: &sp::Query, parameters: Parameters, tag: &'static str) -> Result<Outcome> {
         let snapshot = self.snapshot().await?;
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
-        let plan = self.plan_query(&snapshot, query, sql, &types)?;
+        let plan = self.plan_query(&snapshot, query, &types)?;
         let plan = plan::bind(plan, parameters)?;
         let schema = visible_schema(&plan);
         let stream = run_plan(&self.database, plan, &snapshot).await?;
@@ -106,7 +94,7 @@ impl Client {
     }
 
     /// Values of constant expressions, as the given types: the arguments of EXECUTE.
-    pub(super) fn values_of(&self, arguments: &[sp::Expr], types: &[DataType], sql: &str) -> Result<Parameters> {
+    pub(super) fn values_of(&self, arguments: &[sp::Expr], types: &[DataType]) -> Result<Parameters> {
         if arguments.len() != types.len() {
             let (given, wanted) = (arguments.len(), types.len());
             return Err(Error::syntax(format!("wrong number of parameters: {wanted} expected, {given} given")));

@@ -110,12 +110,10 @@ impl Client {
                 explain(&lower(&planner, &planner.continuous_view(view)?, view.emit)?, &snapshot.catalog)
             }
             ExplainOf::Statement(statement) => match statement.as_ref() {
-                Statement::CreateMaterializedView(create) => {
-                    self.explain_continuous(&create.query, &create.query_sql, create.emit)?
-                }
-                Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, &query.to_string(), *emit)?,
+                Statement::CreateMaterializedView(create) => self.explain_continuous(&create.query, create.emit)?,
+                Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, *emit)?,
                 Statement::Query { query, emit: None } => {
-                    let plan = self.plan_query(&snapshot, query, "", &[])?;
+                    let plan = self.plan_query(&snapshot, query, &[])?;
                     let plan = if parameters.is_empty() { plan } else { plan::bind(plan, parameters)? };
                     explain_batch(&self.database, plan, &snapshot, verbose).await?
                 }
@@ -125,7 +123,7 @@ impl Client {
         table(&["QUERY PLAN"], vec![lines.iter().map(String::as_str).collect()], "EXPLAIN")
     }
 
-    fn explain_continuous(&self, query: &sp::Query, sql: &str, emit: Emit) -> Result<Vec<String>> {
+    fn explain_continuous(&self, query: &sp::Query, emit: Emit) -> Result<Vec<String>> {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let planner = planner_over(&self.database, Arc::clone(&catalog));
         Ok(explain(&lower(&planner, &planner.continuous(query)?, emit)?, &catalog))

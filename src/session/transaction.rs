@@ -36,7 +36,7 @@ pub(super) struct Work {
 impl Work {
     pub fn into_transaction(self) -> log::Transaction {
         let relations: Vec<RelationId> = self.decided_by.into_iter().collect();
-        let expect = (!relations.is_empty()).then(|| Expect { unchanged_since: self.read_at, relations, catalog: false });
+        let expect = (!relations.is_empty()).then_some(Expect { unchanged_since: self.read_at, relations, catalog: false });
         log::Transaction {
             writes: self.writes,
             expect,

@@ -53,32 +53,25 @@ impl Client {
     pub(super) fn describe_insert(
         &self,
         insert: &sp::Insert,
-        sql: &str,
         types: &[Option<DataType>],
     ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
         let relation = self.writable(insert_target(insert)?, "INSERT")?;
         let targets = insert_columns(insert, &relation)?;
-        let returning = insert.returning.as_ref().map(|items| self.returning_schema(items, &relation, sql)).transpose()?;
+        let returning = insert.returning.as_ref().map(|items| self.returning_schema(items, &relation)).transpose()?;
         let Some(source) = &insert.source else { return Ok((Vec::new(), returning)) };
         let types = value_types(source, &relation, &targets, types);
-        let (parameters, _) = self.describe_query(source, sql, &types)?;
+        let (parameters, _) = self.describe_query(source, &types)?;
         Ok((parameters, returning))
     }
 
-    pub(super) async fn insert(
-        &mut self,
-        insert: &sp::Insert,
-        options: &Options,
-        sql: &str,
-        parameters: Parameters,
-    ) -> Result<Outcome> {
+    pub(super) async fn insert(&mut self, insert: &sp::Insert, options: &Options, parameters: Parameters) -> Result<Outcome> {
         let relation = self.writable(insert_target(insert)?, "INSERT")?;
         let targets = insert_columns(insert, &relation)?;
         let writer = self.database.writer(&relation)?;
         let kind = if relation.kind == Kind::Stream { log::Kind::Append } else { log::Kind::Upsert };
         let mut work = Work { durability: relation.durability, producer: producer(options)?, ..Work::default() };
         let mut count = 0;
-        for rows in self.insert_source(insert, &relation, &targets, sql, parameters).await? {
+        for rows in self.insert_source(insert, &relation, &targets, parameters).await? {
             let rows = self.database_rows(&writer, &targets, &rows)?;
             let rows = self.resolve_conflicts(insert, &relation, rows, &mut work).await?;
             count += rows.num_rows();
@@ -88,7 +81,7 @@ impl Client {
         self.stage(&mut work)?;
         let committed = self.write(work).await?;
         match (insert.returning.as_ref(), kept) {
-            (Some(items), Some(writes)) => self.returning(items, &relation, &writes, committed.as_ref(), sql),
+            (Some(items), Some(writes)) => self.returning(items, &relation, &writes, committed.as_ref()),
             _ => done(&format!("INSERT 0 {count}")),
         }
     }
@@ -98,7 +91,6 @@ impl Client {
         insert: &sp::Insert,
         relation: &Arc<Relation>,
         targets: &[usize],
-        sql: &str,
         parameters: Parameters,
     ) -> Result<Vec<RecordBatch>> {
         let Some(source) = &insert.source else {
@@ -109,7 +101,7 @@ impl Client {
         let snapshot = self.snapshot().await?;
         let declared: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
         let types = value_types(source, relation, targets, &declared);
-        let plan = self.plan_query(&snapshot, source, sql, &types)?;
+        let plan = self.plan_query(&snapshot, source, &types)?;
         let width = plan.schema().fields().len();
         if width > targets.len() {
             return Err(Error::syntax("INSERT has more expressions than target columns"));
@@ -190,8 +182,8 @@ impl Client {
         Ok(())
     }
 
-    fn returning_schema(&self, items: &[sp::SelectItem], relation: &Arc<Relation>, sql: &str) -> Result<SchemaRef> {
-        let (expressions, _) = self.returning_expressions(items, relation, sql)?;
+    fn returning_schema(&self, items: &[sp::SelectItem], relation: &Arc<Relation>) -> Result<SchemaRef> {
+        let (expressions, _) = self.returning_expressions(items, relation)?;
         Ok(Arc::new(Schema::new(expressions.into_iter().map(|(_, field)| field).collect::<Vec<_>>())))
     }
 
@@ -200,7 +192,6 @@ impl Client {
         &self,
         items: &[sp::SelectItem],
         relation: &Arc<Relation>,
-        sql: &str,
     ) -> Result<(Vec<(Arc<dyn datafusion::physical_expr::PhysicalExpr>, Field)>, SchemaRef)> {
         let hidden = HIDDEN_COLUMNS.map(|(name, data_type)| Arc::new(Field::new(name, data_type, true)));
         let all = Arc::new(Schema::new(relation.schema().fields().iter().cloned().chain(hidden).collect::<Vec<_>>()));
@@ -239,9 +230,8 @@ impl Client {
         relation: &Arc<Relation>,
         writes: &[Write],
         committed: Option<&Committed>,
-        sql: &str,
     ) -> Result<Outcome> {
-        let (expressions, all) = self.returning_expressions(items, relation, sql)?;
+        let (expressions, all) = self.returning_expressions(items, relation)?;
         let (expressions, fields): (Vec<_>, Vec<_>) = expressions.into_iter().unzip();
         let schema = Arc::new(Schema::new(fields));
         let mut batches = Vec::new();
@@ -274,28 +264,28 @@ impl Client {
         Ok(Outcome::Rows(Rows { schema, batches, tag: "INSERT 0", live: false }))
     }
 
-    pub(super) fn describe_update(&self, update: &sp::Update, sql: &str, types: &[Option<DataType>]) -> Result<Vec<DataType>> {
+    pub(super) fn describe_update(&self, update: &sp::Update, types: &[Option<DataType>]) -> Result<Vec<DataType>> {
         let (relation, alias) = self.changed_table(&update.table, "UPDATE")?;
         let query = update_query(update, &relation, alias)?;
-        Ok(self.describe_query(&query, sql, types)?.0)
+        Ok(self.describe_query(&query, types)?.0)
     }
 
-    pub(super) async fn update(&mut self, update: &sp::Update, sql: &str, parameters: Parameters) -> Result<Outcome> {
+    pub(super) async fn update(&mut self, update: &sp::Update, parameters: Parameters) -> Result<Outcome> {
         if update.returning.is_some() {
             return Err(Error::unsupported("RETURNING is not supported in UPDATE yet").with_hint("SELECT the rows afterwards"));
         }
         let (relation, alias) = self.changed_table(&update.table, "UPDATE")?;
         let query = update_query(update, &relation, alias)?;
-        let count = self.change_rows(&relation, &query, sql, parameters, |writer, rows, now| updated(writer, &rows, now)).await?;
+        let count = self.change_rows(&relation, &query, parameters, |writer, rows, now| updated(writer, &rows, now)).await?;
         done(&format!("UPDATE {count}"))
     }
 
-    pub(super) fn describe_delete(&self, delete: &sp::Delete, sql: &str, types: &[Option<DataType>]) -> Result<Vec<DataType>> {
+    pub(super) fn describe_delete(&self, delete: &sp::Delete, types: &[Option<DataType>]) -> Result<Vec<DataType>> {
         let (relation, alias) = self.changed_table(delete_target(delete)?, "DELETE")?;
-        Ok(self.describe_query(&delete_query(delete, &relation, alias)?, sql, types)?.0)
+        Ok(self.describe_query(&delete_query(delete, &relation, alias)?, types)?.0)
     }
 
-    pub(super) async fn delete(&mut self, delete: &sp::Delete, sql: &str, parameters: Parameters) -> Result<Outcome> {
+    pub(super) async fn delete(&mut self, delete: &sp::Delete, parameters: Parameters) -> Result<Outcome> {
         if delete.returning.is_some() || delete.using.is_some() {
             return Err(
                 Error::unsupported("USING and RETURNING are not supported in DELETE yet").with_hint("use a subquery in WHERE")
@@ -304,7 +294,7 @@ impl Client {
         let (relation, alias) = self.changed_table(delete_target(delete)?, "DELETE")?;
         let query = delete_query(delete, &relation, alias)?;
         let count = self
-            .change_rows(&relation, &query, sql, parameters, |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
+            .change_rows(&relation, &query, parameters, |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
             .await?;
         done(&format!("DELETE {count}"))
     }
@@ -313,7 +303,7 @@ impl Client {
         for name in names {
             let relation = self.writable(name, "TRUNCATE")?;
             let query = select_from(&relation, None, all_columns(&relation), None)?;
-            self.change_rows(&relation, &query, "", Vec::new(), |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
+            self.change_rows(&relation, &query, Vec::new(), |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
                 .await?;
         }
         done("TRUNCATE TABLE")
@@ -334,14 +324,13 @@ impl Client {
         &mut self,
         relation: &Arc<Relation>,
         query: &sp::Query,
-        sql: &str,
         parameters: Parameters,
         change: impl Fn(&RelationWriter, RecordBatch, crate::time::Micros) -> Result<Vec<Write>>,
     ) -> Result<usize> {
         let writer = self.database.writer(relation)?;
         for attempt in 0.. {
             let snapshot = self.snapshot().await?;
-            let plan = self.changing_plan(&snapshot, query, sql, &parameters)?;
+            let plan = self.changing_plan(&snapshot, query, &parameters)?;
             let decided_by = tables_of(&plan, &snapshot);
             let found = collect_plan(&self.database, plan, &snapshot).await?;
             let mut work = Work { durability: relation.durability, read_at: snapshot.commit, ..Work::default() };
@@ -368,15 +357,9 @@ impl Client {
         Err(Error::internal("an endless loop has ended"))
     }
 
-    fn changing_plan(
-        &self,
-        snapshot: &Arc<Snapshot>,
-        query: &sp::Query,
-        sql: &str,
-        parameters: &Parameters,
-    ) -> Result<LogicalPlan> {
+    fn changing_plan(&self, snapshot: &Arc<Snapshot>, query: &sp::Query, parameters: &Parameters) -> Result<LogicalPlan> {
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
-        let plan = self.plan_query(snapshot, query, sql, &types)?;
+        let plan = self.plan_query(snapshot, query, &types)?;
         crate::sql::plan::bind(plan, parameters.clone())
     }
 }

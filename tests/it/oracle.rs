@@ -127,10 +127,25 @@ impl World {
     /// A continuous query.
     fn query(&mut self, views: &[(String, String)]) -> String {
         let aggregates = [
-            "COUNT(*)", "COUNT(n)", "SUM(n)", "AVG(n)", "MIN(n)", "MAX(n)", "MIN(k)", "MAX(k)", "COUNT(DISTINCT k)", "SUM(x)", "AVG(x)", "MAX(x)",
-            "SUM(n) FILTER (WHERE n > 0)", "COUNT(DISTINCT n)", "bit_xor(n)", "SUM(DISTINCT n)",
+            "COUNT(*)",
+            "COUNT(n)",
+            "SUM(n)",
+            "AVG(n)",
+            "MIN(n)",
+            "MAX(n)",
+            "MIN(k)",
+            "MAX(k)",
+            "COUNT(DISTINCT k)",
+            "SUM(x)",
+            "AVG(x)",
+            "MAX(x)",
+            "SUM(n) FILTER (WHERE n > 0)",
+            "COUNT(DISTINCT n)",
+            "bit_xor(n)",
+            "SUM(DISTINCT n)",
         ];
-        let list = |columns: &[&str]| columns.iter().enumerate().map(|(i, c)| format!("{c} AS a{i}")).collect::<Vec<_>>().join(", ");
+        let list =
+            |columns: &[&str]| columns.iter().enumerate().map(|(i, c)| format!("{c} AS a{i}")).collect::<Vec<_>>().join(", ");
         let chosen = self.some(&aggregates, 1);
         let filter = self.one(&["", " WHERE n > -20", " WHERE k <> 'k1'", " WHERE x IS NOT NULL AND n % 2 = 0"]).to_string();
         match self.rng.random_range(0..8) {
@@ -141,7 +156,9 @@ impl World {
                 format!("SELECT k, {} FROM {from}{filter} GROUP BY k{having}", list(&chosen))
             }
             2 => format!("SELECT {} FROM {}{filter}", list(&chosen), self.one(&["s", "t"])),
-            3 => format!("SELECT k, COUNT(*) AS c, SUM(n) AS total FROM (SELECT k, n FROM s UNION ALL SELECT k, -n FROM t UNION ALL SELECT k, n FROM p) GROUP BY k"),
+            3 => "SELECT k, COUNT(*) AS c, SUM(n) AS total
+                FROM (SELECT k, n FROM s UNION ALL SELECT k, -n FROM t UNION ALL SELECT k, n FROM p) GROUP BY k"
+                .to_string(),
             4 if !views.is_empty() && views.iter().any(|(_, sql)| sql.contains(" AS n2")) => {
                 let base = views.iter().find(|(_, sql)| sql.contains(" AS n2")).map_or("", |(name, _)| name.as_str());
                 format!("SELECT u, COUNT(*) AS c, SUM(n2) AS total FROM {base} GROUP BY u")
@@ -155,7 +172,10 @@ impl World {
                 let key = self.one(&["", ", k", ", n % 3"]).to_string();
                 let shown = key.replace("n % 3", "n % 3 AS m");
                 let emit = self.one(&["", " EMIT FINAL"]);
-                format!("SELECT window_start, window_end{shown}, {} FROM {window}{filter} GROUP BY window_start, window_end{key}{emit}", list(&chosen))
+                format!(
+                    "SELECT window_start, window_end{shown}, {} FROM {window}{filter} GROUP BY window_start, window_end{key}{emit}",
+                    list(&chosen)
+                )
             }
         }
     }
@@ -179,14 +199,24 @@ impl World {
         match self.rng.random_range(0..10) {
             0 => format!("DELETE FROM t WHERE id % 3 = {}", self.rng.random_range(0..3)),
             1 => format!("UPDATE t SET n = n + 1, k = {} WHERE id < {}", self.value("k"), self.rng.random_range(0..8)),
-            2 => format!("UPDATE p SET n = n - 1 WHERE n > {}; DELETE FROM p WHERE k = {}", self.rng.random_range(-10..10), self.value("k")),
-            3 => format!("INSERT INTO p VALUES {}", self.rows(rows, |w| format!("({}, {}, {})", w.value("k"), w.value("n"), w.value("x")))),
+            2 => format!(
+                "UPDATE p SET n = n - 1 WHERE n > {}; DELETE FROM p WHERE k = {}",
+                self.rng.random_range(-10..10),
+                self.value("k")
+            ),
+            3 => format!(
+                "INSERT INTO p VALUES {}",
+                self.rows(rows, |w| format!("({}, {}, {})", w.value("k"), w.value("n"), w.value("x")))
+            ),
             4 | 5 => {
-                let row = |w: &mut World| format!("({}, {}, {}, {})", w.rng.random_range(0..10), w.value("k"), w.value("n"), w.value("x"));
+                let row = |w: &mut World| {
+                    format!("({}, {}, {}, {})", w.rng.random_range(0..10), w.value("k"), w.value("n"), w.value("x"))
+                };
                 format!("INSERT INTO t VALUES {}", self.rows(rows, row))
             }
             6 => {
-                let (s, p) = (self.stream_rows(rows), self.rows(2, |w| format!("({}, {}, {})", w.value("k"), w.value("n"), w.value("x"))));
+                let (s, p) =
+                    (self.stream_rows(rows), self.rows(2, |w| format!("({}, {}, {})", w.value("k"), w.value("n"), w.value("x"))));
                 format!("BEGIN; INSERT INTO s VALUES {s}; INSERT INTO p VALUES {p}; COMMIT")
             }
             _ => format!("INSERT INTO s VALUES {}", self.stream_rows(rows)),
@@ -203,7 +233,8 @@ impl World {
             // Some early, some a little late, some far too late.
             let behind = *[0, 0, 1, 3, 6, 12, 40].choose(&mut w.rng).expect("there are some");
             let at = 36_000 + (w.now - behind).max(0);
-            let time = format!("'2025-01-01 {:02}:{:02}:{:02}.{:03}'", at / 3600, at / 60 % 60, at % 60, w.rng.random_range(0..1000));
+            let time =
+                format!("'2025-01-01 {:02}:{:02}:{:02}.{:03}'", at / 3600, at / 60 % 60, at % 60, w.rng.random_range(0..1000));
             let time = if w.rng.random_bool(0.02) { "NULL".to_string() } else { time };
             format!("({}, {}, {}, {}, {time})", w.value("k"), w.value("n"), w.value("d"), w.value("x"))
         })
@@ -224,13 +255,19 @@ async fn await_view(database: &Arc<Database>, name: &str) {
 
 /// How a view differs from its batch answer, if it does.
 async fn verify(session: &mut Client, seed: u64, name: &str) -> Option<String> {
-    let answer = session.run(&format!("VERIFY {name}")).await.unwrap_or_else(|error| panic!("seed {seed}: VERIFY {name}: {error:?}"));
+    let answer =
+        session.run(&format!("VERIFY {name}")).await.unwrap_or_else(|error| panic!("seed {seed}: VERIFY {name}: {error:?}"));
     let Some(Outcome::Rows(rows)) = answer else { panic!("VERIFY returns rows") };
-    let batches: Vec<_> = rows.batches.try_collect().await.unwrap_or_else(|error| panic!("seed {seed}: VERIFY {name}: {error:?}"));
+    let batches: Vec<_> =
+        rows.batches.try_collect().await.unwrap_or_else(|error| panic!("seed {seed}: VERIFY {name}: {error:?}"));
     let mut differs = Vec::new();
     for batch in &batches {
         let (status, row) = (batch.column(1).as_string::<i32>(), batch.column(3).as_string::<i32>());
-        differs.extend((0..batch.num_rows()).filter(|i| status.value(*i) != "equal").map(|i| format!("{} {}", status.value(i), row.value(i))));
+        differs.extend(
+            (0..batch.num_rows())
+                .filter(|i| status.value(*i) != "equal")
+                .map(|i| format!("{} {}", status.value(i), row.value(i))),
+        );
     }
     (!differs.is_empty()).then(|| differs.join("\n"))
 }

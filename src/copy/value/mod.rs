@@ -3,7 +3,7 @@
 //! One place for the text forms of all types, shared by COPY, statement parameters and options. Parsers take bytes, accept what
 //! PostgreSQL's input functions accept, and answer with its messages and SQLSTATEs. Writers append to a buffer.
 //!
-//! Invariant: whatever [`write`] writes, the parser of the same type reads back as the same value.
+//! Invariant: whatever [`write`](mod@write) writes, the parser of the same type reads back as the same value.
 
 mod interval;
 mod nested;

@@ -65,7 +65,7 @@ pub struct Call {
 impl Call {
     /// It keeps all values of a group instead of a summary.
     pub fn keeps_values(&self, append_only: bool) -> bool {
-        !matches!(self.summary(append_only), Some(_))
+        self.summary(append_only).is_none()
     }
 
     fn summary(&self, append_only: bool) -> Option<Summary> {

@@ -2,7 +2,7 @@
 //!
 //! A window over a stream's event time leaves out the windows in which a row is late, and that is judged by the watermark
 //! before the row's commit. So that watermark is carried from the stream to the window: the nodes between them, all of which
-//! treat each row by itself (see [`event_time`]), get one more column, always their last.
+//! treat each row by itself (see [`event_time()`]), get one more column, always their last.
 
 use std::sync::Arc;
 

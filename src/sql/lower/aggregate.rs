@@ -16,6 +16,9 @@ use crate::flow::{Edge, Make, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
 use crate::sql::plan::event_time::input_column;
 use crate::sql::window::show_duration;
 
+/// The input, with computed keys behind its columns; the keys; and what each group-by column of the output is.
+type Grouping = (Lowered, Vec<Arc<dyn PhysicalExpr>>, Vec<GroupColumn>);
+
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, input: Lowered, aggregate: &AggregatePlan) -> Result<Lowered> {
         if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
@@ -56,11 +59,7 @@ impl Lowering<'_> {
     }
 
     /// The keys that are not the window's, as columns of the input; computed ones are put behind it first.
-    fn group_keys(
-        &mut self,
-        input: Lowered,
-        aggregate: &AggregatePlan,
-    ) -> Result<(Lowered, Vec<Arc<dyn PhysicalExpr>>, Vec<GroupColumn>)> {
+    fn group_keys(&mut self, input: Lowered, aggregate: &AggregatePlan) -> Result<Grouping> {
         let plan = &aggregate.input;
         let width = input.edge.schema.fields().len();
         let mut computed: Vec<(Arc<dyn PhysicalExpr>, arrow::datatypes::Field)> = Vec::new();

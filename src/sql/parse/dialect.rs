@@ -266,7 +266,7 @@ impl Dialect for StreamDialect {
         true
     }
 
-    /// STRUCT<a INT> as a type.
+    /// `STRUCT<a INT>` as a type.
     fn supports_struct_literal(&self) -> bool {
         true
     }

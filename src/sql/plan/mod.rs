@@ -6,7 +6,7 @@
 //! * [`names`]: hidden columns, and other things settled before names are resolved;
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * `lateral`: UNNEST of a column beside it in FROM;
-//! * [`event_time`]: which watermark speaks of a column;
+//! * [`event_time`](mod@event_time): which watermark speaks of a column;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
 //! * [`errors`]: what went wrong, and where in the statement.
 //!

@@ -1,6 +1,6 @@
 //! The `reg…` types: an object's OID that is written as its name.
 //!
-//! Such a value is its OID everywhere; [`super::super::rewrite`] turns casts into calls of `regclassin` and `regclassout` and
+//! Such a value is its OID everywhere; [`rewrite`](mod@super::super::rewrite) turns casts into calls of `regclassin` and `regclassout` and
 //! their like, by where the value is shown and where it is compared.
 
 use super::super::context::SystemContext;
