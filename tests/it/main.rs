@@ -16,6 +16,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside: they wait, and give up after a while")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod copy;
 mod examples;
 mod kill;
 mod ledger;
