@@ -9,7 +9,7 @@
 //!       │ rows                                                                  ▲
 //!       ▼                                                                       │ snapshot @commit
 //!  server ──► ingest ──────────► log: group commit ──► engine: step ──► view: publish
-//!  (pgwire)   type, partition    sled, fsync, ack      flow operators   Arc swap
+//!  (wire)     type, partition    sled, fsync, ack      flow operators   Arc swap
 //!                                    │                     │
 //!                                    └─ tail kept as Arrow ┘  checkpoint ──► state store
 //! ```
