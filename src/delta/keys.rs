@@ -51,6 +51,14 @@ impl Keys {
         }
     }
 
+    /// The numbers of `rows` keys, where they have one.
+    pub fn find(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Option<u32>>> {
+        match self {
+            Keys::Words(words) => Ok(words.find(&columns[0])),
+            Keys::Bytes(bytes) => bytes.find(columns, rows),
+        }
+    }
+
     /// Forget a key; its number may come back for another.
     pub fn release(&mut self, id: u32) {
         match self {
@@ -90,21 +98,20 @@ pub struct Words {
 
 impl Words {
     fn intern(&mut self, column: &ArrayRef) -> Vec<u32> {
-        let data = column.to_data();
-        let buffer = data.buffers()[0].clone();
-        let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
         let mut ids = Vec::with_capacity(column.len());
-        let mut add = |row: usize, word: u64| {
-            let id = if nulls.is_some_and(|nulls| nulls.is_null(row)) { self.intern_null() } else { self.intern_word(word) };
-            ids.push(id);
-        };
-        if column.data_type().primitive_width() == Some(8) {
-            let words: ScalarBuffer<u64> = ScalarBuffer::new(buffer, data.offset(), data.len());
-            words.iter().enumerate().for_each(|(row, word)| add(row, *word));
-        } else {
-            let words: ScalarBuffer<u32> = ScalarBuffer::new(buffer, data.offset(), data.len());
-            words.iter().enumerate().for_each(|(row, word)| add(row, u64::from(*word)));
-        }
+        each_word(column, |word| {
+            ids.push(match word {
+                Some(word) => self.intern_word(word),
+                None => self.intern_null(),
+            });
+        });
+        ids
+    }
+
+    fn find(&self, column: &ArrayRef) -> Vec<Option<u32>> {
+        let known = |word: u64| self.table.find(HASH.hash_one(word), |(other, _)| *other == word).map(|(_, id)| *id);
+        let mut ids = Vec::with_capacity(column.len());
+        each_word(column, |word| ids.push(word.map_or(self.null, known)));
         ids
     }
 
@@ -152,23 +159,28 @@ pub struct Bytes {
 
 impl Bytes {
     fn intern(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
-        let Some(converter) = &self.converter else {
-            let column = &columns[0];
-            return Ok(match column.data_type() {
-                DataType::Utf8 => column.as_string::<i32>().iter().map(|key| self.intern_string(key)).collect(),
-                _ => column.as_string_view().iter().map(|key| self.intern_string(key)).collect(),
-            });
-        };
-        if columns.is_empty() {
-            return Ok((0..rows).map(|_| self.intern_bytes(&[])).collect());
-        }
-        let encoded = converter.convert_columns(columns)?;
-        Ok(encoded.iter().map(|row| self.intern_bytes(row.data())).collect())
+        let mut ids = Vec::with_capacity(rows);
+        // Taken out for the time, so that the rest of `self` can be changed.
+        let converter = self.converter.take();
+        let done = each_key(converter.as_ref(), columns, rows, |key| ids.push(self.intern_key(key)));
+        self.converter = converter;
+        done.map(|()| ids)
     }
 
-    fn intern_string(&mut self, key: Option<&str>) -> u32 {
+    fn find(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Option<u32>>> {
+        let known = |key: &[u8]| {
+            let hash = HASH.hash_one(key);
+            let same = |(other, id): &(u64, u32)| *other == hash && slice(&self.spans, &self.arena, *id) == key;
+            self.table.find(hash, same).map(|(_, id)| *id)
+        };
+        let mut ids = Vec::with_capacity(rows);
+        each_key(self.converter.as_ref(), columns, rows, |key| ids.push(key.map_or(self.null, known)))?;
+        Ok(ids)
+    }
+
+    fn intern_key(&mut self, key: Option<&[u8]>) -> u32 {
         match key {
-            Some(key) => self.intern_bytes(key.as_bytes()),
+            Some(key) => self.intern_bytes(key),
             None => *self.null.get_or_insert_with(|| next_id(&mut self.free, &mut self.spans, (0, 0))),
         }
     }
@@ -215,6 +227,39 @@ impl Bytes {
         self.arena = arena;
         self.garbage = 0;
     }
+}
+
+/// The values of a column of four or eight bytes.
+fn each_word(column: &ArrayRef, mut visit: impl FnMut(Option<u64>)) {
+    let data = column.to_data();
+    let buffer = data.buffers()[0].clone();
+    let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
+    let mut visit = |row: usize, word: u64| visit((!nulls.is_some_and(|nulls| nulls.is_null(row))).then_some(word));
+    if column.data_type().primitive_width() == Some(8) {
+        let words: ScalarBuffer<u64> = ScalarBuffer::new(buffer, data.offset(), data.len());
+        words.iter().enumerate().for_each(|(row, word)| visit(row, *word));
+    } else {
+        let words: ScalarBuffer<u32> = ScalarBuffer::new(buffer, data.offset(), data.len());
+        words.iter().enumerate().for_each(|(row, word)| visit(row, u64::from(*word)));
+    }
+}
+
+/// The bytes of each key; `None` for a string that is NULL.
+fn each_key(
+    converter: Option<&RowConverter>,
+    columns: &[ArrayRef],
+    rows: usize,
+    mut visit: impl FnMut(Option<&[u8]>),
+) -> Result<()> {
+    match (converter, columns) {
+        (Some(_), []) => (0..rows).for_each(|_| visit(Some(&[]))),
+        (Some(converter), columns) => converter.convert_columns(columns)?.iter().for_each(|row| visit(Some(row.data()))),
+        (None, columns) => match columns[0].data_type() {
+            DataType::Utf8 => columns[0].as_string::<i32>().iter().for_each(|key| visit(key.map(str::as_bytes))),
+            _ => columns[0].as_string_view().iter().for_each(|key| visit(key.map(str::as_bytes))),
+        },
+    }
+    Ok(())
 }
 
 fn slice<'a>(spans: &[(usize, u32)], arena: &'a [u8], id: u32) -> &'a [u8] {

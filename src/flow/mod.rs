@@ -17,6 +17,7 @@
 //! may still come only where its edge is not hard ([`TimeColumn::hard`]). Operators do not save or load; they only name their state.
 
 pub mod aggregate;
+pub mod arrangement;
 pub mod graph;
 pub mod intern;
 pub mod linear;
