@@ -160,7 +160,7 @@ impl Rows {
     }
 
     fn range<'a>(&'a self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Box<dyn DoubleEndedIterator<Item = (&'a [u8], i64)> + 'a> {
-        let live = |(row, weights): (&'a Box<[u8]>, &Weights)| (weights.now != 0).then_some((&**row, weights.now));
+        let live = |row: &'a [u8], weights: &Weights| (weights.now != 0).then_some((row, weights.now));
         match self {
             Rows::Few(rows) => {
                 let start = match from {
@@ -173,9 +173,9 @@ impl Rows {
                     Bound::Excluded(to) => rows.partition_point(|(row, _)| &**row < to),
                     Bound::Unbounded => rows.len(),
                 };
-                Box::new(rows[start..end.max(start)].iter().filter_map(move |(row, weights)| live((row, weights))))
+                Box::new(rows[start..end.max(start)].iter().filter_map(move |(row, weights)| live(row, weights)))
             }
-            Rows::Many(rows) => Box::new(rows.range::<[u8], _>((from, to)).filter_map(live)),
+            Rows::Many(rows) => Box::new(rows.range::<[u8], _>((from, to)).filter_map(move |(row, weights)| live(row, weights))),
         }
     }
 
@@ -632,7 +632,7 @@ mod tests {
             arrangement.update(&delta(&rows)).unwrap();
             if round % 7 == 0 {
                 arrangement.evict(round * SECOND).unwrap();
-                present.retain(|(_, at, _)| at.is_none_or(|at| at * SECOND >> SLICE >= (round * SECOND) >> SLICE));
+                present.retain(|(_, at, _)| at.is_none_or(|at| (at * SECOND) >> SLICE >= (round * SECOND) >> SLICE));
             }
             arrangement.tidy().unwrap();
             if rng.random_bool(0.3) {

@@ -1,0 +1,61 @@
+//! The figures of the README, each from one command, next to a rival in the same run.
+//!
+//! ```text
+//! cargo bench -- core                       the engine next to DataFusion's batch answer
+//! cargo bench -- copy                       COPY into a stream with a view, next to PostgreSQL's into a table
+//! cargo bench -- latency                    from an acknowledged INSERT to the view, at 10,000 rows a second
+//! cargo bench -- restart                    first answer after a start, memory, bytes on disk
+//! cargo bench                               all of them
+//! ```
+//!
+//! `--short`: a hundredth of the rows, to see that everything runs; its figures mean nothing. The last three start the server
+//! as a process of its own, on a temporary directory (`TMPDIR` says where).
+
+#![allow(clippy::disallowed_methods, reason = "figures are about time")]
+#![allow(clippy::unwrap_used, reason = "a figure that can't be had is none")]
+
+mod bids;
+mod copy;
+mod core;
+mod latency;
+mod postgres;
+mod restart;
+mod table;
+mod usage;
+
+#[path = "../../tests/it/server.rs"]
+#[allow(dead_code, reason = "the tests use the rest of it")]
+mod server;
+
+fn main() {
+    let mut chosen: Vec<String> = Vec::new();
+    let mut short = false;
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            // Cargo says so to every benchmark.
+            "--bench" => {}
+            "--short" => short = true,
+            name if ["core", "copy", "latency", "restart"].contains(&name) => chosen.push(argument),
+            other => {
+                eprintln!("unknown argument {other}: say core, copy, latency or restart, and --short");
+                std::process::exit(2);
+            }
+        }
+    }
+    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|c| c == name);
+    let scale = if short { 100 } else { 1 };
+    println!("{}", usage::machine());
+    if wanted("core") {
+        core::run(scale);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime starts");
+    if wanted("copy") {
+        runtime.block_on(copy::run(scale));
+    }
+    if wanted("latency") {
+        runtime.block_on(latency::run(scale));
+    }
+    if wanted("restart") {
+        runtime.block_on(restart::run(scale));
+    }
+}
