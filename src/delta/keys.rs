@@ -7,8 +7,10 @@
 //!
 //! Invariant: a number belongs to one key from `intern` until `release`, and then to the next new key.
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::buffer::ScalarBuffer;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, StringArray, make_array};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
@@ -34,11 +36,12 @@ pub enum Keys {
 impl Keys {
     pub fn new(types: &[&DataType]) -> Result<Keys> {
         match types {
-            [one] if matches!(one.primitive_width(), Some(4 | 8)) => Ok(Keys::Words(Words::default())),
-            [DataType::Utf8 | DataType::Utf8View] => Ok(Keys::Bytes(Bytes::default())),
+            [one] if matches!(one.primitive_width(), Some(4 | 8)) => Ok(Keys::Words(Words::new((*one).clone()))),
+            [one @ (DataType::Utf8 | DataType::Utf8View)] => Ok(Keys::Bytes(Bytes::new(vec![(*one).clone()], None))),
             _ => {
                 let fields = types.iter().map(|t| SortField::new((*t).clone())).collect();
-                Ok(Keys::Bytes(Bytes { converter: Some(RowConverter::new(fields)?), ..Bytes::default() }))
+                let types = types.iter().map(|t| (*t).clone()).collect();
+                Ok(Keys::Bytes(Bytes::new(types, Some(RowConverter::new(fields)?))))
             }
         }
     }
@@ -56,6 +59,14 @@ impl Keys {
         match self {
             Keys::Words(words) => Ok(words.find(&columns[0])),
             Keys::Bytes(bytes) => bytes.find(columns, rows),
+        }
+    }
+
+    /// The keys of these numbers, a column per type.
+    pub fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
+        match self {
+            Keys::Words(words) => Ok(vec![words.column(numbers)?]),
+            Keys::Bytes(bytes) => bytes.columns(numbers),
         }
     }
 
@@ -87,8 +98,8 @@ impl Keys {
 }
 
 /// Keys of one machine word.
-#[derive(Default)]
 pub struct Words {
+    data_type: DataType,
     table: HashTable<(u64, u32)>,
     /// By number. Of a released one: whatever was there.
     words: Vec<u64>,
@@ -97,15 +108,37 @@ pub struct Words {
 }
 
 impl Words {
+    fn new(data_type: DataType) -> Words {
+        Words { data_type, table: HashTable::new(), words: Vec::new(), null: None, free: Vec::new() }
+    }
+
     fn intern(&mut self, column: &ArrayRef) -> Vec<u32> {
         let mut ids = Vec::with_capacity(column.len());
+        // Equal keys often come in a row.
+        let mut last: Option<(u64, u32)> = None;
         each_word(column, |word| {
-            ids.push(match word {
-                Some(word) => self.intern_word(word),
-                None => self.intern_null(),
+            ids.push(match (word, last) {
+                (Some(word), Some((same, id))) if word == same => id,
+                (Some(word), _) => {
+                    let id = self.intern_word(word);
+                    last = Some((word, id));
+                    id
+                }
+                (None, _) => self.intern_null(),
             });
         });
         ids
+    }
+
+    fn column(&self, numbers: &[u32]) -> Result<ArrayRef> {
+        let words = || numbers.iter().map(|number| self.words[*number as usize]);
+        let buffer: Buffer = match self.data_type.primitive_width() {
+            Some(8) => words().collect::<Vec<u64>>().into(),
+            _ => words().map(|word| word as u32).collect::<Vec<u32>>().into(),
+        };
+        let nulls = self.null.map(|null| numbers.iter().map(|number| *number != null).collect::<NullBuffer>());
+        let data = ArrayData::builder(self.data_type.clone()).len(numbers.len()).add_buffer(buffer).nulls(nulls);
+        Ok(make_array(data.build()?))
     }
 
     fn find(&self, column: &ArrayRef) -> Vec<Option<u32>> {
@@ -143,8 +176,8 @@ impl Words {
 }
 
 /// Keys of any length.
-#[derive(Default)]
 pub struct Bytes {
+    types: Vec<DataType>,
     /// None: the key is one column of strings, taken as it is.
     converter: Option<RowConverter>,
     table: HashTable<(u64, u32)>,
@@ -158,6 +191,41 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    fn new(types: Vec<DataType>, converter: Option<RowConverter>) -> Bytes {
+        Bytes {
+            types,
+            converter,
+            table: HashTable::new(),
+            spans: Vec::new(),
+            arena: Vec::new(),
+            garbage: 0,
+            null: None,
+            free: Vec::new(),
+        }
+    }
+
+    fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
+        let bytes = |number: &u32| slice(&self.spans, &self.arena, *number);
+        if self.types.is_empty() {
+            return Ok(Vec::new());
+        }
+        let arrays = match &self.converter {
+            Some(converter) => {
+                let parser = converter.parser();
+                converter.convert_rows(numbers.iter().map(|number| parser.parse(bytes(number))))?
+            }
+            None => {
+                let text = |number: &u32| std::str::from_utf8(bytes(number)).expect("a string's bytes are UTF-8");
+                let text = |number: &u32| (self.null != Some(*number)).then(|| text(number));
+                vec![Arc::new(numbers.iter().map(text).collect::<StringArray>()) as ArrayRef]
+            }
+        };
+        let fit = |(array, data_type): (ArrayRef, &DataType)| {
+            if array.data_type() == data_type { Ok(array) } else { Ok(arrow::compute::cast(&array, data_type)?) }
+        };
+        arrays.into_iter().zip(&self.types).map(fit).collect()
+    }
+
     fn intern(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(rows);
         // Taken out for the time, so that the rest of `self` can be changed.
@@ -229,6 +297,24 @@ impl Bytes {
     }
 }
 
+/// A hash per key: the same for equal keys of equal types, in every process.
+pub fn hashes(columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+    let mut hashes = Vec::with_capacity(rows);
+    match columns {
+        [one] if matches!(one.data_type().primitive_width(), Some(4 | 8)) => {
+            each_word(one, |word| hashes.push(HASH.hash_one(word)));
+        }
+        [one] if matches!(one.data_type(), DataType::Utf8 | DataType::Utf8View) => {
+            each_key(None, columns, rows, |key| hashes.push(HASH.hash_one(key)))?;
+        }
+        _ => {
+            let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
+            each_key(Some(&RowConverter::new(fields)?), columns, rows, |key| hashes.push(HASH.hash_one(key)))?;
+        }
+    }
+    Ok(hashes)
+}
+
 /// The values of a column of four or eight bytes.
 fn each_word(column: &ArrayRef, mut visit: impl FnMut(Option<u64>)) {
     let data = column.to_data();
@@ -278,9 +364,7 @@ fn next_id<T>(free: &mut Vec<u32>, all: &mut Vec<T>, value: T) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Float64Array, Int32Array, Int64Array, StringArray};
+    use arrow::array::{Float64Array, Int32Array, Int64Array};
     use rstest::rstest;
 
     use super::*;
@@ -300,6 +384,9 @@ mod tests {
     fn equal_keys_share_a_number_and_released_numbers_come_back(#[case] columns: Vec<ArrayRef>) {
         let mut keys = keys(&columns);
         assert_eq!(keys.intern(&columns, 5).unwrap(), [0, 1, 2, 0, 1]);
+        assert_eq!(keys.find(&columns, 5).unwrap(), [0, 1, 2, 0, 1].map(Some));
+        let read: Vec<ArrayRef> = keys.columns(&[0, 1, 2, 0, 1]).unwrap();
+        assert_eq!(read.iter().map(|c| c.to_data()).collect::<Vec<_>>(), columns.iter().map(|c| c.to_data()).collect::<Vec<_>>());
         keys.release(1);
         keys.release(0);
         assert_eq!(keys.intern(&columns, 5).unwrap(), [0, 1, 2, 0, 1]);

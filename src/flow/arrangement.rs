@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 
-use super::{Shard, intern};
+use super::Shard;
 use crate::delta::Delta;
 use crate::delta::keys::Keys;
 use crate::error::{Error, Result};
@@ -491,9 +491,7 @@ impl StateTable for Arrangement {
 
     fn load(&mut self, delta: Delta) -> Result<()> {
         let key: Vec<ArrayRef> = self.layout.key.iter().map(|column| Arc::clone(delta.rows.column(*column))).collect();
-        let shards = intern::shards(&key, delta.len(), self.shard.of)?;
-        let mine = (0..delta.len() as u32).filter(|row| shards[*row as usize] as usize == self.shard.index);
-        let owned = delta.take(&UInt32Array::from_iter_values(mine))?;
+        let owned = delta.take(&self.shard.owned(&key, delta.len())?)?;
         let both = |weights: &mut Weights, weight| {
             weights.now += weight;
             weights.saved += weight;

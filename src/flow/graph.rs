@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
-use super::intern;
+use super::shard;
 use super::sink::{Sink, Target};
 use super::{Context, Edge, Fragment, Input, MAIN, Node, Operator, Shard, least};
 use crate::catalog::RelationId;
@@ -490,8 +490,8 @@ fn partition(pending: Vec<Entry>, exchange: &[Vec<usize>], of: usize) -> Result<
     let mut parts: Vec<Vec<Entry>> = (0..of).map(|_| Vec::new()).collect();
     for Entry { commit, port, delta } in pending {
         let keys: Vec<_> = exchange[port].iter().map(|column| Arc::clone(delta.rows.column(*column))).collect();
-        let shards = intern::shards(&keys, delta.len(), of)?;
-        for (part, rows) in parts.iter_mut().zip(intern::split(&shards, of)) {
+        let shards = shard::shards(&keys, delta.len(), of)?;
+        for (part, rows) in parts.iter_mut().zip(shard::split(&shards, of)) {
             if rows.len() == delta.len() {
                 part.push(Entry { commit, port, delta: delta.clone() });
             } else if !rows.is_empty() {

@@ -19,8 +19,8 @@
 pub mod aggregate;
 pub mod arrangement;
 pub mod graph;
-pub mod intern;
 pub mod linear;
+pub mod shard;
 pub mod sink;
 pub mod unnest;
 pub mod window;
@@ -34,6 +34,7 @@ use crate::state::StateTable;
 use crate::time::{Micros, NO_TIME};
 
 pub use graph::{Graph, StepResult};
+pub use shard::Shard;
 
 /// The main output of an operator.
 pub const MAIN: usize = 0;
@@ -92,17 +93,6 @@ pub enum Input {
     WithHidden(RelationId),
     /// A node of the same fragment, by index, and one of its outputs.
     Node { index: usize, output: usize },
-}
-
-/// Which part of the keys an instance of a sharded operator owns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    pub index: usize,
-    pub of: usize,
-}
-
-impl Shard {
-    pub const WHOLE: Shard = Shard { index: 0, of: 1 };
 }
 
 /// Makes the operator of one shard.

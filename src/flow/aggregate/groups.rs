@@ -3,8 +3,8 @@
 use arrow::array::{ArrayRef, Int64Array};
 
 use super::accumulate::{Accumulator, Call, make};
+use crate::delta::keys::Keys;
 use crate::error::{Error, Result};
-use crate::flow::intern::Interner;
 
 /// What the operator does to every group of a table, worked out once.
 pub struct Plan {
@@ -14,7 +14,7 @@ pub struct Plan {
 }
 
 pub struct Groups {
-    pub keys: Interner,
+    pub keys: Keys,
     /// Rows in each group; a group exists while it has rows.
     weights: Vec<i64>,
     pub accumulators: Vec<Box<dyn Accumulator>>,
@@ -33,7 +33,7 @@ impl Groups {
     pub fn new(plan: &Plan) -> Result<Groups> {
         let accumulators = plan.calls.iter().map(|call| make(call, plan.append_only)).collect::<Result<_>>()?;
         Ok(Groups {
-            keys: Interner::new(plan.key_types.clone())?,
+            keys: Keys::new(&plan.key_types.iter().collect::<Vec<_>>())?,
             weights: Vec::new(),
             accumulators,
             touched: Vec::new(),
@@ -48,8 +48,8 @@ impl Groups {
     /// Intern the keys of a batch. Returns those groups that this step touches for the first time and that had rows before:
     /// their former values are about to be lost.
     pub fn enter(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
-        self.keys.intern(keys, rows, &mut self.numbers)?;
-        let count = self.keys.capacity();
+        self.numbers = self.keys.intern(keys, rows)?;
+        let count = self.keys.end();
         if count > self.weights.len() {
             self.weights.resize(count, 0);
             self.is_touched.resize(count, false);
@@ -155,7 +155,7 @@ impl Groups {
 
     /// Give back the numbers of groups that are gone, after their keys were read for the last time.
     pub fn release(&mut self, gone: &[u32]) {
-        gone.iter().for_each(|number| self.keys.remove(*number));
+        gone.iter().for_each(|number| self.keys.release(*number));
     }
 
     /// Take in groups from a checkpoint.
@@ -197,7 +197,7 @@ impl Groups {
         for number in numbers {
             self.weights[number as usize] = 0;
             self.accumulators.iter_mut().for_each(|a| a.clear(number));
-            self.keys.remove(number);
+            self.keys.release(number);
         }
         Ok(())
     }

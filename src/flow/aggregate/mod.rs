@@ -333,7 +333,7 @@ impl Core {
             // Values of windows that are gone add up to nothing, but in chunks.
             let Some(groups) = self.windows.get_mut(&end) else { continue };
             let part = delta.take(&rows)?;
-            let part = part.take(&table::owned(self.shard, &part.rows.columns()[first_key..first_value], part.len())?)?;
+            let part = part.take(&self.shard.owned(&part.rows.columns()[first_key..first_value], part.len())?)?;
             let (keys, values) = part.rows.columns()[first_key..].split_at(first_value - first_key);
             groups.accumulate_keys(call, keys, values, part.diff.as_ref(), part.len())?;
         }
@@ -343,7 +343,7 @@ impl Core {
 
 /// The output rows of some groups.
 fn output(spec: &Spec, end: Micros, groups: &Groups, numbers: &[u32]) -> Result<RecordBatch> {
-    let keys = groups.keys.keys(numbers)?;
+    let keys = groups.keys.columns(numbers)?;
     let instant = |at: Micros, data_type: &DataType| -> ArrayRef {
         let array = arrow::array::PrimitiveArray::<TimestampMicrosecondType>::from_value(at, numbers.len());
         Arc::new(array.with_data_type(data_type.clone()))

@@ -14,8 +14,6 @@ use super::groups::Groups;
 use super::{Core, Spec};
 use crate::delta::{Delta, consolidate};
 use crate::error::{Error, Result};
-use crate::flow::Shard;
-use crate::flow::intern;
 use crate::state::StateTable;
 use crate::time::{Micros, NO_TIME};
 
@@ -54,7 +52,7 @@ fn group_schema(spec: &Spec, groups: &Groups) -> SchemaRef {
 /// The end of groups: their keys with weight -1.
 fn deletions(spec: &Spec, end: Micros, groups: &Groups, numbers: &[u32]) -> Result<Delta> {
     let schema = group_schema(spec, groups);
-    let mut columns = group_columns(spec, end, groups.keys.keys(numbers)?, numbers.len());
+    let mut columns = group_columns(spec, end, groups.keys.columns(numbers)?, numbers.len());
     let rest = &schema.fields()[columns.len()..];
     columns.extend(rest.iter().map(|f| new_null_array(f.data_type(), numbers.len())));
     Ok(Delta::weighted(batch(&schema, columns, numbers.len())?, -1))
@@ -75,18 +73,6 @@ pub(super) fn split_by_end(spec: &Spec, rows: &RecordBatch) -> Vec<(Micros, UInt
         by_end.entry(*end).or_default().push(row as u32);
     }
     by_end.into_iter().map(|(end, rows)| (end, UInt32Array::from(rows))).collect()
-}
-
-/// The rows that a shard owns.
-pub(super) fn owned(shard: Shard, keys: &[ArrayRef], rows: usize) -> Result<UInt32Array> {
-    let shards = intern::shards(keys, rows, shard.of)?;
-    Ok(shards
-        .iter()
-        .enumerate()
-        .filter(|(_, of)| **of as usize == shard.index)
-        .map(|(row, _)| row as u32)
-        .collect::<Vec<_>>()
-        .into())
 }
 
 impl StateTable for Core {
@@ -114,7 +100,7 @@ impl StateTable for Core {
             }
             if !live.is_empty() {
                 let schema = group_schema(&self.spec, groups);
-                let mut columns = group_columns(&self.spec, *end, groups.keys.keys(&live)?, live.len());
+                let mut columns = group_columns(&self.spec, *end, groups.keys.columns(&live)?, live.len());
                 columns.push(Arc::new(Int64Array::from(groups.weights(&live))));
                 for accumulator in &groups.accumulators {
                     columns.extend(accumulator.state(&live)?);
@@ -137,7 +123,7 @@ impl StateTable for Core {
         self.started = true;
         for (end, rows) in split_by_end(&self.spec, &delta.rows) {
             let part = delta.take(&rows)?;
-            let part = part.take(&owned(self.shard, &part.rows.columns()[first_key..key_end], part.len())?)?;
+            let part = part.take(&self.shard.owned(&part.rows.columns()[first_key..key_end], part.len())?)?;
             if part.is_empty() {
                 continue;
             }
@@ -222,7 +208,7 @@ impl Journal {
     /// The window is gone, and all its values with it.
     pub fn retire(&mut self, end: Micros, groups: &mut Groups, live: &[u32]) -> Result<()> {
         for number in live {
-            let keys = groups.keys.keys(&[*number])?;
+            let keys = groups.keys.columns(&[*number])?;
             let multiset =
                 groups.accumulators[self.call].multiset().ok_or_else(|| Error::internal("a journal without a multiset"))?;
             let (values, weights) = multiset.content(*number)?;
