@@ -41,7 +41,7 @@ impl Client {
 
     /// The snapshot that a statement reads: the block's, or the newest.
     pub(super) async fn snapshot(&mut self) -> Result<Arc<Snapshot>> {
-        if let Some(snapshot) = self.transaction.as_ref().and_then(|t| t.snapshot.clone()) {
+        if let Some(snapshot) = self.block_snapshot()? {
             return Ok(snapshot);
         }
         self.await_own_writes().await?;
@@ -49,7 +49,7 @@ impl Client {
         if let Some(transaction) = &mut self.transaction {
             transaction.snapshot = Some(Arc::clone(&snapshot));
         }
-        Ok(snapshot)
+        Ok(self.block_snapshot()?.unwrap_or(snapshot))
     }
 
     /// The snapshot that a statement would read if it ran now.

@@ -1,7 +1,8 @@
 //! The transaction block of a session.
 //!
 //! Writes are checked when they are made and go to the log together at COMMIT: they are one commit, seen whole or not at all.
-//! The block's own reads do not see them before. The first read pins a snapshot, and all later reads of the block are of it.
+//! The first read pins a snapshot, and all later reads of the block are of it, with the block's own writes to tables on top.
+//! Streams and views show a block's rows from its COMMIT on: only then have the rows a place, and the views a version.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use super::Client;
 use crate::catalog::{Durability, RelationId};
 use crate::error::{Error, Result};
-use crate::log::{self, CommitId, Committed, Expect, Rows, Write};
+use crate::log::{self, CommitId, Committed, Expect, Kind, Rows, Write};
 use crate::view::Snapshot;
 
 #[derive(Default)]
@@ -19,6 +20,8 @@ pub(super) struct Transaction {
     pub failed: bool,
     work: Work,
     savepoints: Vec<(String, usize)>,
+    /// The snapshot with the first so many of the block's writes in it.
+    seen: Option<(usize, Arc<Snapshot>)>,
 }
 
 /// What a statement or a block wants to write.
@@ -79,6 +82,12 @@ impl Client {
             Some(transaction) => self.discard(transaction.work),
             None => self.notices.push(Error::no_active_transaction("there is no transaction in progress")),
         }
+    }
+
+    /// The snapshot that the block reads, if one is pinned: with its own writes to tables.
+    pub(super) fn block_snapshot(&mut self) -> Result<Option<Arc<Snapshot>>> {
+        self.take_copied();
+        self.transaction.as_mut().map_or(Ok(None), Transaction::snapshot)
     }
 
     /// Writes of the block's COPYs, in their place among its other writes.
@@ -142,6 +151,7 @@ impl Client {
         let at = block.find(name)?;
         block.savepoints.truncate(at + 1);
         let undone = block.work.writes.split_off(block.savepoints[at].1);
+        block.seen = None;
         block.failed = false;
         self.discard(Work { writes: undone, ..Work::default() });
         Ok(())
@@ -156,6 +166,35 @@ impl Client {
 }
 
 impl Transaction {
+    fn snapshot(&mut self) -> Result<Option<Arc<Snapshot>>> {
+        let Some(pinned) = &self.snapshot else { return Ok(None) };
+        let writes = &self.work.writes;
+        let (applied, seen) = match &self.seen {
+            Some((applied, seen)) => (*applied, seen),
+            None => (0, pinned),
+        };
+        if applied == writes.len() {
+            return Ok(Some(Arc::clone(seen)));
+        }
+        let mut snapshot = Snapshot::clone(seen);
+        for write in &writes[applied..] {
+            let Some(version) = snapshot.versions.get_mut(&write.relation) else { continue };
+            let batches = match &write.rows {
+                Rows::Batch(rows) => vec![rows.clone()],
+                Rows::Staged(staged) => staged.batches().ok_or_else(|| {
+                    Error::unsupported("this block has written more rows than can be read before its COMMIT")
+                        .with_hint("COMMIT, then read them")
+                })?,
+            };
+            for rows in batches {
+                *version = Arc::new(version.written(&rows, write.kind == Kind::Delete)?);
+            }
+        }
+        let snapshot = Arc::new(snapshot);
+        self.seen = Some((writes.len(), Arc::clone(&snapshot)));
+        Ok(Some(snapshot))
+    }
+
     fn find(&self, name: &str) -> Result<usize> {
         let found = self.savepoints.iter().rposition(|(known, _)| known == name);
         found.ok_or_else(|| Error::invalid_savepoint(format!("savepoint \"{name}\" does not exist")))

@@ -233,24 +233,27 @@ impl Client {
     ) -> Result<Outcome> {
         let (expressions, all) = self.returning_expressions(items, relation)?;
         let (expressions, fields): (Vec<_>, Vec<_>) = expressions.into_iter().unzip();
+        let place = |column: &datafusion::physical_expr::expressions::Column| column.index() >= relation.columns.len();
+        let asks_place = |e| datafusion::physical_expr::utils::collect_columns(e).iter().any(place);
+        if committed.is_none() && expressions.iter().any(asks_place) {
+            return Err(Error::unsupported("a row has its partition, offset and commit only from COMMIT on")
+                .with_hint("ask for other columns in RETURNING, or run the INSERT outside of BEGIN … COMMIT"));
+        }
         let schema = Arc::new(Schema::new(fields));
         let mut batches = Vec::new();
         for (at, write) in writes.iter().enumerate().filter(|(_, w)| w.relation == relation.id) {
-            let (log::Rows::Batch(rows), Some(committed)) = (&write.rows, committed) else {
-                return Err(Error::unsupported(
-                    "RETURNING is not supported inside a transaction block: offsets are known at COMMIT",
-                )
-                .with_hint("run the INSERT outside of BEGIN … COMMIT"));
+            let log::Rows::Batch(rows) = &write.rows else {
+                return Err(Error::internal("rows were handed to the store before they were returned"));
             };
             let header = Header {
                 relation: relation.id,
                 partition: write.partition,
-                base_offset: committed.offsets[at],
+                base_offset: committed.map_or(0, |c| c.offsets[at]),
                 rows: rows.num_rows() as u32,
                 columns: rows.num_columns() as u16,
                 kind: write.kind,
-                commit: committed.commit,
-                commit_time: committed.time,
+                commit: committed.map_or(0, |c| c.commit),
+                commit_time: committed.map_or(0, |c| c.time),
                 watermark: crate::time::NO_TIME,
                 event_times: None,
                 producer: None,

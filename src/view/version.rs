@@ -1,5 +1,6 @@
 //! The readers' side of a view: rows at one moment, immutable.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
@@ -7,6 +8,7 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
 use super::segment::{self, Live, Segment};
+use crate::delta::keys::Keys;
 use crate::error::{Error, Result};
 use crate::limits::BATCH_ROWS;
 
@@ -101,6 +103,31 @@ impl Version {
         let places = self.find(keys)?;
         let batches: Vec<&RecordBatch> = self.parts.iter().map(|part| &part.segment.batch).collect();
         segment::gather(&self.schema, &batches, &places)
+    }
+
+    /// This version of a table after a write: the rows stand in place of those of their keys (of equal keys the last one), or,
+    /// if `delete`, those keys are gone.
+    pub fn written(&self, rows: &RecordBatch, delete: bool) -> Result<Version> {
+        let rows = segment::batch(self.schema.clone(), rows.columns().to_vec(), rows.num_rows())?;
+        let keys: Vec<ArrayRef> = self.key.iter().map(|k| rows.column(*k).clone()).collect();
+        let mut places = self.find(&keys)?;
+        places.sort_unstable();
+        places.dedup();
+        let mut parts = self.parts.clone();
+        for (part, row) in places {
+            let Part { segment, live, rows } = &mut parts[part];
+            live.get_or_insert_with(|| Live::all(segment.rows())).kill(row as u32);
+            *rows -= 1;
+        }
+        if !delete {
+            let numbers = Keys::new(&keys.iter().map(|k| k.data_type()).collect::<Vec<_>>())?.intern(&keys, rows.num_rows())?;
+            let last: HashMap<u32, u32> = numbers.into_iter().zip(0..).collect();
+            let mut last: Vec<u32> = last.into_values().collect();
+            last.sort_unstable();
+            let batch = compute::take_record_batch(&rows, &UInt32Array::from(last))?;
+            parts.push(Part { rows: batch.num_rows(), segment: Arc::new(Segment::new(batch)), live: None });
+        }
+        Ok(Version::new(self.schema.clone(), self.key.clone(), parts))
     }
 
     /// Where the rows of these keys are: part and row.

@@ -40,6 +40,11 @@ impl Staged {
     pub fn rows(&self) -> usize {
         self.parts.iter().map(|part| part.count as usize).sum()
     }
+
+    /// The rows themselves, unless there was so much that they are on the disk only.
+    pub fn batches(&self) -> Option<Vec<RecordBatch>> {
+        self.parts.iter().map(|part| part.rows.clone()).collect()
+    }
 }
 
 /// Knows whether staged rows were used, and gives them up if not.
