@@ -132,6 +132,7 @@ impl Client {
                 self.explain(of, *analyze, *verbose, format.as_deref(), parameters).await
             }
             Statement::Verify(name) => self.verify(name).await,
+            Statement::AnalyzeWatermark(name) => self.analyze_watermark(name).await,
             Statement::Print { name, from_beginning, limit } => self.print(name, *from_beginning, *limit).await,
             Statement::ShowObjects(_) | Statement::ShowCreate(_) | Statement::Describe { .. } | Statement::ShowSetting(_) => {
                 self.show(&parsed.statement).await

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::sql::ast::{ExplainOf, Statement};
 use crate::sql::lower::{explain, lower};
 use crate::sql::system::show;
-use crate::sql::{batch, plan, verify};
+use crate::sql::{batch, lateness, plan, verify};
 
 impl Client {
     /// Columns of what SHOW and its like return; `None` for statements that return no rows.
@@ -28,6 +28,7 @@ impl Client {
                 Some(self.look(statement)?.schema())
             }
             Statement::Verify(_) => Some(verify::schema()),
+            Statement::AnalyzeWatermark(_) => Some(lateness::schema()),
             _ => None,
         })
     }
@@ -127,6 +128,16 @@ impl Client {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let planner = planner_over(&self.database, Arc::clone(&catalog));
         Ok(explain(&lower(&planner, &planner.continuous(query)?, emit)?, &catalog))
+    }
+
+    pub(super) async fn analyze_watermark(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
+        let snapshot = self.snapshot().await?;
+        let stream = Arc::clone(existing(&snapshot.catalog, &relation_name(name)?)?);
+        let (log, upto) = (self.database.log.clone(), snapshot.commit);
+        let rows = tokio::task::spawn_blocking(move || lateness::analyze(&log, &stream, upto)).await;
+        let rows = rows.map_err(|_| Error::internal("reading a stream panicked"))??;
+        let (schema, batches) = (rows.schema(), Box::pin(futures::stream::iter([Ok(rows)])));
+        Ok(Outcome::Rows(Rows { schema, batches, tag: "ANALYZE", live: false }))
     }
 
     pub(super) async fn verify(&mut self, name: &sp::ObjectName) -> Result<Outcome> {

@@ -51,6 +51,8 @@ pub enum Statement {
         of: ExplainOf,
     },
     Verify(sp::ObjectName),
+    /// `ANALYZE WATERMARK stream`
+    AnalyzeWatermark(sp::ObjectName),
     Print {
         name: sp::ObjectName,
         from_beginning: bool,

@@ -8,11 +8,13 @@
 //! * [`batch`]: a plan as an ordinary DataFusion query over a snapshot. This is also what "correct" means.
 //! * [`lower`]: the same plan as a graph of operators.
 //! * [`verify`]: the two compared.
+//! * [`lateness`]: how late the rows of a stream are.
 //! * [`system`]: what clients ask about the server itself.
 
 pub mod ast;
 pub mod batch;
 pub mod functions;
+pub mod lateness;
 pub mod lower;
 pub mod parse;
 pub mod plan;

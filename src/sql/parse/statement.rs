@@ -100,6 +100,10 @@ impl Grammar<'_> {
             "EXPLAIN" => self.explain(),
             "SUBSCRIBE" => self.subscribe(),
             "VERIFY" => self.verify(),
+            "ANALYZE" if self.is_all("ANALYZE WATERMARK") && matches!(self.peek_nth(2), Token::Word(_)) => {
+                self.skip(2);
+                Ok(Statement::AnalyzeWatermark(self.object_name()?))
+            }
             "PRINT" => self.print(),
             "FLUSH" => {
                 self.skip(1);

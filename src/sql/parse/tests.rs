@@ -86,6 +86,7 @@ fn show(statement: &Statement) -> String {
             format!("explain analyze={analyze} verbose={verbose} format={format:?}: {of}")
         }
         S::Verify(name) => format!("verify {name}"),
+        S::AnalyzeWatermark(name) => format!("analyze watermark {name}"),
         S::Print { name, from_beginning, limit } => format!("print {name} from_beginning={from_beginning} limit={limit:?}"),
         S::ShowObjects(objects) => format!("show {objects:?}"),
         S::ShowCreate(name) => format!("show create {name}"),
