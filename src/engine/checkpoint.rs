@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::channel::oneshot;
+use futures_channel::oneshot;
 
 use super::build::view_sinks;
 use super::{Builds, Compiler, Engine, Options, Recovery, Shared, Subscribers};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::channel::mpsc;
 use futures::{Stream, StreamExt};
+use futures_channel::mpsc;
 
 use super::{Engine, Shared};
 use crate::catalog::RelationId;

@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use futures::channel::oneshot;
+use futures_channel::oneshot;
 use parking_lot::{Condvar, Mutex};
 
 use self::group::{Schemas, State};

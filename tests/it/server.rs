@@ -137,7 +137,7 @@ impl Drop for Server {
 fn spawn(directory: &Path, settings: &Settings, port: u16) -> Child {
     std::fs::create_dir_all(directory).unwrap();
     let file = File::create(output(directory)).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let mut command = Command::new(binary());
     command.arg("serve").arg("--data-dir").arg(directory.join("data")).args(["--listen", &format!("127.0.0.1:{port}")]);
     if let Some(workers) = settings.workers {
         command.args(["--workers", &workers.to_string()]);
@@ -145,6 +145,14 @@ fn spawn(directory: &Path, settings: &Settings, port: u16) -> Child {
     command.envs(settings.environment.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
     command.spawn().unwrap()
+}
+
+/// The one that these tests were built with; for others, the one beside them.
+fn binary() -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_tidegate") {
+        Some(path) => path.into(),
+        None => std::env::current_exe().unwrap().with_file_name("tidegate"),
+    }
 }
 
 fn output(directory: &Path) -> PathBuf {

@@ -1,15 +1,15 @@
 //! The figures of the README, each from one command, next to a rival in the same run.
 //!
 //! ```text
-//! cargo bench -- core                       the engine next to DataFusion's batch answer
-//! cargo bench -- copy                       COPY into a stream with a view, next to PostgreSQL's into a table
-//! cargo bench -- latency                    from an acknowledged INSERT to the view, at 10,000 rows a second
-//! cargo bench -- restart                    first answer after a start, memory, bytes on disk
-//! cargo bench                               all of them
+//! cargo build --release && cargo run --release -p figures            all of them; or, by name:
+//!   … -p figures core                       the engine next to DataFusion's batch answer
+//!   … -p figures copy                       COPY into a stream with a view, next to PostgreSQL's into a table
+//!   … -p figures latency                    from an acknowledged INSERT to the view, at 10,000 rows a second
+//!   … -p figures restart                    first answer after a start, memory, bytes on disk
 //! ```
 //!
 //! `--short`: a hundredth of the rows, to see that everything runs; its figures mean nothing. The last three start the server
-//! as a process of its own, on a temporary directory (`TMPDIR` says where).
+//! that lies beside this program as a process of its own, on a temporary directory (`TMPDIR` says where).
 
 #![allow(clippy::disallowed_methods, reason = "figures are about time")]
 #![allow(clippy::unwrap_used, reason = "a figure that can't be had is none")]
@@ -23,7 +23,7 @@ mod restart;
 mod table;
 mod usage;
 
-#[path = "../../tests/it/server.rs"]
+#[path = "../../../tests/it/server.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod server;
 
@@ -32,8 +32,6 @@ fn main() {
     let mut short = false;
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
-            // Cargo says so to every benchmark.
-            "--bench" => {}
             "--short" => short = true,
             name if ["core", "copy", "latency", "restart"].contains(&name) => chosen.push(argument),
             other => {
