@@ -350,10 +350,14 @@ impl LogHandle {
             let commit = match self.0.shared.tail.get(next) {
                 Some(commit) => adapt(commit, catalog, &mut schemas)?,
                 None => {
+                    // The tail has holes: what it had after the last one is here too.
+                    while from_store.front().is_some_and(|record: &CommitRecord| record.id < next) {
+                        from_store.pop_front();
+                    }
                     if from_store.is_empty() {
                         from_store = self.0.reader.commits(next, (upto - next + 1).min(READ_COMMITS) as usize)?.into();
                     }
-                    let record = from_store.pop_front().filter(|record: &CommitRecord| record.id == next);
+                    let record = from_store.pop_front().filter(|record| record.id == next);
                     let record = record.ok_or_else(|| Error::corrupted(format!("commit {next} is missing from the log")))?;
                     Arc::new(self.decode(record, catalog, &mut schemas))
                 }

@@ -447,6 +447,22 @@ fn merging_keeps_the_order_of_a_partition() {
     }
 }
 
+/// A commit whose rows were too many to be kept is missing in the tail, between others that are there.
+#[test]
+fn a_tail_with_holes_is_filled_from_the_store() {
+    let log = in_memory();
+    // Nothing staged from now on finds room in memory.
+    log.0.shared.kept.fetch_add(limits::TAIL_BYTES, Ordering::Relaxed);
+    for round in 0..4 {
+        log.submit(writes(vec![write(A, 0, [round])])).wait().unwrap();
+        let staged = log.stage(rows([round, round])).unwrap();
+        log.submit(writes(vec![Write { rows: Rows::Staged(staged), ..write(B, 0, []) }])).wait().unwrap();
+    }
+    let commits = log.read(&log.catalog(), 0, CommitId::MAX, usize::MAX).unwrap();
+    assert_eq!(commits.iter().map(|c| c.id).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+    assert_eq!(commits.iter().map(|c| c.rows()).sum::<usize>(), 12);
+}
+
 /// The tail and the store give the same commits, batch for batch.
 #[test]
 fn the_tail_and_the_store_agree() {
