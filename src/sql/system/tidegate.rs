@@ -70,7 +70,8 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
     for view in views {
         let failure = context.snapshot.failures.get(&view.id);
         let sources = view.depends_on.iter().filter_map(|id| context.catalog().get(*id));
-        let rows = context.snapshot.versions.get(&view.id).map(|v| i64::try_from(v.rows()).unwrap_or(i64::MAX));
+        let rows = |id| context.snapshot.versions.get(&id).map(|v| i64::try_from(v.rows()).unwrap_or(i64::MAX));
+        let late = context.catalog().relations().find(|r| r.kind == Kind::Late && r.parent == Some(view.id));
         table.row([
             ("id", view.id.into()),
             ("name", view.name.as_str().into()),
@@ -79,7 +80,8 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
             ("query", view.query.as_deref().unwrap_or_default().into()),
             ("key", column_names(view, &view.primary_key).into()),
             ("depends_on", sources.map(|s| s.name.clone()).collect::<Vec<_>>().into()),
-            ("rows", rows.into()),
+            ("rows", rows(view.id).into()),
+            ("late_rows", late.and_then(|late| rows(late.id)).into()),
             ("commit", i64::try_from(context.snapshot.commit).unwrap_or(i64::MAX).into()),
             ("state", (if failure.is_some() { "failed" } else { "running" }).into()),
             ("error", failure.map(|e| e.to_string()).into()),
