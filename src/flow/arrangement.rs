@@ -59,6 +59,9 @@ pub struct Arrangement {
     coder: RowConverter,
     /// The schema's columns in the order of the coder.
     coded: Vec<usize>,
+    /// The time and the columns that sort, which are the first of those: their code is the first part of a row's.
+    order_coder: RowConverter,
+    sorted: usize,
     /// The time alone: its code is the first part of a row's.
     time_coder: Option<RowConverter>,
     /// Keys by spans of time in which rows of them lie.
@@ -92,6 +95,31 @@ struct Weights {
     now: i64,
     /// In the newest checkpoint.
     saved: i64,
+}
+
+/// Where rows belong: the number of each one's key, and its code.
+pub struct Places {
+    pub numbers: Vec<u32>,
+    codes: Codes,
+}
+
+impl Places {
+    pub fn code(&self, row: usize) -> &[u8] {
+        self.codes.get(row)
+    }
+}
+
+/// Rows as bytes. Of no columns at all (`None`), all are equal.
+pub struct Codes(Option<arrow::row::Rows>);
+
+impl Codes {
+    fn new(coder: &RowConverter, columns: &[ArrayRef]) -> Result<Codes> {
+        Ok(Codes(if columns.is_empty() { None } else { Some(coder.convert_columns(columns)?) }))
+    }
+
+    pub fn get(&self, row: usize) -> &[u8] {
+        self.0.as_ref().map_or(&[], |codes| codes.row(row).data())
+    }
 }
 
 impl Default for Rows {
@@ -237,6 +265,8 @@ impl Arrangement {
                 order.push((*column, *options));
             }
         }
+        let sorted = order.len();
+        let order_coder = RowConverter::new(order.iter().map(|(column, options)| field(*column, *options)).collect())?;
         for column in 0..layout.schema.fields().len() {
             if order.iter().all(|(other, _)| *other != column) {
                 order.push((column, SortOptions::default()));
@@ -252,6 +282,8 @@ impl Arrangement {
             buckets: Vec::new(),
             coder,
             coded: order.into_iter().map(|(column, _)| column).collect(),
+            order_coder,
+            sorted,
             time_coder,
             slices: BTreeMap::new(),
             dirty: Vec::new(),
@@ -269,17 +301,28 @@ impl Arrangement {
 
     /// Add the weights of rows. Returns the number of each row's key.
     pub fn update(&mut self, delta: &Delta) -> Result<Vec<u32>> {
-        self.apply(delta, |weights, weight| weights.now += weight, true)
+        let places = self.locate(&delta.rows)?;
+        self.add(delta, &places)?;
+        Ok(places.numbers)
     }
 
-    fn apply(&mut self, delta: &Delta, change: impl Fn(&mut Weights, i64), unsaved: bool) -> Result<Vec<u32>> {
-        let numbers = self.intern(&delta.rows)?;
-        self.note_times(&delta.rows, &numbers)?;
-        let columns: Vec<ArrayRef> = self.coded.iter().map(|column| Arc::clone(delta.rows.column(*column))).collect();
-        let codes = if columns.is_empty() { None } else { Some(self.coder.convert_columns(&columns)?) };
-        for (row, number) in numbers.iter().enumerate() {
+    /// Where rows belong. Their keys have numbers from now on, so [`Arrangement::add`] is to follow.
+    pub fn locate(&mut self, rows: &RecordBatch) -> Result<Places> {
+        let columns: Vec<ArrayRef> = self.coded.iter().map(|column| Arc::clone(rows.column(*column))).collect();
+        let codes = Codes::new(&self.coder, &columns)?;
+        Ok(Places { numbers: self.intern(rows)?, codes })
+    }
+
+    /// Add the weights of rows that were located.
+    pub fn add(&mut self, delta: &Delta, places: &Places) -> Result<()> {
+        self.apply(delta, places, |weights, weight| weights.now += weight, true)
+    }
+
+    fn apply(&mut self, delta: &Delta, places: &Places, change: impl Fn(&mut Weights, i64), unsaved: bool) -> Result<()> {
+        self.note_times(&delta.rows, &places.numbers)?;
+        for (row, number) in places.numbers.iter().enumerate() {
             let bucket = &mut self.buckets[*number as usize];
-            let code: &[u8] = codes.as_ref().map_or(&[], |codes| codes.row(row).data());
+            let code = places.code(row);
             let (mut before, mut after) = (0, 0);
             let made = bucket.rows.change(code, |weights| {
                 before = weights.now;
@@ -301,7 +344,7 @@ impl Arrangement {
                 self.dirty.push(*number);
             }
         }
-        Ok(numbers)
+        Ok(())
     }
 
     fn intern(&mut self, rows: &RecordBatch) -> Result<Vec<u32>> {
@@ -339,6 +382,17 @@ impl Arrangement {
     /// The rows of a key in their order, with their weights.
     pub fn rows(&self, number: u32) -> impl DoubleEndedIterator<Item = (&[u8], i64)> {
         self.buckets[number as usize].rows.range(Bound::Unbounded, Bound::Unbounded)
+    }
+
+    /// The rows of a key whose codes are in a range.
+    pub fn range(&self, number: u32, from: Bound<&[u8]>, to: Bound<&[u8]>) -> impl DoubleEndedIterator<Item = (&[u8], i64)> {
+        self.buckets[number as usize].rows.range(from, to)
+    }
+
+    /// What the codes of these rows begin with, if they sort like these.
+    pub fn order_codes(&self, rows: &RecordBatch) -> Result<Codes> {
+        let columns: Vec<ArrayRef> = self.coded[..self.sorted].iter().map(|c| Arc::clone(rows.column(*c))).collect();
+        Codes::new(&self.order_coder, &columns)
     }
 
     /// The rows of a key whose time is in `[from, to]`. `from` and `to` are codes of [`Arrangement::time_codes`].
@@ -436,7 +490,7 @@ impl Arrangement {
 }
 
 /// The least bytes that are greater than all that begin with these; `None`: there are none.
-fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+pub fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
     let mut successor = prefix[..=last].to_vec();
     successor[last] += 1;
@@ -496,7 +550,8 @@ impl StateTable for Arrangement {
             weights.now += weight;
             weights.saved += weight;
         };
-        self.apply(&owned, both, false).map(drop)
+        let places = self.locate(&owned.rows)?;
+        self.apply(&owned, &places, both, false)
     }
 
     fn rows(&self) -> usize {

@@ -21,7 +21,9 @@ pub mod arrangement;
 pub mod graph;
 pub mod linear;
 pub mod shard;
+pub mod over;
 pub mod sink;
+pub mod top_n;
 pub mod unnest;
 pub mod window;
 

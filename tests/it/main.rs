@@ -21,6 +21,7 @@ mod examples;
 mod kill;
 mod ledger;
 mod oracle;
+mod oracle_shapes;
 mod power_cut;
 mod process;
 mod scripts;

@@ -21,7 +21,7 @@ use tidegate::session::{Client, Outcome};
 use tidegate::time::ManualClock;
 use tidegate::{engine, log, state};
 
-use super::{number_from_env, say};
+use super::{number_from_env, oracle_shapes, say};
 
 const COMMITS: usize = 25;
 const VIEWS: usize = 7;
@@ -148,6 +148,9 @@ impl World {
             |columns: &[&str]| columns.iter().enumerate().map(|(i, c)| format!("{c} AS a{i}")).collect::<Vec<_>>().join(", ");
         let chosen = self.some(&aggregates, 1);
         let filter = self.one(&["", " WHERE n > -20", " WHERE k <> 'k1'", " WHERE x IS NOT NULL AND n % 2 = 0"]).to_string();
+        if self.rng.random_bool(0.5) {
+            return oracle_shapes::query(&mut self.rng, &filter);
+        }
         match self.rng.random_range(0..8) {
             0 => format!("SELECT k, n * 2 AS n2, upper(k) AS u FROM {}{filter}", self.one(&["s", "t", "p"])),
             1 => {

@@ -1,7 +1,9 @@
 //! The batch answer of a view, computed from streams and tables alone.
 //!
 //! Views that the view reads are put into its plan in place of their stored rows, down to what the log holds. What a view that
-//! emits only final rows would show is the answer over the windows that the watermark has closed by now.
+//! emits only final rows would show is the answer over the windows that the watermark has closed by now. Where rows depend on an
+//! order, equals come in the order that views have ([`order`]); to know all columns that tell them apart, the plan is the
+//! optimised one, as it is for the operators.
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
 use crate::sql::functions::instants::Keep;
 use crate::sql::plan::source::{RelationSource, scan_columns};
-use crate::sql::plan::{Planner, SourceColumn, event_time, rename_columns};
+use crate::sql::plan::{Planner, SourceColumn, event_time, order, rename_columns};
 use crate::sql::window::WindowNode;
 use crate::time::NO_TIME;
 
@@ -27,14 +29,18 @@ pub async fn expected(
     options: &Options,
 ) -> Result<SendableRecordBatchStream> {
     let plan = plan(planner, relation, source)?;
-    execute(plan, source, planner.state(), options).await
+    // Partitions would have to be brought together again in order.
+    let target_partitions = if order::matters(&plan) { 1 } else { options.target_partitions };
+    execute(plan, source, planner.state(), &Options { target_partitions, ..options.clone() }).await
 }
 
 /// The plan of those rows, over streams and tables.
 pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<LogicalPlan> {
     match relation.kind {
         Kind::MaterializedView => {
-            let plan = inline(planner.view(relation)?, planner, source)?;
+            let plan = planner.view(relation)?;
+            let plan = if order::matters(&plan) { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
+            let plan = inline(plan, planner, source)?;
             if relation.emit == Emit::Final { only_final(plan, source) } else { Ok(plan) }
         }
         Kind::Late => {

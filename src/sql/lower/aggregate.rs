@@ -88,7 +88,11 @@ impl Lowering<'_> {
         Ok((input, keys, group_columns))
     }
 
-    fn append_columns(&mut self, input: Lowered, computed: Vec<(Arc<dyn PhysicalExpr>, arrow::datatypes::Field)>) -> Lowered {
+    pub(super) fn append_columns(
+        &mut self,
+        input: Lowered,
+        computed: Vec<(Arc<dyn PhysicalExpr>, arrow::datatypes::Field)>,
+    ) -> Lowered {
         let width = input.edge.schema.fields().len();
         let (expressions, fields): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
         let fields = input.edge.schema.fields().iter().cloned().chain(fields.into_iter().map(Arc::new)).collect::<Vec<_>>();

@@ -8,6 +8,8 @@
 
 mod aggregate;
 mod explain;
+mod over;
+mod rank;
 
 use std::sync::Arc;
 
@@ -92,10 +94,13 @@ impl Lowering<'_> {
                 let input = self.lower(&projection.input)?;
                 self.project(input, &projection.expr, &projection.input, arrow_schema(&projection.schema))
             }
-            LogicalPlan::Filter(filter) => {
-                let input = self.lower(&filter.input)?;
-                self.filter(input, &filter.predicate, filter.input.schema())
-            }
+            LogicalPlan::Filter(filter) => match self.rank_filter(filter)? {
+                Some(first_rows) => Ok(first_rows),
+                None => {
+                    let input = self.lower(&filter.input)?;
+                    self.filter(input, &filter.predicate, filter.input.schema())
+                }
+            },
             LogicalPlan::Aggregate(aggregate) => {
                 let input = self.lower(&aggregate.input)?;
                 self.aggregate(input, aggregate)
@@ -107,20 +112,15 @@ impl Lowering<'_> {
             }
             // A relation has no order: who reads the view asks for one.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.lower(&sort.input),
-            LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(unsupported(
-                "LIMIT is not supported in a continuous query",
-                "put ORDER BY and LIMIT into the query that reads the view",
-            )),
+            LogicalPlan::Sort(sort) => self.sorted(&sort.expr, &sort.input, 0, sort.fetch.map_or(u64::MAX, |fetch| fetch as u64)),
+            LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Join(_) => Err(unsupported(
                 "joins are not supported in a continuous query yet",
                 "make a view of each side and join the views when reading; UNION ALL of the sides with GROUP BY also combines them",
             )),
-            LogicalPlan::Window(_) => Err(unsupported(
-                "OVER (…) is not supported in a continuous query yet",
-                "use the window function in the query that reads the view",
-            )),
-            LogicalPlan::Distinct(_) => {
-                Err(unsupported("DISTINCT ON is not supported in a continuous query yet", "use GROUP BY with aggregates"))
+            LogicalPlan::Window(window) => {
+                let input = self.lower(&window.input)?;
+                self.over(input, window)
             }
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
                 Err(unsupported("a continuous query cannot be made of constants alone", "read FROM a stream, a table or a view"))

@@ -42,6 +42,7 @@ impl Planner {
 
     fn optimize_continuous(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
         check(&plan)?;
+        let plan = super::order::total(plan, self.state().as_ref())?;
         let mut options = self.state().config_options().as_ref().clone();
         // Otherwise such a subquery stays in an expression, out of the reach of operators.
         options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;

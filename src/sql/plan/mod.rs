@@ -8,6 +8,7 @@
 //! * `lateral`: UNNEST of a column beside it in FROM;
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
+//! * [`order`]: which of two equal rows comes first, where it matters;
 //! * [`errors`]: what went wrong, and where in the statement.
 //!
 //! Planning is synchronous and reads nothing but the catalog it was given.
@@ -18,6 +19,7 @@ pub mod errors;
 pub mod event_time;
 mod lateral;
 pub mod names;
+pub mod order;
 pub mod source;
 
 use std::collections::HashMap;

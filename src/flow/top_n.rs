@@ -1,0 +1,243 @@
+//! The first rows of each group in an order, kept up to date: `ORDER BY … LIMIT n OFFSET m`, `ROW_NUMBER() OVER (…) <= n` and
+//! its kin, DISTINCT ON.
+//!
+//! ```text
+//!   group's rows in order:   r1  r2  r3 │ r4  r5  r6 …          n = 3; the edge is the code of r3
+//!                            ◄─ shown ─►  change behind the edge: a lookup, nothing else
+//!                                         change before it: the first n rows again, and what differs is given
+//! ```
+//!
+//! Rows that the order does not tell apart are told apart by all their other columns ([`Arrangement`]), so that the answer is one.
+//!
+//! Invariants. A group's edge is known only while its first rows are what they were when it was found: whatever may change them
+//! finds it anew. If rows are only added, none behind the edge is kept, because nothing can bring it back.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::datatypes::SchemaRef;
+
+use super::arrangement::{Arrangement, Layout, Places};
+use super::{Context, Operator, Shard};
+use crate::delta::{Delta, consolidate};
+use crate::error::Result;
+use crate::state::StateTable;
+use crate::time::Micros;
+
+/// How rows of a group are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// One by one.
+    RowNumber,
+    /// Rows that the order does not tell apart have the number of the first of them.
+    Rank,
+    /// They have one number, and the next number is one more.
+    DenseRank,
+}
+
+/// What to keep.
+#[derive(Clone)]
+pub struct Spec {
+    /// The groups are its keys; the rows of a group are in its order.
+    pub layout: Layout,
+    /// What is bounded.
+    pub by: Rank,
+    /// Rows that are passed over first. Only for rows counted one by one.
+    pub skip: u64,
+    /// The greatest number that is shown.
+    pub last: u64,
+    /// Numbers that stand behind the input's columns.
+    pub numbers: Vec<Rank>,
+    /// The input's columns, then those.
+    pub schema: SchemaRef,
+    pub append_only: bool,
+    /// A group whose time is more than this before the frontier gets no more rows.
+    pub delay: Option<Micros>,
+}
+
+pub struct TopN {
+    spec: Spec,
+    rows: Arrangement,
+    /// By number of the group. `None`: not known, or there is room for more.
+    edges: Vec<Option<Edge>>,
+    pending: Vec<Delta>,
+}
+
+/// One of the first rows of a group: its code, its numbers, and how often it is there.
+type First = (Box<[u8]>, Vec<u64>, i64);
+
+/// What the last of a group's first rows begins with.
+type Edge = Box<[u8]>;
+
+impl TopN {
+    pub fn new(spec: Spec, shard: Shard) -> Result<TopN> {
+        let rows = Arrangement::new("rows", spec.layout.clone(), shard)?;
+        Ok(TopN { spec, rows, edges: Vec::new(), pending: Vec::new() })
+    }
+
+    fn step(&mut self, cx: &mut Context) -> Result<()> {
+        let mut delta = consolidate(&self.spec.layout.schema, &std::mem::take(&mut self.pending))?;
+        let mut places = self.rows.locate(&delta.rows)?;
+        if self.spec.append_only {
+            let inside: BooleanArray = (0..delta.len()).map(|row| Some(!self.is_outside(&places, row))).collect();
+            if inside.true_count() < delta.len() {
+                delta = delta.filter(&inside)?;
+                places = self.rows.locate(&delta.rows)?;
+            }
+        }
+        // Groups in the order of their numbers: the numbers come from the input, so the output is the same every time.
+        let mut before: BTreeMap<u32, Vec<First>> = BTreeMap::new();
+        for (row, number) in places.numbers.iter().enumerate() {
+            if !before.contains_key(number) && !self.is_outside(&places, row) {
+                before.insert(*number, self.first(*number)?.0);
+            }
+        }
+        self.rows.add(&delta, &places)?;
+        let mut changes = Vec::new();
+        for (number, before) in before {
+            let (after, edge) = self.first(number)?;
+            difference(before, after, &mut changes);
+            if self.edges.len() <= number as usize {
+                self.edges.resize(number as usize + 1, None);
+            }
+            self.edges[number as usize] = edge;
+            if self.spec.append_only {
+                self.forget_behind(number)?;
+            }
+        }
+        cx.emit(self.output(changes)?);
+        Ok(())
+    }
+
+    /// The row cannot be one of the first, now or after this step's changes behind the edge.
+    fn is_outside(&self, places: &Places, row: usize) -> bool {
+        let (number, code) = (places.numbers[row], places.code(row));
+        let Some(Some(edge)) = self.edges.get(number as usize) else { return false };
+        // The number may have been another group's.
+        self.is_behind(code, edge) && self.rows.rows(number).next().is_some()
+    }
+
+    fn is_behind(&self, code: &[u8], edge: &[u8]) -> bool {
+        code > edge && (self.spec.by == Rank::RowNumber || !code.starts_with(edge))
+    }
+
+    /// The first rows of a group, and their edge if there are as many as there may be.
+    fn first(&self, group: u32) -> Result<(Vec<First>, Option<Edge>)> {
+        let spec = &self.spec;
+        let by_order = spec.by != Rank::RowNumber || spec.numbers.iter().any(|rank| *rank != Rank::RowNumber);
+        let mut first = Vec::new();
+        let mut edge = Edge::default();
+        let (mut rows, mut rank, mut dense, mut peers) = (0u64, 0, 0, None::<Box<[u8]>>);
+        for (code, weight) in self.rows.rows(group).filter(|(_, weight)| *weight > 0) {
+            if by_order && peers.as_deref().is_none_or(|peers| !code.starts_with(peers)) {
+                (rank, dense) = (rows + 1, dense + 1);
+                peers = Some(self.order_code(code)?);
+            }
+            let number = match spec.by {
+                Rank::RowNumber => rows + 1,
+                Rank::Rank => rank,
+                Rank::DenseRank => dense,
+            };
+            if number > spec.last {
+                break;
+            }
+            let upto = rows + weight.unsigned_abs();
+            let (from, to) = if spec.by == Rank::RowNumber { (rows.max(spec.skip), upto.min(spec.last)) } else { (rows, upto) };
+            let numbers = |row: u64| -> Vec<u64> {
+                let number = |by: &Rank| match by {
+                    Rank::RowNumber => row,
+                    Rank::Rank => rank,
+                    Rank::DenseRank => dense,
+                };
+                spec.numbers.iter().map(number).collect()
+            };
+            if spec.numbers.contains(&Rank::RowNumber) {
+                first.extend((from..to).map(|row| (code.into(), numbers(row + 1), 1)));
+            } else if from < to {
+                first.push((code.into(), numbers(from + 1), (to - from) as i64));
+            }
+            rows = upto;
+            edge = if spec.by == Rank::RowNumber { code.into() } else { peers.clone().unwrap_or_default() };
+        }
+        let full = if spec.by == Rank::DenseRank { dense >= spec.last } else { rows >= spec.last };
+        Ok((first, full.then_some(edge)))
+    }
+
+    /// What the row's code begins with, up to where equals of it may differ.
+    fn order_code(&self, code: &[u8]) -> Result<Box<[u8]>> {
+        let row = self.rows.decode(std::iter::once(code))?;
+        Ok(self.rows.order_codes(&row)?.get(0).into())
+    }
+
+    fn forget_behind(&mut self, group: u32) -> Result<()> {
+        let Some(edge) = &self.edges[group as usize] else { return Ok(()) };
+        let behind = self.rows.range(group, Bound::Excluded(edge), Bound::Unbounded);
+        let (codes, weights): (Vec<&[u8]>, Vec<i64>) =
+            behind.filter(|(code, _)| self.is_behind(code, edge)).map(|(code, weight)| (code, -weight)).unzip();
+        if !codes.is_empty() {
+            let gone = Delta::new(self.rows.decode(codes.into_iter())?, Int64Array::from(weights));
+            self.rows.update(&gone)?;
+        }
+        Ok(())
+    }
+
+    fn output(&self, changes: Vec<First>) -> Result<Delta> {
+        let rows = self.rows.decode(changes.iter().map(|(code, ..)| &**code))?;
+        let mut columns = rows.columns().to_vec();
+        for place in 0..self.spec.numbers.len() {
+            let numbers = changes.iter().map(|(_, numbers, _)| numbers[place]);
+            columns.push(Arc::new(UInt64Array::from_iter_values(numbers)) as ArrayRef);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(changes.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.spec.schema), columns, &options)?;
+        Ok(Delta::new(rows, Int64Array::from_iter_values(changes.iter().map(|(.., weight)| *weight))))
+    }
+}
+
+/// What is to be taken away from `before` and added to it to get `after`. Both are in order.
+fn difference(before: Vec<First>, after: Vec<First>, changes: &mut Vec<First>) {
+    let (mut before, mut after) = (before.into_iter().peekable(), after.into_iter().peekable());
+    loop {
+        let side = match (before.peek(), after.peek()) {
+            (None, None) => return,
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((a, x, _)), Some((b, y, _))) => (a, x).cmp(&(b, y)),
+        };
+        let gone = if side.is_le() { before.next() } else { None };
+        let come = if side.is_ge() { after.next() } else { None };
+        match (gone, come) {
+            (Some((code, numbers, was)), Some((.., is))) if was != is => changes.push((code, numbers, is - was)),
+            (Some((code, numbers, was)), None) => changes.push((code, numbers, -was)),
+            (None, Some(come)) => changes.push(come),
+            _ => {}
+        }
+    }
+}
+
+impl Operator for TopN {
+    fn update(&mut self, _port: usize, delta: Delta, _cx: &mut Context) -> Result<()> {
+        self.pending.push(delta);
+        Ok(())
+    }
+
+    fn finish(&mut self, cx: &mut Context) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.step(cx)?;
+        }
+        if let Some(delay) = self.spec.delay {
+            self.rows.evict(cx.frontier.saturating_sub(delay))?;
+        }
+        self.rows.tidy()
+    }
+
+    fn state(&mut self) -> Vec<&mut dyn StateTable> {
+        vec![&mut self.rows]
+    }
+}
+
+#[cfg(test)]
+#[path = "top_n_tests.rs"]
+mod tests;

@@ -1,0 +1,241 @@
+//! OVER (…): which columns partition and sort the rows, and how far around a row its answer looks.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::{NullTreatment, Sort as SortExpr, WindowFunction};
+use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_planner::create_window_expr;
+
+use super::{Lowered, Lowering, arrow_schema, unsupported};
+use crate::catalog::Emit;
+use crate::error::{Error, Result};
+use crate::flow::arrangement::Layout;
+use crate::flow::over::{Over, Reach, Spec};
+use crate::flow::{Edge, Make, Operator, WindowColumns};
+use crate::sql::plan::event_time::input_column;
+use crate::sql::window::show_duration;
+use crate::time::Micros;
+
+/// An input as an operator keeps it that looks at several rows of a group again.
+pub(super) struct Arranged {
+    /// Behind its columns, those that were computed to group or sort by.
+    pub input: Lowered,
+    pub layout: Layout,
+    /// When a group is complete; see [`grouped_edge`].
+    pub delay: Option<Micros>,
+}
+
+impl Arranged {
+    /// Columns by whose hash the operator may be sharded.
+    pub fn exchange(&self) -> Option<Vec<Vec<usize>>> {
+        (!self.layout.key.is_empty()).then(|| vec![self.layout.key.clone()])
+    }
+
+    /// How long rows are kept, for EXPLAIN.
+    pub fn until(&self) -> String {
+        match self.delay {
+            None => "for ever: it grows with the input".to_string(),
+            Some(delay) => {
+                let column = self.layout.time.map_or("", |time| self.input.edge.schema.field(time).name());
+                let by = if delay == 0 { String::new() } else { format!(" by {}", show_duration(delay)) };
+                format!("until the watermark passes {column}{by}")
+            }
+        }
+    }
+}
+
+impl Lowering<'_> {
+    pub(super) fn over(&mut self, input: Lowered, window: &Window) -> Result<Lowered> {
+        let schema = arrow_schema(&window.schema);
+        let width = input.edge.schema.fields().len();
+        let mut groups: Vec<(&WindowFunction, Vec<usize>)> = Vec::new();
+        for (place, expr) in window.window_expr.iter().enumerate() {
+            let function = window_function(expr)?;
+            let same = |other: &WindowFunction| {
+                other.params.partition_by == function.params.partition_by && other.params.order_by == function.params.order_by
+            };
+            match groups.iter_mut().find(|(other, _)| same(other)) {
+                Some((_, places)) => places.push(place),
+                None => groups.push((function, vec![place])),
+            }
+        }
+        let mut lowered = input;
+        for (function, places) in &groups {
+            let exprs: Vec<&Expr> = places.iter().map(|place| &window.window_expr[*place]).collect();
+            let added = places.iter().map(|place| Arc::clone(&schema.fields()[width + place]));
+            let fields: Vec<_> = lowered.edge.schema.fields().iter().cloned().chain(added).collect();
+            lowered = self.over_one(lowered, function, &exprs, &window.input, Arc::new(Schema::new(fields)))?;
+        }
+        // Where the answers stand now, in the order in which the plan has them.
+        let order: Vec<usize> = groups.iter().flat_map(|(_, places)| places).copied().collect();
+        let place = |wanted: usize| width + order.iter().position(|at| *at == wanted).unwrap_or(wanted);
+        let indices: Vec<usize> = (0..width).chain((0..order.len()).map(place)).collect();
+        Ok(self.pick(lowered, &indices, schema))
+    }
+
+    /// Functions of one partitioning and order.
+    fn over_one(
+        &mut self,
+        input: Lowered,
+        function: &WindowFunction,
+        exprs: &[&Expr],
+        plan: &LogicalPlan,
+        schema: SchemaRef,
+    ) -> Result<Lowered> {
+        let width = input.edge.schema.fields().len();
+        let before = input.edge.clone();
+        let arranged = self.arrange(input, &function.params.partition_by, &function.params.order_by, plan)?;
+        self.require_final(&arranged, "OVER (…)")?;
+        let state = self.planner.state();
+        let context = Default::default();
+        let make = |expr: &&Expr| Ok(create_window_expr(expr, plan.schema(), state.execution_props(), &context)?);
+        let functions = exprs.iter().map(make).collect::<Result<Vec<_>>>()?;
+        let reach = exprs.iter().map(|expr| Ok(reach(window_function(expr)?, plan))).collect::<Result<Vec<_>>>()?;
+        let reach = reach.into_iter().reduce(Reach::and).unwrap_or(Reach::ALL);
+        let edge = grouped_edge(&before, &arranged, Arc::clone(&schema));
+        let label = format!("Over: {}", exprs.iter().map(|e| e.human_display().to_string()).collect::<Vec<_>>().join(", "));
+        let keeps = format!("all rows, {}", arranged.until());
+        let spec = Spec { layout: arranged.layout.clone(), width, functions, reach, schema, delay: arranged.delay };
+        let exchange = arranged.exchange();
+        let make: Make = Box::new(move |shard| Ok(Box::new(Over::new(spec.clone(), shard)?) as Box<dyn Operator>));
+        Ok(self.add(label, keeps, arranged.input.inputs, make, exchange, edge))
+    }
+
+    /// The input, with what it is grouped and sorted by as columns.
+    pub(super) fn arrange(&mut self, input: Lowered, group: &[Expr], order: &[SortExpr], plan: &LogicalPlan) -> Result<Arranged> {
+        let width = input.edge.schema.fields().len();
+        let mut computed: Vec<(Arc<dyn PhysicalExpr>, Field)> = Vec::new();
+        let mut column = |expr: &Expr| -> Result<Option<usize>> {
+            if let Expr::Literal(..) = expr {
+                return Ok(None);
+            }
+            if let Some(index) = input_column(expr, plan) {
+                return Ok(Some(index));
+            }
+            let physical = self.physical(expr, plan.schema())?;
+            let field = Field::new(format!("by{}", computed.len()), physical.data_type(plan.schema().as_arrow())?, true);
+            computed.push((physical, field));
+            Ok(Some(width + computed.len() - 1))
+        };
+        let key = group.iter().filter_map(|expr| column(expr).transpose()).collect::<Result<Vec<_>>>()?;
+        let mut sorted = Vec::new();
+        for by in order {
+            let options = arrow::compute::SortOptions { descending: !by.asc, nulls_first: by.nulls_first };
+            sorted.extend(column(&by.expr)?.map(|index| (index, options)));
+        }
+        let input = if computed.is_empty() { input } else { self.append_columns(input, computed) };
+        let bound = input.edge.times.iter().find(|time| time.hard && key.contains(&time.column)).copied();
+        let schema = Arc::clone(&input.edge.schema);
+        Ok(Arranged {
+            layout: Layout { schema, key, time: bound.map(|time| time.column), order: sorted },
+            delay: bound.map(|time| time.delay),
+            input,
+        })
+    }
+
+    /// With EMIT FINAL, all rows of a group must come at once: after a GROUP BY of windows, when the window closes.
+    pub(super) fn require_final(&self, arranged: &Arranged, what: &str) -> Result<()> {
+        if self.emit != Emit::Final || (arranged.delay.is_some() && arranged.input.edge.append_only && self.final_rows) {
+            return Ok(());
+        }
+        let error =
+            Error::invalid_object_definition(format!("EMIT FINAL needs rows that become final, and those of {what} do not"));
+        Err(error.with_hint("GROUP BY the window in a subquery and put window_end into PARTITION BY, or leave EMIT FINAL out"))
+    }
+}
+
+/// What is known of rows that an operator makes of whole groups. A group is complete, and its rows change no more, once its
+/// time is behind the frontier; of other times nothing is known any more, because a row behind them may still change others.
+pub(super) fn grouped_edge(input: &Edge, arranged: &Arranged, schema: SchemaRef) -> Edge {
+    let key = &arranged.layout.key;
+    let of_window = |w: &WindowColumns, column: usize| [w.start, w.end, w.time].contains(&Some(column));
+    let window = input.window.filter(|w| w.delay.is_some() && key.iter().any(|column| of_window(w, *column)));
+    let holds = |column: usize| key.contains(&column) || window.is_some_and(|w| of_window(&w, column));
+    let times: Vec<_> = input.times.iter().filter(|time| time.hard && holds(time.column)).copied().collect();
+    Edge {
+        schema,
+        append_only: false,
+        key: input.key.clone(),
+        sources: if times.is_empty() { Vec::new() } else { input.sources.clone() },
+        times,
+        window: window.or(input.window.map(|w| WindowColumns { delay: None, ..w })),
+    }
+}
+
+/// The call behind an expression of a Window node.
+pub(super) fn window_function(expr: &Expr) -> Result<&WindowFunction> {
+    match expr {
+        Expr::WindowFunction(function) => Ok(function),
+        Expr::Alias(alias) => window_function(&alias.expr),
+        other => Err(unsupported(
+            format!("{other} is not supported as a window function in a continuous query"),
+            "compute it in the query that reads the view",
+        )),
+    }
+}
+
+fn reach(function: &WindowFunction, plan: &LogicalPlan) -> Reach {
+    let params = &function.params;
+    let ignores_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    match &function.fun {
+        WindowFunctionDefinition::WindowUDF(of) => match of.name() {
+            "row_number" | "rank" | "dense_rank" => Reach { behind: None, ahead: Some(0) },
+            name @ ("lag" | "lead") => {
+                let Some(shift) = shift(params.args.get(1)) else { return Reach::ALL };
+                let shift = if name == "lag" { shift } else { -shift };
+                let distance = (!ignores_nulls).then_some(shift.unsigned_abs());
+                if shift >= 0 { Reach { behind: distance, ahead: Some(0) } } else { Reach { behind: Some(0), ahead: distance } }
+            }
+            "first_value" | "last_value" | "nth_value" => frame_reach(function, true),
+            _ => Reach::ALL,
+        },
+        WindowFunctionDefinition::AggregateUDF(of) => {
+            let schema = plan.schema();
+            let floating = params.args.iter().any(|arg| {
+                use datafusion::logical_expr::ExprSchemable;
+                arg.get_type(schema).map_or(true, |t| t.is_floating())
+            });
+            let exact = match of.name() {
+                "min" | "max" | "count" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" => true,
+                "sum" => !floating,
+                _ => false,
+            };
+            frame_reach(function, exact)
+        }
+    }
+}
+
+/// `exact`: the answer is the same wherever the looking begins.
+fn frame_reach(function: &WindowFunction, exact: bool) -> Reach {
+    let frame = &function.params.window_frame;
+    let rows = frame.units == WindowFrameUnits::Rows;
+    let distance = |value: &ScalarValue| {
+        value.cast_to(&DataType::UInt64).ok().and_then(|v| match v {
+            ScalarValue::UInt64(distance) => distance,
+            _ => None,
+        })
+    };
+    let behind = match &frame.start_bound {
+        WindowFrameBound::Preceding(value) => distance(value),
+        WindowFrameBound::CurrentRow | WindowFrameBound::Following(_) => Some(0),
+    };
+    let ahead = match &frame.end_bound {
+        WindowFrameBound::Following(value) if rows => distance(value),
+        WindowFrameBound::Following(_) => None,
+        WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_) => Some(0),
+    };
+    Reach { behind: behind.filter(|_| rows && exact), ahead }
+}
+
+/// By how many rows `lag` looks back.
+fn shift(offset: Option<&Expr>) -> Option<i64> {
+    let Some(offset) = offset else { return Some(1) };
+    let Expr::Literal(value, _) = offset else { return None };
+    match value.cast_to(&DataType::Int64).ok()? {
+        ScalarValue::Int64(shift) => Some(shift.unwrap_or(1)),
+        _ => None,
+    }
+}

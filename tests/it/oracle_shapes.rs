@@ -1,0 +1,165 @@
+//! Queries for the oracle that look at several rows of a group again: top-N, OVER, DISTINCT ON, aggregates over all values.
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+
+const ORDERS: [&str; 6] = ["n", "n DESC", "x NULLS FIRST, n", "k DESC, x", "n % 3, x DESC NULLS LAST", "n + 0"];
+
+const GROUPS: [&str; 4] = ["", "PARTITION BY k ", "PARTITION BY n % 4 ", "PARTITION BY k, n % 2 "];
+
+/// Functions of OVER that have no frame.
+const OVER: [&str; 10] = [
+    "row_number()",
+    "rank()",
+    "dense_rank()",
+    "percent_rank()",
+    "cume_dist()",
+    "ntile(3)",
+    "lag(n)",
+    "lag(k, 2, 'none')",
+    "lead(x)",
+    "lead(n, 2)",
+];
+
+/// Functions over a frame.
+const FRAMED: [&str; 14] = [
+    "first_value(n)",
+    "last_value(x)",
+    "nth_value(n, 2)",
+    "sum(n)",
+    "avg(n)",
+    "count(*)",
+    "count(x)",
+    "min(x)",
+    "max(n)",
+    "sum(x)",
+    "avg(x)",
+    "array_agg(n)",
+    "bit_xor(n)",
+    "count(n) FILTER (WHERE n > 0)",
+];
+
+const FRAMES: [&str; 9] = [
+    "",
+    "",
+    " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW",
+    " ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING",
+    " ROWS BETWEEN 3 PRECEDING AND 2 PRECEDING",
+    " ROWS UNBOUNDED PRECEDING",
+    " ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING",
+    " RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING",
+    " GROUPS BETWEEN 1 PRECEDING AND 1 FOLLOWING",
+];
+
+/// Aggregates of which a group keeps all values.
+const VALUES: [&str; 22] = [
+    "array_agg(n)",
+    "array_agg(n ORDER BY x DESC)",
+    "array_agg(DISTINCT n)",
+    "string_agg(k, '-')",
+    "string_agg(k, '-' ORDER BY n)",
+    "first_value(n ORDER BY x)",
+    "last_value(k ORDER BY n, x)",
+    "first_value(n)",
+    "nth_value(n, 2 ORDER BY n DESC)",
+    "any_value(n)",
+    "median(n)",
+    "percentile_cont(0.3) WITHIN GROUP (ORDER BY n)",
+    "approx_distinct(n)",
+    "approx_median(n)",
+    "stddev(n)",
+    "var_pop(n)",
+    "corr(n, x)",
+    "regr_slope(x, n)",
+    "covar_samp(n, x)",
+    "bool_and(n > 0)",
+    "bit_or(n)",
+    "bit_and(n) FILTER (WHERE n > 3)",
+];
+
+fn one<'a>(rng: &mut SmallRng, of: &[&'a str]) -> &'a str {
+    of.choose(rng).expect("there are some")
+}
+
+/// A continuous query of one of these shapes.
+pub fn query(rng: &mut SmallRng, filter: &str) -> String {
+    let from = one(rng, &["s", "t", "p"]);
+    let (order, group) = (one(rng, &ORDERS), one(rng, &GROUPS));
+    let bound = rng.random_range(1..5);
+    match rng.random_range(0..9) {
+        0 => {
+            let offset = one(rng, &["", " OFFSET 1", " OFFSET 3"]);
+            let columns = one(rng, &["*", "k, n", "n, x, k"]);
+            format!("SELECT {columns} FROM {from}{filter} ORDER BY {order} LIMIT {bound}{offset}")
+        }
+        1 => {
+            let offset = one(rng, &["", " OFFSET 2"]);
+            format!(
+                "SELECT COUNT(*) AS c, SUM(n) AS total FROM (SELECT n, k FROM {from}{filter} ORDER BY {order} LIMIT {bound}{offset})"
+            )
+        }
+        2 | 3 => ranked(rng, &format!("{from}{filter}"), &format!("{group}ORDER BY {order}"), "k, n, x"),
+        4 => {
+            let window = one(
+                rng,
+                &[
+                    "TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '10' SECOND)",
+                    "HOP(s, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND)",
+                ],
+            );
+            let counted = format!(
+                "(SELECT window_start, window_end, k, COUNT(*) AS n, MAX(x) AS x FROM {window}{filter} GROUP BY window_start, window_end, k)"
+            );
+            let group = one(rng, &["PARTITION BY window_end ", "PARTITION BY window_start, window_end ", "PARTITION BY k "]);
+            ranked(rng, &counted, &format!("{group}ORDER BY n DESC"), "window_end, k, n, x")
+        }
+        5 => {
+            let order = one(rng, &["", " ORDER BY k, n DESC", " ORDER BY k, x NULLS FIRST"]);
+            format!("SELECT DISTINCT ON (k) k, n, x FROM {from}{filter}{order}")
+        }
+        6 => format!("SELECT k, {} FROM {from}{filter} GROUP BY k", values(rng)),
+        _ => over(rng, &format!("{from}{filter}"), group, order),
+    }
+}
+
+fn ranked(rng: &mut SmallRng, from: &str, over: &str, columns: &str) -> String {
+    let rank = one(rng, &["row_number()", "rank()", "dense_rank()"]);
+    let bound = rng.random_range(1..5);
+    let filter = match rng.random_range(0..4) {
+        0 => "r = 1".to_string(),
+        1 => format!("r < {bound} AND n > -25"),
+        2 => format!("r = {bound}"),
+        _ => format!("r <= {bound}"),
+    };
+    let shown = one(rng, &[", r", ""]);
+    let other = one(rng, &["", "", ", rank() OVER (W) AS q"]).replace('W', over);
+    let shown = if other.is_empty() { shown.to_string() } else { format!("{shown}, q") };
+    format!("SELECT {columns}{shown} FROM (SELECT *, {rank} OVER ({over}) AS r{other} FROM {from}) WHERE {filter}")
+}
+
+fn over(rng: &mut SmallRng, from: &str, group: &str, order: &str) -> String {
+    let functions: Vec<String> = (0..rng.random_range(1..4))
+        .map(|i| {
+            let plain = rng.random_bool(0.4);
+            let function = if plain { one(rng, &OVER) } else { one(rng, &FRAMED) };
+            let (call, condition) =
+                function.split_once(" FILTER").map_or((function, String::new()), |(call, f)| (call, format!(" FILTER{f}")));
+            let frame = if plain { "" } else { one(rng, &FRAMES) };
+            let group = if rng.random_bool(0.8) { group } else { one(rng, &GROUPS) };
+            let over = match rng.random_range(0..10) {
+                0 if frame.is_empty() => group.to_string(),
+                1 if !plain => format!("{group}ORDER BY n RANGE BETWEEN 5 PRECEDING AND 3 FOLLOWING"),
+                _ => format!("{group}ORDER BY {order}{frame}"),
+            };
+            format!("{call}{condition} OVER ({over}) AS w{i}")
+        })
+        .collect();
+    format!("SELECT k, n, x, {} FROM {from}", functions.join(", "))
+}
+
+fn values(rng: &mut SmallRng) -> String {
+    let count = rng.random_range(1..4);
+    let calls: Vec<&str> = VALUES.choose_multiple(rng, count).copied().collect();
+    calls.iter().enumerate().map(|(i, call)| format!("{call} AS a{i}")).collect::<Vec<_>>().join(", ")
+}
