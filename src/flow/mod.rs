@@ -9,7 +9,7 @@
 //! ```
 //!
 //! * Linear operators ([`linear`], [`window`], [`unnest`]) answer at once and keep nothing.
-//! * Keyed operators ([`aggregate`]) take changes in `update` and say in `finish` what became of their groups.
+//! * Keyed operators ([`aggregate`], [`top_n`], [`over`]) take changes in `update` and say in `finish` what became of their groups.
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
 //!
 //! Invariants. Nothing here reads a clock, a file or a socket, or knows how many commits a step has: lateness is judged by the
@@ -20,8 +20,8 @@ pub mod aggregate;
 pub mod arrangement;
 pub mod graph;
 pub mod linear;
-pub mod shard;
 pub mod over;
+pub mod shard;
 pub mod sink;
 pub mod top_n;
 pub mod unnest;

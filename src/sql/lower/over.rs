@@ -34,10 +34,11 @@ impl Arranged {
         (!self.layout.key.is_empty()).then(|| vec![self.layout.key.clone()])
     }
 
-    /// How long rows are kept, for EXPLAIN.
-    pub fn until(&self) -> String {
+    /// How long rows are kept, for EXPLAIN. `grows`: with what they become more, if nothing bounds them.
+    pub fn until(&self, grows: &str) -> String {
         match self.delay {
-            None => "for ever: it grows with the input".to_string(),
+            None if grows.is_empty() => "for ever".to_string(),
+            None => format!("for ever: it grows with {grows}"),
             Some(delay) => {
                 let column = self.layout.time.map_or("", |time| self.input.edge.schema.field(time).name());
                 let by = if delay == 0 { String::new() } else { format!(" by {}", show_duration(delay)) };
@@ -97,7 +98,7 @@ impl Lowering<'_> {
         let reach = reach.into_iter().reduce(Reach::and).unwrap_or(Reach::ALL);
         let edge = grouped_edge(&before, &arranged, Arc::clone(&schema));
         let label = format!("Over: {}", exprs.iter().map(|e| e.human_display().to_string()).collect::<Vec<_>>().join(", "));
-        let keeps = format!("all rows, {}", arranged.until());
+        let keeps = format!("all rows, {}", arranged.until("the input"));
         let spec = Spec { layout: arranged.layout.clone(), width, functions, reach, schema, delay: arranged.delay };
         let exchange = arranged.exchange();
         let make: Make = Box::new(move |shard| Ok(Box::new(Over::new(spec.clone(), shard)?) as Box<dyn Operator>));

@@ -137,12 +137,12 @@ impl Lowering<'_> {
     }
 
     fn top_n(&mut self, spec: Spec, label: String, arranged: Arranged) -> Lowered {
-        let what = match (spec.append_only, spec.layout.key.is_empty()) {
-            (true, true) => "the first rows",
-            (true, false) => "the first rows of each group",
-            (false, _) => "all rows",
+        let (what, grows) = match (spec.append_only, spec.layout.key.is_empty()) {
+            (true, true) if spec.last < u64::MAX => ("the first rows", ""),
+            (true, false) => ("the first rows of each group", "the number of groups"),
+            _ => ("all rows", "the input"),
         };
-        let keeps = format!("{what}, {}", arranged.until());
+        let keeps = format!("{what}, {}", arranged.until(grows));
         let edge = grouped_edge(&arranged.input.edge, &arranged, std::sync::Arc::clone(&spec.schema));
         let exchange = arranged.exchange();
         let make: Make = Box::new(move |shard| Ok(Box::new(TopN::new(spec.clone(), shard)?) as Box<dyn Operator>));
