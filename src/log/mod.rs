@@ -12,7 +12,7 @@
 //!
 //! * [`record`]: the bytes of a stored batch; [`stored`]: those of a commit.
 //! * [`Log`], [`LogReader`]: what a store must do. [`store`] does it over ordered key-value pairs, which [`memory`] and [`sled`]
-//!   keep; [`datadir`] and [`position`] are the files beside them.
+//!   keep; [`sled_recovery`] mends what sled leaves behind; [`datadir`] and [`position`] are the files beside them.
 //! * [`committer`]: the group commit, and [`LogHandle`], which the rest of the house uses.
 //!
 //! Invariants: offsets of a partition start at 0, have no gaps and never change. Commit numbers start at 1 and have no gaps;
@@ -25,6 +25,7 @@ pub mod memory;
 pub mod position;
 pub mod record;
 pub mod sled;
+pub mod sled_recovery;
 pub mod store;
 pub mod stored;
 #[cfg(test)]

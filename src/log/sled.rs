@@ -25,6 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use super::CommitId;
 use super::datadir::DataDir;
 use super::position::{self, PositionFile};
+use super::sled_recovery;
 use super::store::{Pairs, Space, Store, StoredLog};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -94,6 +95,7 @@ struct Flags {
 
 impl Handles {
     fn open(path: &Path, timeout: Duration) -> Result<Handles> {
+        sled_recovery::prepare(path)?;
         let config = ::sled::Config::new()
             .path(path)
             .cache_capacity_bytes(CACHE_BYTES)

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::StateStore;
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::log::sled_recovery;
 
 const LEAF_FANOUT: usize = 4;
 const CACHE_BYTES: usize = 256 << 20;
@@ -38,6 +39,7 @@ pub struct SledStore {
 
 /// Open the database in this directory, or make it. It must not be open already.
 pub fn open(path: &Path) -> Result<SledStore> {
+    sled_recovery::prepare(path)?;
     let config = ::sled::Config::new()
         .path(path)
         .cache_capacity_bytes(CACHE_BYTES)

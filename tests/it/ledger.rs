@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use crate::server::{Server, describe, numbers, run, verify};
+use crate::server::{PATIENCE, Server, describe, numbers, run, verify};
 
 const WRITERS: usize = 4;
 
@@ -95,6 +95,12 @@ impl Ledger {
     /// Everything must hold. Afterwards what is there counts as acknowledged, and what is not is forgotten. `promised`: how many
     /// transactions of each writer must be there; the later ones may be there or not, in order.
     pub async fn check(&mut self, server: &Server, promised: [usize; WRITERS]) {
+        if tokio::time::timeout(PATIENCE, self.check_all(server, promised)).await.is_err() {
+            panic!("round {}: the server does not answer; it printed:\n{}", self.round, server.printed());
+        }
+    }
+
+    async fn check_all(&mut self, server: &Server, promised: [usize; WRITERS]) {
         let client = server.connect().await;
         let entries = numbers::<5>(&client, "SELECT _partition, _offset, writer, number, amount FROM ledger ORDER BY 1, 2").await;
         self.check_offsets(&entries);

@@ -5,7 +5,7 @@
 //! server goes on from the copy, on which the same must hold as after a kill. Needs root and loop devices.
 //!
 //! ```text
-//! TIDEGATE_POWER_CUT_ROUNDS=20 TIDEGATE_POWER_CUT_SEED=7 cargo test --test it power_cut
+//! TIDEGATE_POWER_CUT_ROUNDS=100 TIDEGATE_POWER_CUT_SEED=7 cargo test --test it power_cut
 //! ```
 
 use std::fs::File;
@@ -27,7 +27,7 @@ const DISK_SIZE: &str = "768M";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives() {
-    let rounds = number_from_env("TIDEGATE_POWER_CUT_ROUNDS", 5);
+    let rounds = number_from_env("TIDEGATE_POWER_CUT_ROUNDS", 20);
     let seed = number_from_env("TIDEGATE_POWER_CUT_SEED", 1);
     let mut random = SmallRng::seed_from_u64(seed);
     let mut disk = match Disk::new() {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-/// How long a start or an end may take. Far more than it should: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a start, an end or an answer may take. Far more than it should: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How to run a server: the part that stays the same over its restarts.
 #[derive(Clone, Debug, Default)]
