@@ -211,8 +211,9 @@ impl Database {
         if let Some(connectors) = self.connectors.lock().take() {
             connectors.stop();
         }
-        self.log.close()?;
-        self.engine.close()
+        // Also after an error of the log: what it acknowledged is worth a checkpoint.
+        let closed = self.log.close();
+        self.engine.close().and(closed)
     }
 }
 

@@ -203,7 +203,7 @@ impl Engine {
         self.subscribers.adopted(target, self.commit, self.next.time, self.graph.version(target))?;
         if let Target::Relation(id) = target {
             let late = late_relation(&self.catalog, id).map(|late| Target::Relation(late.id));
-            self.refresh([Some(target), late].into_iter().flatten().collect());
+            self.refresh([Some(target), late].into_iter().flatten());
             self.next.failures.remove(&id);
             self.checkpointer.entered(id, build.fingerprint.unwrap_or_default());
         }

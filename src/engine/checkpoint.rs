@@ -265,8 +265,8 @@ impl Engine {
 
     fn refresh_all(&mut self) {
         let kept = |r: &&Arc<Relation>| matches!(r.kind, Kind::Table | Kind::MaterializedView | Kind::Late);
-        let targets = self.next.catalog.relations().filter(kept).map(|r| Target::Relation(r.id)).collect();
-        self.refresh(targets);
+        let catalog = Arc::clone(&self.next.catalog);
+        self.refresh(catalog.relations().filter(kept).map(|r| Target::Relation(r.id)));
     }
 
     /// The engine as a checkpoint has it, and the views that it does not have.

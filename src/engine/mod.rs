@@ -13,6 +13,8 @@
 
 mod build;
 mod checkpoint;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod subscribe;
 
 use std::collections::HashSet;
@@ -269,6 +271,8 @@ impl Engine {
         }
         let upto = end.min(self.commit + self.options.step_commits as u64);
         let commits = self.shared.log.read(&self.shared.log.catalog(), self.commit, upto, self.options.step_rows)?;
+        #[cfg(feature = "planted-bugs")]
+        let commits = planted::replayed(commits, self.known_changes);
         let mut run = Vec::new();
         for commit in commits {
             if commit.changes.is_empty() || commit.id <= self.known_changes {
@@ -294,14 +298,20 @@ impl Engine {
         for (target, error) in result.failures {
             self.stop_query(target, error);
         }
-        self.refresh(result.changes.iter().map(|(target, _)| *target).collect());
-        self.publish();
+        let changed: HashSet<Target> = result.changes.iter().map(|(target, _)| *target).collect();
+        #[cfg(feature = "planted-bugs")]
+        let before = self.next.clone();
+        self.refresh(changed.iter().copied());
+        let snapshot = self.snapshot();
+        #[cfg(feature = "planted-bugs")]
+        let snapshot = planted::published(snapshot, &before, &changed);
+        self.shared.publish(snapshot);
         self.subscribers.tell(last.id, last.time, &result.changes);
         self.remove_queries_without_readers();
     }
 
     /// Put the new rows of these relations into the snapshot to come.
-    fn refresh(&mut self, changed: HashSet<Target>) {
+    fn refresh(&mut self, changed: impl IntoIterator<Item = Target>) {
         for target in changed {
             if let (Target::Relation(id), Some(version)) = (target, self.graph.version(target)) {
                 self.next.versions.insert(id, version);
@@ -310,8 +320,13 @@ impl Engine {
     }
 
     fn publish(&mut self) {
+        let snapshot = self.snapshot();
+        self.shared.publish(snapshot);
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
         self.next.watermarks = self.graph.watermarks().collect();
-        self.shared.publish(self.next.clone());
+        self.next.clone()
     }
 
     fn stop_query(&mut self, target: Target, error: Error) {
@@ -342,7 +357,7 @@ impl Engine {
                 let store = Store::new("rows", relation.stored_schema(), relation.stored_key());
                 self.graph.add_table(relation.id, Sink::table(relation.id, store));
                 self.checkpointer.entered(relation.id, checkpoint::fingerprint(None, relation));
-                self.refresh([Target::Relation(relation.id)].into());
+                self.refresh([Target::Relation(relation.id)]);
             }
         }
     }

@@ -105,7 +105,7 @@ struct Published {
     time: Micros,
     catalog: Arc<Catalog>,
     heads: HashMap<RelationId, Head, ahash::RandomState>,
-    closed: bool,
+    /// One who waits for commits is to look up.
     woken: bool,
 }
 
@@ -190,7 +190,7 @@ impl Shared {
                 let _ = job.answer.send(Err(error.clone()));
             }
         }
-        self.published.lock().closed = true;
+        self.published.lock().woken = true;
         self.changed.notify_all();
     }
 }
@@ -322,11 +322,11 @@ impl LogHandle {
         self.0.shared.published.lock().heads.get(&relation).cloned()
     }
 
-    /// Wait until there is a commit after `after`, the log is closed, `wake` is called, or time is up.
+    /// Wait until there is a commit after `after`, `wake` is called, the log stops (which wakes once, too), or time is up.
     pub fn wait_past(&self, after: CommitId, timeout: Duration) {
         let shared = &self.0.shared;
         let mut published = shared.published.lock();
-        let waits = |p: &mut Published| p.end <= after && !p.closed && !std::mem::take(&mut p.woken);
+        let waits = |p: &mut Published| p.end <= after && !std::mem::take(&mut p.woken);
         shared.changed.wait_while_for(&mut published, waits, timeout);
     }
 

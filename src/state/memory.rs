@@ -22,6 +22,11 @@ impl Disk {
         MemoryStore { now: self.flushed.lock().clone(), disk: self.clone() }
     }
 
+    /// Another disk with what is on this one now: what a process that ends at this moment leaves behind.
+    pub fn copy(&self) -> Disk {
+        Disk { flushed: Arc::new(Mutex::new(self.flushed.lock().clone())) }
+    }
+
     /// Change stored values, as a failing disk would.
     pub fn damage(&self, mut change: impl FnMut(&[u8], &mut Vec<u8>)) {
         self.flushed.lock().iter_mut().for_each(|(key, value)| change(key, value));

@@ -6,10 +6,14 @@
 //! * [`examples`]: the clients of `examples/`.
 //! * [`sources`]: connectors over restarts.
 //! * [`oracle`]: views and batch answers over random logs, in this process.
+//! * [`crash`]: the same database over a store that dies at any of its operations.
+//! * `planted` (with the feature `planted-bugs`): each planted bug is caught by these tests.
 //! * [`process`]: flags, signals, refusals, dump and check.
 //! * [`transfers`]: one moment for all views, in snapshots and subscriptions.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
 //!   what must hold is in [`ledger`].
+//!
+//! [`server`] and [`local`] are how tests get at a server, and at a database in their own process.
 //!
 //! One crate, because each costs a link of the whole tree.
 
@@ -17,11 +21,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod copy;
+mod crash;
 mod examples;
 mod kill;
 mod ledger;
+mod local;
 mod oracle;
 mod oracle_shapes;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod power_cut;
 mod process;
 mod scripts;

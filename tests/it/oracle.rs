@@ -4,23 +4,22 @@
 //! TIDEGATE_ORACLE_SEEDS=200 TIDEGATE_ORACLE_SEED=7 cargo test --test it oracle
 //! ```
 //!
-//! The database runs in this process, over stores in memory that outlive it: restarts come between commits, with and without a
-//! checkpoint, with another number of workers and other steps. The batch answer shares no code with the operators: it is planned and
-//! run by DataFusion over the log (`VERIFY`).
+//! The database runs in this process, over stores in memory that outlive it: restarts come between commits, in order and as after
+//! a kill, with newer and older checkpoints, with another number of workers and other steps. The batch answer shares no code with
+//! the operators: it is planned and run by DataFusion over the log (`VERIFY`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::AsArray;
-use futures::TryStreamExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tidegate::database::{Config, Database};
-use tidegate::session::{Client, Outcome};
+use tidegate::session::Client;
 use tidegate::time::ManualClock;
 use tidegate::{engine, log, state};
 
+use super::local::{differences, execute};
 use super::{number_from_env, oracle_shapes, say};
 
 const COMMITS: usize = 25;
@@ -54,25 +53,30 @@ async fn run(seed: u64) -> usize {
         rng: SmallRng::seed_from_u64(seed),
         now: 0,
     };
+    let seed_of = format!("seed {seed}");
     let (mut database, mut session) = world.open();
-    execute(&mut session, seed, TABLES).await;
+    execute(&mut session, &seed_of, TABLES).await;
     let mut views: Vec<(String, String)> = Vec::new();
     let mut checked = 0;
     for commit in 0..COMMITS {
         if views.len() < VIEWS && world.rng.random_bool(0.5) {
             let (name, sql) = (format!("v{}", views.len()), world.query(&views));
-            execute(&mut session, seed, &format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).await;
+            execute(&mut session, &seed_of, &format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).await;
             views.push((name, sql));
         }
         let statement = world.write(commit);
-        execute(&mut session, seed, &statement).await;
+        execute(&mut session, &seed_of, &statement).await;
+        if world.rng.random_bool(0.2) {
+            database.engine().checkpoint().await.expect("a checkpoint in memory");
+        }
         if world.rng.random_bool(0.15) {
-            if world.rng.random_bool(0.5) {
-                database.engine().checkpoint().await.expect("a checkpoint in memory");
-            }
+            // Closing writes a last checkpoint. A process that is killed leaves the one before, and the commits since then are
+            // replayed at the next start.
+            let killed = world.rng.random_bool(0.7).then(|| world.state.copy());
             drop(session);
             database.close().unwrap_or_else(|error| panic!("seed {seed}: closing: {error}"));
             drop(database);
+            world.state = killed.unwrap_or(world.state);
             (database, session) = world.open();
             // What is rebuilt is awaited like what is made.
             for (name, _) in &views {
@@ -80,7 +84,7 @@ async fn run(seed: u64) -> usize {
             }
         }
         for (name, sql) in &views {
-            if let Some(differs) = verify(&mut session, seed, name).await {
+            if let Some(differs) = differences(&mut session, &seed_of, name).await {
                 panic!("seed {seed}, commit {commit}: {name} differs from its batch answer\n{sql}\n{differs}");
             }
             checked += 1;
@@ -244,33 +248,8 @@ impl World {
     }
 }
 
-async fn execute(session: &mut Client, seed: u64, sql: &str) {
-    if let Err(error) = session.run(sql).await {
-        panic!("seed {seed}: {error:?}\n{sql}");
-    }
-}
-
 async fn await_view(database: &Arc<Database>, name: &str) {
     let id = database.catalog().find(name).expect("views outlive restarts").id;
     let shown = database.engine().wait_until(move |s| s.versions.contains_key(&id) || s.failures.contains_key(&id));
     shown.await.expect("the engine runs");
-}
-
-/// How a view differs from its batch answer, if it does.
-async fn verify(session: &mut Client, seed: u64, name: &str) -> Option<String> {
-    let answer =
-        session.run(&format!("VERIFY {name}")).await.unwrap_or_else(|error| panic!("seed {seed}: VERIFY {name}: {error:?}"));
-    let Some(Outcome::Rows(rows)) = answer else { panic!("VERIFY returns rows") };
-    let batches: Vec<_> =
-        rows.batches.try_collect().await.unwrap_or_else(|error| panic!("seed {seed}: VERIFY {name}: {error:?}"));
-    let mut differs = Vec::new();
-    for batch in &batches {
-        let (status, row) = (batch.column(1).as_string::<i32>(), batch.column(3).as_string::<i32>());
-        differs.extend(
-            (0..batch.num_rows())
-                .filter(|i| status.value(*i) != "equal")
-                .map(|i| format!("{} {}", status.value(i), row.value(i))),
-        );
-    }
-    (!differs.is_empty()).then(|| differs.join("\n"))
 }

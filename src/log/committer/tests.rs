@@ -615,6 +615,19 @@ fn waiting_ends_by_a_commit_by_waking_and_by_closing() {
     assert_eq!(log.submit(writes(vec![write(A, 0, [1])])).wait().unwrap_err().state().code(), "57P01");
 }
 
+/// Who follows a log that takes no more writes must not go round and round.
+#[test]
+fn a_log_that_has_stopped_wakes_once() {
+    let log = in_memory();
+    let end = log.end();
+    log.close().unwrap();
+    log.wait_past(end, Duration::from_secs(60));
+    #[expect(clippy::disallowed_methods, reason = "that it waits is what is tested")]
+    let start = std::time::Instant::now();
+    log.wait_past(end, Duration::from_millis(50));
+    assert!(start.elapsed() >= Duration::from_millis(50));
+}
+
 /// Writers on several threads: each finds its rows where the answer said, whole commits are seen, nothing is lost or doubled.
 #[test]
 fn many_writers() {

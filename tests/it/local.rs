@@ -1,0 +1,43 @@
+//! A database in the test's own process: statements, answers, and whether a view is right. `who`: what a failure is called.
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int64Type};
+use arrow::record_batch::RecordBatch;
+use futures::TryStreamExt;
+use tidegate::session::{Client, Outcome};
+
+/// The statements must succeed.
+pub async fn execute(session: &mut Client, who: &str, sql: &str) {
+    if let Err(error) = session.run(sql).await {
+        panic!("{who}: {error:?}\n{sql}");
+    }
+}
+
+async fn batches(session: &mut Client, who: &str, sql: &str) -> Vec<RecordBatch> {
+    let answer = session.run(sql).await.unwrap_or_else(|error| panic!("{who}: {error:?}\n{sql}"));
+    let Some(Outcome::Rows(rows)) = answer else { panic!("{who}: no rows come from\n{sql}") };
+    rows.batches.try_collect().await.unwrap_or_else(|error| panic!("{who}: {error:?}\n{sql}"))
+}
+
+/// Rows whose columns are all whole numbers.
+pub async fn numbers<const COLUMNS: usize>(session: &mut Client, who: &str, sql: &str) -> Vec<[i64; COLUMNS]> {
+    let mut rows = Vec::new();
+    for batch in batches(session, who, sql).await {
+        let column = |at: usize| arrow::compute::cast(batch.column(at), &DataType::Int64).expect("whole numbers");
+        let columns: [_; COLUMNS] = std::array::from_fn(column);
+        let values = columns.each_ref().map(|column| column.as_primitive::<Int64Type>());
+        rows.extend((0..batch.num_rows()).map(|row| values.map(|column| column.value(row))));
+    }
+    rows
+}
+
+/// How a view differs from its batch answer, if it does.
+pub async fn differences(session: &mut Client, who: &str, view: &str) -> Option<String> {
+    let mut differs = Vec::new();
+    for batch in batches(session, who, &format!("VERIFY {view}")).await {
+        let (status, row) = (batch.column(1).as_string::<i32>(), batch.column(3).as_string::<i32>());
+        let unequal = (0..batch.num_rows()).filter(|i| status.value(*i) != "equal");
+        differs.extend(unequal.map(|i| format!("{} {}", status.value(i), row.value(i))));
+    }
+    (!differs.is_empty()).then(|| differs.join("\n"))
+}
