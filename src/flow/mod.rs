@@ -10,6 +10,7 @@
 //!
 //! * Linear operators ([`linear`], [`window`], [`unnest`]) answer at once and keep nothing.
 //! * Keyed operators ([`aggregate`], [`top_n`], [`over`]) take changes in `update` and say in `finish` what became of their groups.
+//! * Joins ([`mod@join`]) keep both sides, and let what comes on one meet what is there of the other.
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
 //!
 //! Invariants. Nothing here reads a clock, a file or a socket, or knows how many commits a step has: lateness is judged by the
@@ -19,6 +20,7 @@
 pub mod aggregate;
 pub mod arrangement;
 pub mod graph;
+pub mod join;
 pub mod linear;
 pub mod over;
 pub mod shard;

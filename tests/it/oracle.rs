@@ -100,6 +100,7 @@ const TABLES: &str = "
         WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) PARTITION BY (k) INTO 3 PARTITIONS;
     CREATE TABLE t (id BIGINT PRIMARY KEY, k TEXT, n BIGINT, x DOUBLE PRECISION);
     CREATE TABLE p (k TEXT, n BIGINT, x DOUBLE PRECISION);
+    CREATE STREAM q (k TEXT, n BIGINT, x DOUBLE PRECISION, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND);
 ";
 
 impl World {
@@ -130,6 +131,48 @@ impl World {
 
     /// A continuous query.
     fn query(&mut self, views: &[(String, String)]) -> String {
+        if self.rng.random_bool(0.5) { self.join(views) } else { self.single(views) }
+    }
+
+    /// A query that combines several relations.
+    fn join(&mut self, views: &[(String, String)]) -> String {
+        let mut relations = vec!["s", "t", "p", "q"];
+        relations.extend(views.iter().filter(|(_, sql)| sql.contains(" AS n FROM")).map(|(name, _)| name.as_str()));
+        let (a, b, c) = (self.one(&relations), self.one(&relations), self.one(&["t", "p"]));
+        let kind = self.one(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+        let rest = self.one(&["", "", " AND a.n < b.n", " AND a.n + b.n > 0", " AND a.n % 3 = b.n % 3"]);
+        let filter = self.one(&["", " WHERE n > -20", " WHERE k <> 'k1'", " WHERE n > 25"]);
+        let not = self.one(&["", "NOT "]);
+        match self.rng.random_range(0..13) {
+            0 | 1 => format!("SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {a} a {kind} {b} b ON a.k = b.k{rest}"),
+            2 => {
+                let theta = self.one(&["a.n < b.n - 30", "a.n = -b.n OR a.k = b.k", "a.n > b.n + 20 AND a.k <> b.k"]);
+                format!("SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {c} a {kind} t b ON {theta}")
+            }
+            3 => format!("SELECT k, n FROM {a} WHERE k {not}IN (SELECT k FROM {b}{filter})"),
+            4 => format!("SELECT k, n FROM {a} a WHERE {not}EXISTS (SELECT 1 FROM {b} b WHERE b.k = a.k{rest})"),
+            5 => {
+                let what = self.one(&["INTERSECT", "EXCEPT", "INTERSECT ALL", "EXCEPT ALL"]);
+                format!("SELECT k, n % 5 AS n FROM {a} {what} SELECT k, n % 5 FROM {b}")
+            }
+            6 => format!(
+                "SELECT a.k, COUNT(*) AS c, COUNT(b.n) AS matched, SUM(b.n) AS total FROM {a} a {kind} {b} b ON a.k = b.k{rest}
+                 GROUP BY a.k"
+            ),
+            7 => format!(
+                "SELECT a.k, a.c, b.total FROM (SELECT k, COUNT(*) AS c FROM {a} GROUP BY k) a
+                 {kind} (SELECT k, SUM(n) AS total FROM {b} GROUP BY k) b ON a.k = b.k"
+            ),
+            8 => format!("SELECT a.id, a.n, b.n AS same, b.id IS NULL AS never FROM t a {kind} t b ON a.id = b.id"),
+            9 => format!("SELECT k, n FROM {a} WHERE n > (SELECT MAX(n) - 20 FROM {b}{filter})"),
+            10 => format!("SELECT a.k, a.n, (SELECT MAX(b.n) FROM {b} b WHERE b.k = a.k) AS best FROM {a} a"),
+            11 => format!("SELECT a.k, a.n, b.n AS bn, c.n AS cn FROM {a} a {kind} t b ON a.k = b.k JOIN {c} c ON c.n = b.n"),
+            _ => format!("SELECT k, n FROM {a} a WHERE n > 20 OR {not}EXISTS (SELECT 1 FROM {b} b WHERE b.k = a.k{rest})"),
+        }
+    }
+
+    /// A query over one relation.
+    fn single(&mut self, views: &[(String, String)]) -> String {
         let aggregates = [
             "COUNT(*)",
             "COUNT(n)",
@@ -203,7 +246,7 @@ impl World {
     fn write(&mut self, commit: usize) -> String {
         self.clock.set(1_735_689_600_000_000 + commit as i64 * 1_000_000);
         let rows = self.rng.random_range(1..9);
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..11) {
             0 => format!("DELETE FROM t WHERE id % 3 = {}", self.rng.random_range(0..3)),
             1 => format!("UPDATE t SET n = n + 1, k = {} WHERE id < {}", self.value("k"), self.rng.random_range(0..8)),
             2 => format!(
@@ -226,6 +269,7 @@ impl World {
                     (self.stream_rows(rows), self.rows(2, |w| format!("({}, {}, {})", w.value("k"), w.value("n"), w.value("x"))));
                 format!("BEGIN; INSERT INTO s VALUES {s}; INSERT INTO p VALUES {p}; COMMIT")
             }
+            7 => format!("INSERT INTO q VALUES {}", self.other_rows(rows)),
             _ => format!("INSERT INTO s VALUES {}", self.stream_rows(rows)),
         }
     }
@@ -237,14 +281,27 @@ impl World {
     fn stream_rows(&mut self, count: usize) -> String {
         self.now += self.rng.random_range(0..9);
         self.rows(count, |w| {
-            // Some early, some a little late, some far too late.
-            let behind = *[0, 0, 1, 3, 6, 12, 40].choose(&mut w.rng).expect("there are some");
-            let at = 36_000 + (w.now - behind).max(0);
-            let time =
-                format!("'2025-01-01 {:02}:{:02}:{:02}.{:03}'", at / 3600, at / 60 % 60, at % 60, w.rng.random_range(0..1000));
-            let time = if w.rng.random_bool(0.02) { "NULL".to_string() } else { time };
+            let time = w.time();
             format!("({}, {}, {}, {}, {time})", w.value("k"), w.value("n"), w.value("d"), w.value("x"))
         })
+    }
+
+    fn other_rows(&mut self, count: usize) -> String {
+        self.rows(count, |w| {
+            let time = w.time();
+            format!("({}, {}, {}, {time})", w.value("k"), w.value("n"), w.value("x"))
+        })
+    }
+
+    /// Some early, some a little late, some far too late.
+    fn time(&mut self) -> String {
+        let behind = *[0, 0, 1, 3, 6, 12, 40].choose(&mut self.rng).expect("there are some");
+        let at = 36_000 + (self.now - behind).max(0);
+        let millis = self.rng.random_range(0..1000);
+        match self.rng.random_bool(0.02) {
+            true => "NULL".to_string(),
+            false => format!("'2025-01-01 {:02}:{:02}:{:02}.{millis:03}'", at / 3600, at / 60 % 60, at % 60),
+        }
     }
 }
 

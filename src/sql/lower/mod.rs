@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod explain;
+mod join;
 mod over;
 mod rank;
 
@@ -77,6 +78,13 @@ struct Lowered {
     edge: Edge,
 }
 
+impl Lowered {
+    /// The same changes, for one more reader.
+    fn again(&self) -> Lowered {
+        Lowered { inputs: self.inputs.clone(), edge: self.edge.clone() }
+    }
+}
+
 fn arrow_schema(schema: &DFSchemaRef) -> SchemaRef {
     Arc::new(Schema::new(schema.as_arrow().fields().clone()))
 }
@@ -114,10 +122,7 @@ impl Lowering<'_> {
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.lower(&sort.input),
             LogicalPlan::Sort(sort) => self.sorted(&sort.expr, &sort.input, 0, sort.fetch.map_or(u64::MAX, |fetch| fetch as u64)),
             LogicalPlan::Limit(limit) => self.limit(limit),
-            LogicalPlan::Join(_) => Err(unsupported(
-                "joins are not supported in a continuous query yet",
-                "make a view of each side and join the views when reading; UNION ALL of the sides with GROUP BY also combines them",
-            )),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Window(window) => {
                 let input = self.lower(&window.input)?;
                 self.over(input, window)
