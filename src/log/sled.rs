@@ -517,6 +517,22 @@ mod tests {
     }
 
     #[test]
+    fn a_log_whose_making_was_cut_short_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let unfinished = data.log().with_extension("new");
+        std::fs::create_dir_all(unfinished.join("metadata")).unwrap();
+        std::fs::write(unfinished.join("durability_cookie"), [7; 3]).unwrap();
+        std::fs::write(unfinished.join("metadata/log_0000000000000001"), [9; 100]).unwrap();
+        let mut log = open(&data).unwrap();
+        log.append(commit(1, b"x")).unwrap();
+        log.flush().unwrap();
+        drop(log);
+        assert!(!unfinished.exists());
+        assert_eq!(open(&data).unwrap().reader().commits(1, 9).unwrap().len(), 1);
+    }
+
+    #[test]
     fn files_that_cannot_be_opened_are_an_error() {
         let dir = tempfile::tempdir().unwrap();
         written(dir.path(), 3);

@@ -10,6 +10,8 @@
 //! * `planted` (with the feature `planted-bugs`): each planted bug is caught by these tests.
 //! * [`process`]: flags, signals, refusals, dump and check.
 //! * [`transfers`]: one moment for all views, in snapshots and subscriptions.
+//! * [`literature`]: the field's examples that need a clock or a restart.
+//! * [`full_disk`], [`damage`]: a disk without room, state that is damaged, work that is given up half-way.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
 //!   what must hold is in [`ledger`].
 //!
@@ -22,9 +24,12 @@
 
 mod copy;
 mod crash;
+mod damage;
 mod examples;
+mod full_disk;
 mod kill;
 mod ledger;
+mod literature;
 mod local;
 mod oracle;
 mod oracle_shapes;

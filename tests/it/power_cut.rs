@@ -173,7 +173,7 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// Run a program of the system; its complaint is the error.
-fn command(program: &str, arguments: &[&str]) -> Result<(), String> {
+pub fn command(program: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
     match output.status.success() {
         true => Ok(()),

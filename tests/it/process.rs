@@ -43,6 +43,39 @@ async fn a_second_server_on_the_same_directory_is_refused() {
     assert!(!text.contains("panicked"), "{text}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_of_another_version_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(directory.path(), Settings::default()).await;
+    let client = server.connect().await;
+    run(&client, "CREATE STREAM s (id INT); INSERT INTO s VALUES (7)").await;
+    drop(client);
+    server.terminate().await;
+    let data = directory.path().join("data");
+    let format = std::fs::read_to_string(data.join("FORMAT")).unwrap();
+    for (version, what_to_do) in
+        [("format 99", "start the version that wrote it"), ("format 0", "dump it with the version that wrote it")]
+    {
+        std::fs::write(data.join("FORMAT"), format.replace("format 1", version)).unwrap();
+        for command in ["serve", "dump", "check"] {
+            let directory = data.to_string_lossy();
+            let arguments: &[&str] = match command {
+                "serve" => &[command, "--data-dir", &directory, "--listen", "127.0.0.1:0"],
+                _ => &[command, &directory],
+            };
+            let (output, text) = tidegate(arguments);
+            assert!(!output.status.success(), "{command} takes {version}:\n{text}");
+            assert!(text.contains(version) && text.contains("reads format 1") && text.contains(what_to_do), "{command}: {text}");
+            assert!(!text.contains("panicked"), "{text}");
+        }
+    }
+    // Refused is not touched.
+    std::fs::write(data.join("FORMAT"), format).unwrap();
+    server.restart();
+    server.ready().await;
+    assert_eq!(numbers::<1>(&server.connect().await, "SELECT id FROM s").await, [[7]]);
+}
+
 #[test]
 fn an_address_that_others_can_reach_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -11,6 +11,8 @@ mod explain;
 mod join;
 mod over;
 mod rank;
+#[cfg(test)]
+mod scripts;
 
 use std::sync::Arc;
 

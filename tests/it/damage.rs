@@ -1,0 +1,123 @@
+//! State that is damaged, and work that is given up half-way: the log brings back the one, and nothing is left of the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::SinkExt;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tidegate::database::{Config, Database};
+use tidegate::{log, state};
+
+use super::local::{differences, execute, numbers as local_numbers};
+use super::server::{Server, Settings, numbers, run, verify};
+
+/// Whatever bytes of a checkpoint flip: the start finds it, and computes the views from the log again.
+#[tokio::test(flavor = "multi_thread")]
+async fn views_come_back_from_the_log_when_their_state_is_damaged() {
+    let (log, mut state) = (log::memory::Disk::default(), state::memory::Disk::default());
+    let open = |log: &log::memory::Disk, state: &state::memory::Disk| {
+        Database::open_with(Box::new(log.open().unwrap()), Box::new(state.open()), Config::in_memory()).unwrap()
+    };
+    let (database, _) = open(&log, &state);
+    let mut session = database.session("damage");
+    let setup = "
+        CREATE STREAM s (k INT, n BIGINT);
+        CREATE TABLE t (id INT PRIMARY KEY, n BIGINT);
+        CREATE MATERIALIZED VIEW sums AS SELECT k, COUNT(*) AS c, SUM(n) AS total FROM s GROUP BY k;
+        CREATE MATERIALIZED VIEW rows_of_t AS SELECT COUNT(*) AS c, SUM(n) AS total FROM t;";
+    execute(&mut session, "setup", setup).await;
+    for commit in 0..20 {
+        let insert = format!("INSERT INTO s VALUES ({}, {commit}); INSERT INTO t VALUES ({}, {commit})", commit % 3, commit % 7);
+        execute(&mut session, "setup", &insert).await;
+    }
+    drop(session);
+    database.close().unwrap();
+    drop(database);
+
+    let sound = state.copy();
+    for seed in 0..30 {
+        let who = format!("seed {seed}");
+        state = sound.copy();
+        let mut random = SmallRng::seed_from_u64(seed);
+        let (target, mut at) = (random.random_range(0..state.len()), 0);
+        state.damage(|_, value| {
+            if at == target && !value.is_empty() {
+                let byte = random.random_range(0..value.len());
+                value[byte] ^= 1 << random.random_range(0..8);
+            }
+            at += 1;
+        });
+        let (database, opened) = open(&log, &state);
+        assert!(opened.recovery.checkpoint.is_none(), "{who}: a damaged checkpoint was taken for sound");
+        let mut session = database.session("damage");
+        assert_eq!(local_numbers::<2>(&mut session, &who, "SELECT COUNT(*), SUM(n) FROM t").await, [[7, 112]], "{who}");
+        for view in ["sums", "rows_of_t"] {
+            assert_eq!(differences(&mut session, &who, view).await, None, "{who}: {view}");
+        }
+        drop(session);
+        database.close().unwrap();
+    }
+    let (_, opened) = open(&log, &sound);
+    assert!(opened.recovery.checkpoint.is_some(), "what was not damaged is used");
+}
+
+/// A COPY that is cancelled, and one whose client is gone, leave nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept_of_a_copy_that_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), Settings::default()).await;
+    let client = server.connect().await;
+    run(&client, "CREATE STREAM q (id BIGINT)").await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM q").await;
+    // Enough to be staged in the log before the end: several blocks.
+    let block = Bytes::from((0..200_000).map(|number| format!("{number}\n")).collect::<String>());
+    for gone in [false, true] {
+        let other = server.connect().await;
+        {
+            let sink = other.copy_in::<_, Bytes>("COPY q FROM STDIN").await.unwrap();
+            let mut sink = std::pin::pin!(sink);
+            for _ in 0..3 {
+                sink.send(block.clone()).await.unwrap();
+            }
+            // Dropping the sink sends CopyFail.
+        }
+        if gone {
+            drop(other);
+        } else {
+            run(&other, "SELECT 1").await;
+        }
+    }
+    run(&client, "INSERT INTO q VALUES (7)").await;
+    assert_eq!(numbers::<2>(&client, "SELECT COUNT(*), SUM(id) FROM q").await, [[1, 7]]);
+    assert_eq!(numbers::<1>(&client, "SELECT n FROM counted").await, [[1]]);
+    verify(&client, "counted").await;
+}
+
+/// A view that is dropped while it is built is gone, and its name is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_can_be_dropped_while_it_is_built() {
+    let (database, _) = Database::open(Config::in_memory()).unwrap();
+    let mut session = database.session("damage");
+    execute(&mut session, "drop", "CREATE STREAM s (n BIGINT)").await;
+    for _ in 0..20 {
+        execute(&mut session, "drop", "INSERT INTO s SELECT n FROM generate_series(1, 5000) AS g(n)").await;
+    }
+    let create = "CREATE MATERIALIZED VIEW v AS SELECT n % 100 AS k, COUNT(DISTINCT n) AS c FROM s GROUP BY n % 100";
+    for round in 0..10 {
+        let database = Arc::clone(&database);
+        let mut other = database.session("builder");
+        let building = tokio::spawn(async move { other.run(create).await.map(drop) });
+        while database.catalog().find("v").is_none() {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        execute(&mut session, &format!("round {round}"), "DROP MATERIALIZED VIEW v").await;
+        // Built just before, or told that it is gone.
+        let _ = building.await.expect("the statement ends");
+        assert!(database.catalog().find("v").is_none());
+    }
+    execute(&mut session, "again", create).await;
+    assert_eq!(local_numbers::<1>(&mut session, "again", "SELECT SUM(c) FROM v").await, [[5000]]);
+    assert_eq!(differences(&mut session, "again", "v").await, None);
+}
