@@ -19,7 +19,7 @@ use tidegate::limits::BATCH_ROWS;
 use tidegate::log::{Commit, Header, Kind, LogBatch};
 use tidegate::sql::functions;
 use tidegate::sql::lower::ViewCompiler;
-use tidegate::state::checkpoint::{Checkpoint, Checkpoints, TableChanges, TableId};
+use tidegate::state::checkpoint::{Checkpoint, Checkpoints, TableChanges, TableId, ViewMark};
 use tidegate::state::memory::Disk;
 use tidegate::state::writer::Writer;
 use tidegate::time::NO_TIME;
@@ -37,7 +37,7 @@ const CHECKPOINT_ROWS: usize = 1_000_000;
 pub fn run(scale: u64) {
     let batches = bids::batches(EVENTS / scale);
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let (catalog, stream) = runtime.block_on(catalog());
     let views: Vec<(&str, Arc<Relation>, usize)> = vec![
         ("EMIT CHANGES, a commit per batch", view(&catalog, "core"), 1),
@@ -133,15 +133,18 @@ fn closing(id: u64) -> Commit {
 }
 
 fn checkpoint(graph: &mut Graph, commit: u64) -> Checkpoint {
-    let mut tables = Vec::new();
+    let (mut tables, mut views) = (Vec::new(), Vec::new());
     let collect = |owner: Target, node, table, state: &mut dyn tidegate::state::StateTable| {
         if let Target::Relation(relation) = owner {
+            views.push(relation);
             tables.push(TableChanges::collect(TableId { relation, node, table }, state)?);
         }
         Ok(())
     };
     graph.each_state(collect).expect("state is collected");
-    Checkpoint { commit, tables, ..Checkpoint::default() }
+    views.dedup();
+    let mark = |relation| ViewMark { relation, fingerprint: "core".into(), ..ViewMark::default() };
+    Checkpoint { commit, tables, views: views.into_iter().map(mark).collect(), ..Checkpoint::default() }
 }
 
 /// The batches as the log would give them.
