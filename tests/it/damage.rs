@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::SinkExt;
+use futures::{SinkExt, StreamExt};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tidegate::database::{Config, Database};
-use tidegate::{log, state};
+use tidegate::engine::Source;
+use tidegate::{limits, log, state};
 
 use super::local::{differences, execute, numbers as local_numbers};
 use super::server::{Server, Settings, numbers, run, verify};
@@ -120,4 +121,40 @@ async fn a_view_can_be_dropped_while_it_is_built() {
     execute(&mut session, "again", create).await;
     assert_eq!(local_numbers::<1>(&mut session, "again", "SELECT SUM(c) FROM v").await, [[5000]]);
     assert_eq!(differences(&mut session, "again", "v").await, None);
+}
+
+/// A subscriber that does not read is cut off: what waits for it is bounded, it learns where to resume, and nobody waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_stops_reading_is_cut_off() {
+    let (database, _) = Database::open(Config::in_memory()).unwrap();
+    let mut session = database.session("damage");
+    execute(&mut session, "slow", "CREATE STREAM s (n BIGINT, noise TEXT)").await;
+    execute(&mut session, "slow", "CREATE MATERIALIZED VIEW wide AS SELECT n, noise FROM s").await;
+    let wide = database.catalog().find("wide").expect("it was made").id;
+    let mut subscription = database.engine().subscribe(Source::Relation(wide), true);
+    // Eight megabytes a commit.
+    let insert = "INSERT INTO s SELECT n, repeat('x', 2000) FROM generate_series(1, 4000) AS g(n)";
+    let commits = limits::SUBSCRIBER_BYTES / (8 << 20) + 6;
+    for _ in 0..commits {
+        execute(&mut session, "slow", insert).await;
+    }
+    let all = rows_of(commits);
+    assert_eq!(local_numbers::<1>(&mut session, "slow", "SELECT COUNT(*) FROM wide").await, [[all]]);
+
+    let (mut rows, mut end) = (0, None);
+    while let Some(update) = subscription.next().await {
+        match update {
+            Ok(update) => rows += update.delta.len() as i64,
+            Err(error) => end = Some(error),
+        }
+    }
+    let error = end.expect("it is told why it ends");
+    assert!(error.hint().is_some_and(|hint| hint.contains("AS OF")), "{error:?}");
+    // One commit may go beyond the bound.
+    let bound = rows_of(limits::SUBSCRIBER_BYTES / (8 << 20) + 2);
+    assert!(rows > 0 && rows <= bound, "{rows} rows waited for it");
+}
+
+fn rows_of(commits: usize) -> i64 {
+    commits as i64 * 4000
 }
