@@ -53,7 +53,11 @@ const FRAMES: [&str; 9] = [
 ];
 
 /// Aggregates of which a group keeps all values.
-const VALUES: [&str; 22] = [
+const VALUES: [&str; 26] = [
+    "arg_max(k, n)",
+    "min_by(x, n)",
+    "topk(n, 3)",
+    "topkdistinct(k, 2)",
     "array_agg(n)",
     "array_agg(n ORDER BY x DESC)",
     "array_agg(DISTINCT n)",
@@ -87,7 +91,7 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
     let from = one(rng, &["s", "t", "p"]);
     let (order, group) = (one(rng, &ORDERS), one(rng, &GROUPS));
     let bound = rng.random_range(1..5);
-    match rng.random_range(0..9) {
+    match rng.random_range(0..11) {
         0 => {
             let offset = one(rng, &["", " OFFSET 1", " OFFSET 3"]);
             let columns = one(rng, &["*", "k, n", "n, x, k"]);
@@ -119,6 +123,14 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
             format!("SELECT DISTINCT ON (k) k, n, x FROM {from}{filter}{order}")
         }
         6 => format!("SELECT k, {} FROM {from}{filter} GROUP BY k", values(rng)),
+        7 => {
+            let sets = one(
+                rng,
+                &["ROLLUP (k, n % 3)", "CUBE (k, n % 3)", "GROUPING SETS ((k), (n % 3), ())", "GROUPING SETS ((k, n % 3), (k))"],
+            );
+            let shown = one(rng, &["grouping(k) AS no_k, COUNT(*) AS c, SUM(n) AS total", "COUNT(*) AS c", "MAX(x) AS most"]);
+            format!("SELECT k, n % 3 AS m, {shown} FROM {from}{filter} GROUP BY {sets}")
+        }
         _ => over(rng, &format!("{from}{filter}"), group, order),
     }
 }

@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | count, sum, avg | a number or two ([`super::numeric`]) | the same |
 //! | min, max | the extreme value ([`super::extreme`]) | all values with their weights ([`super::multiset`]) |
+//! | those of [`FOLDED`] | DataFusion's own accumulator ([`super::fold`]) | all values with their weights, evaluated again |
 //! | count(distinct x), all others | all values with their weights, evaluated again | the same |
 
 use arrow::array::{ArrayRef, Int64Array};
@@ -14,9 +15,15 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
 
 use super::extreme::Extreme;
+use super::fold::Fold;
 use super::multiset::{Evaluate, Multiset};
 use super::numeric::{Average, Count, Sum};
 use crate::error::Result;
+
+/// Aggregates whose accumulators in DataFusion can be saved and go on afterwards as if nothing had happened, to the last bit. Those
+/// of floats cannot.
+pub const FOLDED: [&str; 10] =
+    ["bool_and", "bool_or", "bit_and", "bit_or", "bit_xor", "approx_distinct", "topk", "topkdistinct", "arg_max", "arg_min"];
 
 /// One aggregate over all groups of a table.
 pub trait Accumulator: Send {
@@ -80,6 +87,7 @@ impl Call {
             ("avg", Some(input)) if Average::supports(input, output) => Some(Summary::Average),
             ("min", Some(_)) if append_only => Some(Summary::Extreme { greatest: false }),
             ("max", Some(_)) if append_only => Some(Summary::Extreme { greatest: true }),
+            (name, _) if append_only && FOLDED.contains(&name) => Some(Summary::Fold),
             _ => None,
         }
     }
@@ -90,6 +98,7 @@ enum Summary {
     Sum,
     Average,
     Extreme { greatest: bool },
+    Fold,
 }
 
 pub fn make(call: &Call, append_only: bool) -> Result<Box<dyn Accumulator>> {
@@ -99,6 +108,7 @@ pub fn make(call: &Call, append_only: bool) -> Result<Box<dyn Accumulator>> {
         Some(Summary::Sum) => Box::new(Sum::new(output)?),
         Some(Summary::Average) => Box::new(Average::new(&call.argument_types[0], output)?),
         Some(Summary::Extreme { greatest }) => Box::new(Extreme::new(output, greatest)?),
+        Some(Summary::Fold) => Box::new(Fold::new(call)?),
         None => Box::new(Multiset::new(call, evaluate_by(call))?),
     })
 }

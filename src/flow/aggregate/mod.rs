@@ -13,6 +13,7 @@
 
 pub mod accumulate;
 mod extreme;
+mod fold;
 mod groups;
 mod multiset;
 mod numeric;

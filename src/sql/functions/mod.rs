@@ -3,6 +3,7 @@
 //! DataFusion's own come first; what PostgreSQL's users or streams need beside them is registered by [`register`], one file
 //! per family.
 
+mod aggregates;
 pub mod instants;
 
 use std::sync::Arc;
@@ -39,6 +40,9 @@ pub fn state() -> SessionState {
 pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Result<()> {
     for function in scalar_functions() {
         registry.register_udf(function)?;
+    }
+    for function in aggregates::all() {
+        registry.register_udaf(function)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Aggregate as AggregatePlan, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
-use super::{Lowered, Lowering, arrow_schema, column, project, unsupported};
+use super::{Lowered, Lowering, arrow_schema, column, project};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
 use crate::flow::aggregate::accumulate::Call;
@@ -21,9 +21,8 @@ type Grouping = (Lowered, Vec<Arc<dyn PhysicalExpr>>, Vec<GroupColumn>);
 
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, input: Lowered, aggregate: &AggregatePlan) -> Result<Lowered> {
-        if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-            let hint = "make one view per grouping and UNION ALL them";
-            return Err(unsupported("GROUPING SETS, ROLLUP and CUBE are not supported in a continuous query yet", hint));
+        if let [Expr::GroupingSet(set)] = aggregate.group_expr.as_slice() {
+            return self.grouping_sets(&input, aggregate, set);
         }
         let (input, keys, group_columns) = self.group_keys(input, aggregate)?;
         let window = window_key(&input.edge, aggregate);

@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod explain;
+mod grouping;
 mod join;
 mod over;
 mod rank;
@@ -75,6 +76,7 @@ struct Lowering<'a> {
 }
 
 /// What a part of the plan has become: where its changes come from, and what is known of them.
+#[derive(Clone)]
 struct Lowered {
     inputs: Vec<Input>,
     edge: Edge,
