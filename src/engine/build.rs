@@ -196,6 +196,7 @@ impl Engine {
         }
         // The frontier of what it is fed is the engine's own by now.
         build.graph.set_watermarks(self.graph.watermarks());
+        build.graph.set_now(self.next.time);
         let result = build.graph.step(&[], &fed);
         build.pass_on(result, self.commit, self.next.time, false)?;
         let target = build.target;

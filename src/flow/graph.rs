@@ -20,7 +20,7 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::log::{Commit, Header, Kind};
 use crate::state::StateTable;
-use crate::time::Micros;
+use crate::time::{Micros, NO_TIME};
 use crate::view::Version;
 
 /// Operators and sinks of all running queries.
@@ -31,6 +31,8 @@ pub struct Graph {
     /// The sink that holds the rows of a relation.
     sinks: BTreeMap<Target, usize>,
     watermarks: HashMap<RelationId, Micros, ahash::RandomState>,
+    /// Time of the last commit that was run.
+    now: Micros,
     workers: Option<Arc<rayon::ThreadPool>>,
 }
 
@@ -104,7 +106,14 @@ impl Graph {
     }
 
     fn with_pool(workers: Option<Arc<rayon::ThreadPool>>) -> Graph {
-        Graph { slots: Vec::new(), readers: HashMap::default(), sinks: BTreeMap::new(), watermarks: HashMap::default(), workers }
+        Graph {
+            slots: Vec::new(),
+            readers: HashMap::default(),
+            sinks: BTreeMap::new(),
+            watermarks: HashMap::default(),
+            now: NO_TIME,
+            workers,
+        }
     }
 
     /// An empty graph that shares this one's workers: a query is brought up to date in it before it is adopted.
@@ -248,6 +257,11 @@ impl Graph {
         self.watermarks.iter().map(|(id, at)| (*id, *at))
     }
 
+    /// Say what time it is, when changes are fed without a commit.
+    pub fn set_now(&mut self, now: Micros) {
+        self.now = now;
+    }
+
     pub fn set_watermarks(&mut self, watermarks: impl IntoIterator<Item = (RelationId, Micros)>) {
         self.watermarks.extend(watermarks);
     }
@@ -288,17 +302,18 @@ impl Graph {
 
     /// Run commits, and changes of relations whose rows are not in this graph, through all nodes.
     pub fn step(&mut self, commits: &[Arc<Commit>], fed: &[(RelationId, Delta)]) -> StepResult {
-        let times = self.enter(commits, fed);
+        self.now = commits.last().map_or(self.now, |commit| commit.time);
+        let (times, now) = (self.enter(commits, fed), self.now);
         let mut result = StepResult::default();
         let last = commits.len();
         for index in 0..self.slots.len() {
             let Some(slot) = self.slots[index].as_mut() else { continue };
             let moved = slot.sources.iter().any(|id| times.moved.contains(id));
-            if slot.pending.is_empty() && slot.frontier.is_some() && !moved {
+            if slot.pending.is_empty() && slot.frontier.is_some() && !moved && !slot.follows_time() {
                 continue;
             }
             let workers = self.workers.clone();
-            match catch_unwind(AssertUnwindSafe(|| slot.run(&times, last, workers.as_deref()))) {
+            match catch_unwind(AssertUnwindSafe(|| slot.run(&times, last, now, workers.as_deref()))) {
                 Ok(Ok(output)) => self.route(index, output, &mut result),
                 Ok(Err(error)) => self.fail(index, error, &mut result),
                 Err(panic) => self.fail(index, panicked(panic.as_ref()), &mut result),
@@ -397,8 +412,18 @@ impl Graph {
 }
 
 impl Slot {
+    fn follows_time(&self) -> bool {
+        matches!(&self.body, Body::Operators(shards) if shards.iter().any(|shard| shard.follows_time()))
+    }
+
     /// Take in what is pending and finish the step. Output: commit, port, change.
-    fn run(&mut self, times: &StepTimes, last: usize, workers: Option<&rayon::ThreadPool>) -> Result<Vec<(usize, usize, Delta)>> {
+    fn run(
+        &mut self,
+        times: &StepTimes,
+        last: usize,
+        now: Micros,
+        workers: Option<&rayon::ThreadPool>,
+    ) -> Result<Vec<(usize, usize, Delta)>> {
         let mut pending = std::mem::take(&mut self.pending);
         // Several inputs: commits of one before later ones of the other.
         if !pending.is_sorted_by_key(|entry| entry.commit) {
@@ -427,7 +452,7 @@ impl Slot {
                     workers.install(|| {
                         use rayon::prelude::*;
                         let run = |(shard, part): (&mut Box<dyn Operator>, Vec<Entry>)| {
-                            drive(shard.as_mut(), part, &frontier, end, last)
+                            drive(shard.as_mut(), part, &frontier, (end, now), last)
                         };
                         shards.par_iter_mut().zip(parts).map(run).collect_into_vec(&mut outputs);
                     });
@@ -435,7 +460,7 @@ impl Slot {
                     output.sort_by_key(|(commit, _, _)| *commit);
                     Ok(output)
                 }
-                _ => drive(shards[0].as_mut(), pending, &frontier, end, last),
+                _ => drive(shards[0].as_mut(), pending, &frontier, (end, now), last),
             },
         }
     }
@@ -465,12 +490,12 @@ pub fn with_hidden(header: &Header, rows: &RecordBatch) -> RecordBatch {
     RecordBatch::try_new(Arc::new(schema), columns).expect("columns of one length under a schema made of them")
 }
 
-/// One operator's part of a step.
+/// One operator's part of a step. `end`: the frontier and the time at its end.
 fn drive(
     operator: &mut dyn Operator,
     pending: Vec<Entry>,
     frontier: &(dyn Fn(usize) -> Micros + Sync),
-    end: Micros,
+    end: (Micros, Micros),
     last: usize,
 ) -> Result<Vec<(usize, usize, Delta)>> {
     let mut output = Vec::new();
@@ -479,7 +504,8 @@ fn drive(
         operator.update(entry.port, entry.delta, &mut cx)?;
         output.extend(cx.into_output().into_iter().map(|(port, delta)| (entry.commit, port, delta)));
     }
-    let mut cx = Context::new(end);
+    let mut cx = Context::new(end.0);
+    cx.now = end.1;
     operator.finish(&mut cx)?;
     output.extend(cx.into_output().into_iter().map(|(port, delta)| (last, port, delta)));
     Ok(output)

@@ -9,6 +9,7 @@
 //! ```
 //!
 //! * Linear operators ([`linear`], [`window`], [`unnest`]) answer at once and keep nothing.
+//! * A condition on `now()` ([`temporal`]) lets rows in and out as commit time passes.
 //! * Keyed operators ([`aggregate`], [`top_n`], [`over`]) take changes in `update` and say in `finish` what became of their groups.
 //! * Joins ([`mod@join`]) keep both sides, and let what comes on one meet what is there of the other.
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
@@ -25,6 +26,7 @@ pub mod linear;
 pub mod over;
 pub mod shard;
 pub mod sink;
+pub mod temporal;
 pub mod top_n;
 pub mod unnest;
 pub mod window;
@@ -55,6 +57,11 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Its output changes as commit time passes, whether or not changes come: it is finished in every step.
+    fn follows_time(&self) -> bool {
+        false
+    }
+
     /// What must survive a restart. The engine saves and loads it.
     fn state(&mut self) -> Vec<&mut dyn StateTable> {
         Vec::new()
@@ -65,12 +72,14 @@ pub trait Operator: Send {
 pub struct Context {
     /// In `update`: the watermark before the change's commit, as it reaches this node. In `finish`: after the step's last commit.
     pub frontier: Micros,
+    /// In `finish`: the time of the step's last commit, which is what `now()` is.
+    pub now: Micros,
     output: Vec<(usize, Delta)>,
 }
 
 impl Context {
     pub fn new(frontier: Micros) -> Context {
-        Context { frontier, output: Vec::new() }
+        Context { frontier, now: NO_TIME, output: Vec::new() }
     }
 
     pub fn emit(&mut self, delta: Delta) {

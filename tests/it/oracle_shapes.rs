@@ -88,6 +88,9 @@ fn one<'a>(rng: &mut SmallRng, of: &[&'a str]) -> &'a str {
 
 /// A continuous query of one of these shapes.
 pub fn query(rng: &mut SmallRng, filter: &str) -> String {
+    if rng.random_bool(0.15) {
+        return temporal(rng);
+    }
     let from = one(rng, &["s", "t", "p"]);
     let (order, group) = (one(rng, &ORDERS), one(rng, &GROUPS));
     let bound = rng.random_range(1..5);
@@ -132,6 +135,32 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
             format!("SELECT k, n % 3 AS m, {shown} FROM {from}{filter} GROUP BY {sets}")
         }
         _ => over(rng, &format!("{from}{filter}"), group, order),
+    }
+}
+
+/// Rows that come and go as commit time passes, which begins with 2025 and is a second per commit. Event time is ten hours later
+/// and a few times as fast.
+fn temporal(rng: &mut SmallRng) -> String {
+    const FROM_STREAM: [&str; 5] = [
+        "ts > now() + INTERVAL '10 hours' - INTERVAL '9 seconds'",
+        "ts - INTERVAL '9 hours 59 minutes 30 seconds' BETWEEN now() - INTERVAL '1 minute' AND now()",
+        "now() >= ts - INTERVAL '10 hours 20 seconds' AND n > -20",
+        "ts <= now() + INTERVAL '10 hours 50 seconds'",
+        "_ingested_at > now() - INTERVAL '3 seconds'",
+    ];
+    const FROM_TABLE: [&str; 3] = [
+        "to_timestamp(1735689610 + n) > now()",
+        "to_timestamp(1735689600 + n) <= now() AND x IS NOT NULL",
+        "now() BETWEEN to_timestamp(1735689600 + n) AND to_timestamp(1735689605 + n)",
+    ];
+    let (from, condition) = match rng.random_bool(0.5) {
+        true => ("s", one(rng, &FROM_STREAM)),
+        false => (one(rng, &["t", "p"]), one(rng, &FROM_TABLE)),
+    };
+    match rng.random_range(0..3) {
+        0 => format!("SELECT k, n, x FROM {from} WHERE {condition}"),
+        1 => format!("SELECT k, COUNT(*) AS c, SUM(n) AS total, MAX(x) AS most FROM {from} WHERE {condition} GROUP BY k"),
+        _ => format!("SELECT k, n FROM {from} WHERE {condition} ORDER BY n DESC LIMIT 3"),
     }
 }
 

@@ -31,7 +31,8 @@ pub async fn expected(
     let plan = plan(planner, relation, source)?;
     // Partitions would have to be brought together again in order.
     let target_partitions = if order::matters(&plan) { 1 } else { options.target_partitions };
-    execute(plan, source, planner.state(), &Options { target_partitions, ..options.clone() }).await
+    let options = Options { target_partitions, now: source.snapshot.time, ..options.clone() };
+    execute(plan, source, planner.state(), &options).await
 }
 
 /// The plan of those rows, over streams and tables.

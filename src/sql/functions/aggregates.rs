@@ -84,6 +84,11 @@ impl AggregateUDFImpl for StringAgg {
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         AggregateOrderSensitivity::SoftRequirement
     }
+
+    /// Sorted input is sorted again.
+    fn with_beneficial_ordering(self: Arc<Self>, _sorted: bool) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -14,6 +14,7 @@ mod over;
 mod rank;
 #[cfg(test)]
 mod scripts;
+mod temporal;
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ use crate::flow::linear::{Filter, Project};
 use crate::flow::unnest::{Source, Unnest};
 use crate::flow::window::AssignWindows;
 use crate::flow::{Edge, Fragment, Input, LATE, MAIN, Make, Node, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
-use crate::sql::plan::event_time::input_column;
+use crate::sql::plan::continuous::mentions_now;
+use crate::sql::plan::event_time::{event_time, input_column};
 use crate::sql::plan::source::scan_columns;
 use crate::sql::plan::{Hidden, Planner, RelationSource, SourceColumn};
 use crate::sql::window::{WindowNode, show_duration};
@@ -165,6 +167,9 @@ impl Lowering<'_> {
     }
 
     fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        if mentions_now(expr) {
+            return Err(temporal::refused(expr));
+        }
         self.planner.physical(expr.clone(), schema).map_err(|error| match expr_has_subquery(expr) {
             true => unsupported("this subquery is not supported in a continuous query", "write it as its own view and read that"),
             false => error,
@@ -244,6 +249,9 @@ impl Lowering<'_> {
     }
 
     fn filter(&mut self, input: Lowered, predicate: &Expr, schema: &DFSchema) -> Result<Lowered> {
+        if mentions_now(predicate) {
+            return self.temporal_filter(input, predicate, schema);
+        }
         let physical = self.physical(predicate, schema)?;
         let make: Make = Box::new(move |_| Ok(Box::new(Filter { predicate: Arc::clone(&physical) }) as Box<dyn Operator>));
         let label = format!("Filter: {}", predicate.human_display());
@@ -271,6 +279,12 @@ impl Lowering<'_> {
         let time = input.edge.times.iter().find(|t| t.column == index).copied();
         // Rows that may be taken away again cannot be late one by one: only what is proven never to change any more closes.
         let time = time.filter(|t| t.hard || input.edge.append_only);
+        if time.is_none() && event_time(&window.input, index).is_some_and(|time| !time.hard) {
+            return Err(unsupported(
+                "a time window over rows that come and go with now() is not supported in a continuous query",
+                "compare window_end with now() instead of the time column: whole windows come and go then",
+            ));
+        }
         let delay = time.map(|t| t.delay + window.lateness);
         let schema = window_schema(&input.edge.schema);
         let width = input.edge.schema.fields().len();

@@ -28,6 +28,15 @@ const BATCH_RULES: [&str; 3] = [
     "push_down_leaf_projections",
 ];
 
+/// Makes a column of an expression that a plan has twice. `now()` must stay in the conditions that are on it.
+const COMMON_SUBEXPRESSIONS: &str = "common_sub_expression_eliminate";
+
+/// Whether the value of an expression passes with time.
+pub fn mentions_now(expr: &Expr) -> bool {
+    let is_now = |e: &Expr| Ok(matches!(e, Expr::ScalarFunction(call) if call.func.name() == "now"));
+    expr.exists(is_now).unwrap_or(true)
+}
+
 impl Planner {
     /// The optimised plan of a query that is to be kept up to date; what the lowering takes.
     pub fn continuous(&self, query: &sp::Query) -> Result<LogicalPlan> {
@@ -48,8 +57,9 @@ impl Planner {
         options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let options = Arc::new(options);
         let plan = self.state().analyzer().execute_and_check(plan, &options, |_, _| {})?;
+        let timed = plan.exists(|node| Ok(node.expressions().iter().any(mentions_now)))?;
         let mut rules = Optimizer::new().rules;
-        rules.retain(|rule| !BATCH_RULES.contains(&rule.name()));
+        rules.retain(|rule| !(BATCH_RULES.contains(&rule.name()) || timed && rule.name() == COMMON_SUBEXPRESSIONS));
         let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
         Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
     }
@@ -66,14 +76,17 @@ fn check(plan: &LogicalPlan) -> Result<(), DataFusionError> {
         if let LogicalPlan::RecursiveQuery(_) = node {
             return Err(Error::unsupported("WITH RECURSIVE is not supported in continuous queries").into());
         }
-        node.apply_expressions(|expr| expr.apply(check_expr))?;
+        // The lowering knows which conditions on now() it can keep up with.
+        let is_condition = matches!(node, LogicalPlan::Filter(_));
+        node.apply_expressions(|expr| expr.apply(|expr| check_expr(expr, is_condition)))?;
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(())
 }
 
-fn check_expr(expr: &Expr) -> Result<TreeNodeRecursion, DataFusionError> {
+fn check_expr(expr: &Expr, is_condition: bool) -> Result<TreeNodeRecursion, DataFusionError> {
     match expr {
+        Expr::ScalarFunction(call) if is_condition && call.func.name() == "now" => Ok(TreeNodeRecursion::Continue),
         Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
             let name = call.func.name();
             let error =
@@ -92,7 +105,8 @@ fn check_expr(expr: &Expr) -> Result<TreeNodeRecursion, DataFusionError> {
 fn way_round(function: &str) -> &'static str {
     match function {
         "now" | "current_timestamp" | "current_date" | "current_time" => {
-            "use the hidden column _ingested_at, the time of the row's commit, or compare with now() in the query that reads the view"
+            "compare a time of the row with now() in WHERE (ts > now() - INTERVAL '1 hour'), use the hidden column _ingested_at, the \
+             time of the row's commit, or use now() in the query that reads the view"
         }
         "random" | "uuid" | "gen_random_uuid" => "compute the value when the row is written, with DEFAULT",
         _ => "compute the value when the row is written, or in the query that reads the view",

@@ -141,7 +141,8 @@ fn an_undefined_relation_comes_with_one_like_it() {
 
 #[rstest]
 #[case::now("SELECT id, now() FROM orders", "now()")]
-#[case::current_timestamp("SELECT id FROM orders WHERE event_time > current_timestamp", "now()")]
+#[case::current_timestamp("SELECT id, event_time > current_timestamp FROM orders", "now()")]
+#[case::in_a_join("SELECT o.id FROM orders o JOIN refunds r ON o.id = r.id AND r.event_time > now()", "now()")]
 #[case::random("SELECT random() FROM orders", "random()")]
 #[case::in_a_subquery("SELECT id FROM orders WHERE id IN (SELECT id FROM refunds WHERE amount > random())", "random()")]
 #[case::system("SELECT * FROM generate_series(1, 3)", "generate_series()")]
