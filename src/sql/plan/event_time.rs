@@ -49,6 +49,8 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
             let group = input_column(aggregate.group_expr.get(column)?, &aggregate.input)?;
             event_time(&aggregate.input, group).filter(|time| time.hard)
         }
+        // The input's columns come first. A later row may change former ones, except where their time says that none comes.
+        LogicalPlan::Window(window) => event_time(&window.input, column).filter(|time| time.hard),
         other => window_time(WindowNode::of(other)?, column),
     }
 }
