@@ -1,21 +1,22 @@
 //! The core job: the engine keeps counts, sums and greatest prices per auction in windows of ten seconds, next to DataFusion,
 //! which computes the same answer once over the same batches, on one thread each.
 //!
-//! The engine does more for its rows: it takes them commit by commit, keeps the view's rows as readers see them after each,
-//! gives the changes, closes windows, and writes checkpoints (by a thread of its own, on a disk in memory).
+//! The engine does more for its rows: it takes them step by step, keeps the view's rows as readers see them after each, gives
+//! the changes, closes windows, and writes checkpoints (by a thread of its own, on a disk in memory).
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use datafusion::datasource::MemTable;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidegate::catalog::{Catalog, Relation};
 use tidegate::database::{Config, Database};
 use tidegate::engine::Compiler;
 use tidegate::flow::Graph;
 use tidegate::flow::sink::{Sink, Target};
-use tidegate::limits::BATCH_ROWS;
+use tidegate::limits::{BATCH_ROWS, STEP_ROWS};
 use tidegate::log::{Commit, Header, Kind, LogBatch};
 use tidegate::sql::functions;
 use tidegate::sql::lower::ViewCompiler;
@@ -40,18 +41,19 @@ pub fn run(scale: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let (catalog, stream) = runtime.block_on(catalog());
     let views: Vec<(&str, Arc<Relation>, usize)> = vec![
-        ("EMIT CHANGES, a commit per batch", view(&catalog, "core"), 1),
-        ("EMIT CHANGES, a commit per 16 batches", view(&catalog, "core"), 16),
-        ("EMIT FINAL, a commit per batch", view(&catalog, "core_final"), 1),
+        ("EMIT CHANGES, in steps as the engine takes them", view(&catalog, "core"), STEP_ROWS / BATCH_ROWS),
+        ("EMIT CHANGES, a step per batch", view(&catalog, "core"), 1),
+        ("EMIT FINAL, a step per batch", view(&catalog, "core_final"), 1),
     ];
     let mut rival = Vec::new();
     let mut ours = vec![Vec::new(); views.len()];
+    let commits = commits(&stream, &batches);
     // One after the other in every round, so that what disturbs one disturbs all.
     for _ in 0..ROUNDS {
         let (groups, cpu) = datafusion(&runtime, &batches);
         rival.push(cpu);
-        for ((_, view, per_commit), seconds) in views.iter().zip(&mut ours) {
-            let (kept, cpu) = engine(&catalog, &stream, view, &batches, *per_commit);
+        for ((_, view, per_step), seconds) in views.iter().zip(&mut ours) {
+            let (kept, cpu) = engine(&catalog, &stream, view, &commits, *per_step);
             assert_eq!(kept, groups, "the engine's view has another number of rows than the batch answer");
             seconds.push(cpu);
         }
@@ -85,13 +87,7 @@ fn view(catalog: &Catalog, name: &str) -> Arc<Relation> {
 }
 
 /// Rows of the view at the end, and seconds.
-fn engine(
-    catalog: &Arc<Catalog>,
-    stream: &Relation,
-    view: &Relation,
-    batches: &[RecordBatch],
-    per_commit: usize,
-) -> (usize, f64) {
+fn engine(catalog: &Arc<Catalog>, stream: &Relation, view: &Relation, commits: &[Arc<Commit>], per_step: usize) -> (usize, f64) {
     let compiler = ViewCompiler { state: Arc::new(functions::state()) };
     let fragment = compiler.compile(catalog, view).expect("the view runs");
     let target = Target::Relation(view.id);
@@ -102,14 +98,14 @@ fn engine(
     let checkpoints = Checkpoints::open(Box::new(Disk::default().open())).expect("an empty store opens");
     let mut writer = Writer::start(checkpoints).expect("a thread starts");
 
-    let commits = commits(stream, batches, per_commit);
     let watch = Stopwatch::start();
     let mut since = 0;
-    for commit in &commits {
-        let result = graph.step(std::slice::from_ref(commit), &[]);
+    for step in commits.chunks(per_step) {
+        let result = graph.step(step, &[]);
         assert!(result.failures.is_empty(), "{:?}", result.failures);
         graph.version(target).expect("the view has rows");
-        since += commit.rows();
+        since += step.iter().map(|commit| commit.rows()).sum::<usize>();
+        let commit = step.last().expect("no step is empty");
         let last = commit.id == commits.len() as u64;
         if since >= CHECKPOINT_ROWS || last {
             if let Some(end) = writer.wait() {
@@ -147,35 +143,31 @@ fn checkpoint(graph: &mut Graph, commit: u64) -> Checkpoint {
     Checkpoint { commit, tables, views: views.into_iter().map(mark).collect(), ..Checkpoint::default() }
 }
 
-/// The batches as the log would give them.
-fn commits(stream: &Relation, batches: &[RecordBatch], per_commit: usize) -> Vec<Arc<Commit>> {
+/// The batches as the log would give them, a commit each.
+fn commits(stream: &Relation, batches: &[RecordBatch]) -> Vec<Arc<Commit>> {
     let mut watermark = NO_TIME;
     let mut offset = 0;
-    let commit = |(number, batches): (usize, &[RecordBatch])| {
-        let id = number as u64 + 1;
-        let before = watermark;
-        let stored = |rows: &RecordBatch| {
-            let header = Header {
-                relation: stream.id,
-                partition: 0,
-                base_offset: offset,
-                rows: rows.num_rows() as u32,
-                columns: rows.num_columns() as u16,
-                kind: Kind::Append,
-                commit: id,
-                commit_time: 0,
-                watermark: before,
-                event_times: None,
-                producer: None,
-            };
-            offset += rows.num_rows() as u64;
-            LogBatch { header, rows: rows.clone().with_schema(stream.schema()).expect("a bid is a row of the stream") }
+    let commit = |(id, rows): (u64, &RecordBatch)| {
+        let header = Header {
+            relation: stream.id,
+            partition: 0,
+            base_offset: offset,
+            rows: rows.num_rows() as u32,
+            columns: rows.num_columns() as u16,
+            kind: Kind::Append,
+            commit: id,
+            commit_time: 0,
+            watermark,
+            event_times: None,
+            producer: None,
         };
-        let batches: Vec<LogBatch> = batches.iter().map(stored).collect();
-        watermark = greatest_time(&batches.last().expect("no commit is empty").rows) - 4_000_000;
-        Arc::new(Commit { batches, watermarks: vec![(stream.id, watermark)], ..closing(id) })
+        offset += rows.num_rows() as u64;
+        watermark = greatest_time(rows) - 4_000_000;
+        let rows = rows.clone().with_schema(stream.schema()).expect("a bid is a row of the stream");
+        let watermarks = vec![(stream.id, watermark)];
+        Arc::new(Commit { batches: vec![LogBatch { header, rows }], watermarks, ..closing(id) })
     };
-    batches.chunks(per_commit).enumerate().map(commit).collect()
+    (1..).zip(batches).map(commit).collect()
 }
 
 fn greatest_time(rows: &RecordBatch) -> i64 {
@@ -193,9 +185,10 @@ fn datafusion(runtime: &tokio::runtime::Runtime, batches: &[RecordBatch]) -> (us
     let sql = "SELECT auction, date_bin(INTERVAL '10' SECOND, date_time) AS start, COUNT(*), SUM(price), MAX(price) \
          FROM bid GROUP BY 1, 2";
     runtime.block_on(async {
-        let plan = context.sql(sql).await.expect("the query is right");
+        let query = context.sql(sql).await.expect("the query is right");
+        let plan = query.create_physical_plan().await.expect("the query is right");
         let watch = Stopwatch::start();
-        let answer = plan.collect().await.expect("the query runs");
+        let answer = collect(plan, context.task_ctx()).await.expect("the query runs");
         let (_, cpu) = watch.stop();
         (answer.iter().map(RecordBatch::num_rows).sum(), cpu)
     })

@@ -241,16 +241,19 @@ impl Accumulator for Sum {
             (from, to) if from == to => Arc::clone(&arguments[0]),
             (_, to) => compute::cast(&arguments[0], to)?,
         };
-        count_rows(&mut self.counts, groups, std::slice::from_ref(&array), diff);
+        let counts = &mut self.counts;
         let mut overflow = false;
         match &mut self.sums {
-            Sums::Int(sums) => {
-                each::<Int64Type>(groups, &array, diff, |g, v, w| sums[g] = sums[g].wrapping_add(v.wrapping_mul(w)))
-            }
-            Sums::UInt(sums) => {
-                each::<UInt64Type>(groups, &array, diff, |g, v, w| sums[g] = sums[g].wrapping_add(v.wrapping_mul(w as u64)));
-            }
+            Sums::Int(sums) => each::<Int64Type>(groups, &array, diff, |g, v, w| {
+                counts[g] += w;
+                sums[g] = sums[g].wrapping_add(v.wrapping_mul(w));
+            }),
+            Sums::UInt(sums) => each::<UInt64Type>(groups, &array, diff, |g, v, w| {
+                counts[g] += w;
+                sums[g] = sums[g].wrapping_add(v.wrapping_mul(w as u64));
+            }),
             Sums::Float(sums, odd) => each::<Float64Type>(groups, &array, diff, |g, v, w| {
+                counts[g] += w;
                 if v.is_finite() {
                     (0..w.unsigned_abs()).for_each(|_| sums[g].add(if w > 0 { v } else { -v }));
                 } else {
@@ -258,6 +261,7 @@ impl Accumulator for Sum {
                 }
             }),
             Sums::Decimal(sums, ..) => each::<Decimal128Type>(groups, &array, diff, |g, v, w| {
+                counts[g] += w;
                 match v.checked_mul(i128::from(w)).and_then(|product| sums[g].checked_add(product)) {
                     Some(sum) => sums[g] = sum,
                     None => overflow = true,
