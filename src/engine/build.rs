@@ -141,6 +141,7 @@ impl Engine {
         }
         let mut graph = self.graph.nursery();
         graph.add(target, fragment, sinks)?;
+        graph.await_feed(&fed);
         let build = Build { target, graph, streams: replayed, fed, commit: 0, fingerprint, tap, abandoned: Arc::default() };
         self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
     }
@@ -194,10 +195,10 @@ impl Engine {
                 fed.extend(version.scan(None)?.into_iter().map(|rows| (*id, Delta::append(rows))));
             }
         }
-        // The frontier of what it is fed is the engine's own by now.
+        // After it, the frontier is the engine's own.
         build.graph.set_watermarks(self.graph.watermarks());
         build.graph.set_now(self.next.time);
-        let result = build.graph.step(&[], &fed);
+        let result = build.graph.feed(&fed);
         build.pass_on(result, self.commit, self.next.time, false)?;
         let target = build.target;
         self.graph.adopt(build.graph);

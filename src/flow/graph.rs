@@ -56,6 +56,17 @@ struct Slot {
     pending: Vec<Entry>,
     /// Its frontier at the end of the last step; `None`: it has not run yet.
     frontier: Option<Micros>,
+    feed: Feed,
+}
+
+/// Whether a node has all that came before the step, see [`Graph::await_feed`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    Complete,
+    /// The rows that a relation has so far come in the coming step.
+    Coming,
+    /// They come later.
+    Awaited,
 }
 
 enum Body {
@@ -135,6 +146,7 @@ impl Graph {
             consumers: vec![Vec::new()],
             pending: Vec::new(),
             frontier: None,
+            feed: Feed::Complete,
         });
         self.sinks.insert(Target::Relation(relation), slot);
         self.readers.entry(relation).or_default().push(Reader { node: slot, port: 0, hidden: false });
@@ -155,6 +167,7 @@ impl Graph {
                 consumers: vec![Vec::new(), Vec::new()],
                 pending: Vec::new(),
                 frontier: None,
+                feed: Feed::Complete,
             });
             for (input, port) in inputs {
                 self.connect(first, input, slot, port);
@@ -171,6 +184,7 @@ impl Graph {
                 consumers: vec![Vec::new()],
                 pending: Vec::new(),
                 frontier: None,
+                feed: Feed::Complete,
             });
             self.sinks.insert(target, slot);
             inputs.into_iter().for_each(|input| self.connect(first, input, slot, 0));
@@ -207,6 +221,26 @@ impl Graph {
             }
             None => self.readers.entry(id).or_default().push(reader),
         }
+    }
+
+    /// The rows that these relations have so far come last, see [`Graph::feed`]. Until then the nodes behind them know of no
+    /// frontier: it would speak of rows that are yet to come.
+    pub fn await_feed(&mut self, relations: &[RelationId]) {
+        let mut behind: Vec<usize> =
+            relations.iter().flat_map(|id| self.readers.get(id).into_iter().flatten()).map(|reader| reader.node).collect();
+        while let Some(node) = behind.pop() {
+            let Some(slot) = self.slots[node].as_mut().filter(|slot| slot.feed == Feed::Complete) else { continue };
+            slot.feed = Feed::Awaited;
+            behind.extend(slot.consumers.iter().flatten().map(|(node, _)| *node));
+        }
+    }
+
+    /// Run the rows that were awaited through all nodes.
+    pub fn feed(&mut self, fed: &[(RelationId, Delta)]) -> StepResult {
+        for slot in self.slots.iter_mut().flatten().filter(|slot| slot.feed == Feed::Awaited) {
+            slot.feed = Feed::Coming;
+        }
+        self.step(&[], fed)
     }
 
     /// Take over all nodes of a nursery, whose state is up to date with this graph's.
@@ -309,7 +343,8 @@ impl Graph {
         for index in 0..self.slots.len() {
             let Some(slot) = self.slots[index].as_mut() else { continue };
             let moved = slot.sources.iter().any(|id| times.moved.contains(id));
-            if slot.pending.is_empty() && slot.frontier.is_some() && !moved && !slot.follows_time() {
+            let stirs = moved || slot.follows_time() || slot.feed == Feed::Coming;
+            if slot.pending.is_empty() && slot.frontier.is_some() && !stirs {
                 continue;
             }
             let workers = self.workers.clone();
@@ -429,11 +464,17 @@ impl Slot {
         if !pending.is_sorted_by_key(|entry| entry.commit) {
             pending.sort_by_key(|entry| entry.commit);
         }
-        let frontiers: Vec<Micros> = (0..=last).map(|commit| times.frontier(&self.sources, commit)).collect();
+        let mut frontiers: Vec<Micros> = (0..=last).map(|commit| times.frontier(&self.sources, commit)).collect();
+        let end = if self.feed == Feed::Awaited { NO_TIME } else { frontiers[last] };
+        if self.feed != Feed::Complete {
+            frontiers.fill(NO_TIME);
+        }
+        if self.feed == Feed::Coming {
+            self.feed = Feed::Complete;
+        }
         let at_start = frontiers[0];
         // Changes from a `finish` before this node are no row's arrival: they may lie anywhere between the step's two ends.
         let frontier = |commit: usize| if commit == last { at_start } else { frontiers[commit] };
-        let end = frontiers[last];
         self.frontier = Some(end);
         match &mut self.body {
             Body::Sink(sink) => {

@@ -8,7 +8,7 @@
 //!                                                                 has come, in commit order, then `finish` once
 //! ```
 //!
-//! * Linear operators ([`linear`], [`window`], [`unnest`]) answer at once and keep nothing.
+//! * Linear operators ([`linear`], [`window`], [`on_time`], [`unnest`]) answer at once and keep nothing.
 //! * A condition on `now()` ([`temporal`]) lets rows in and out as commit time passes.
 //! * Keyed operators ([`aggregate`], [`top_n`], [`over`]) take changes in `update` and say in `finish` what became of their groups.
 //! * Joins ([`mod@join`]) keep both sides, and let what comes on one meet what is there of the other.
@@ -23,6 +23,7 @@ pub mod arrangement;
 pub mod graph;
 pub mod join;
 pub mod linear;
+pub mod on_time;
 pub mod over;
 pub mod shard;
 pub mod sink;
@@ -44,7 +45,7 @@ pub use shard::Shard;
 
 /// The main output of an operator.
 pub const MAIN: usize = 0;
-/// The output of a window node for rows that came too late.
+/// The output of a window node, or of one before a join with a bound on time, for rows that came too late.
 pub const LATE: usize = 1;
 
 /// A node's computation. Synchronous, deterministic, without I/O.
@@ -170,9 +171,9 @@ pub struct Fragment {
     /// What leaves the query; several inputs are their UNION ALL.
     pub output: Vec<Input>,
     pub edge: Edge,
-    /// The late rows of its window nodes.
+    /// The late rows of the nodes that cut such.
     pub late: Vec<Input>,
-    /// Schema of the late rows, if there is a window node that can have some.
+    /// Schema of the late rows, if there can be some.
     pub late_schema: Option<SchemaRef>,
 }
 

@@ -564,7 +564,7 @@ fn view_relation(
     })
 }
 
-/// `view$late`: the columns of the window's input, and the window that was missed.
+/// `view$late`: the rows that windows and joins with a bound on time left out, with the window that was missed.
 fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relation {
     let column = |field: &Arc<arrow::datatypes::Field>| Column {
         name: field.name().clone(),
@@ -586,7 +586,7 @@ fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relat
         options: BTreeMap::new(),
         depends_on: Vec::new(),
         parent: Some(view.id),
-        comment: Some(format!("rows that came too late for a window of \"{}\"", view.name)),
+        comment: Some(format!("rows that came too late for \"{}\"", view.name)),
         emit: Emit::Changes,
         ..view.clone()
     }

@@ -137,12 +137,20 @@ impl World {
     /// A query that combines several relations.
     fn join(&mut self, views: &[(String, String)]) -> String {
         let mut relations = vec!["s", "t", "p", "q"];
-        relations.extend(views.iter().filter(|(_, sql)| sql.contains(" AS n FROM")).map(|(name, _)| name.as_str()));
+        relations.extend(
+            views
+                .iter()
+                .filter(|(_, sql)| sql.contains(" AS n FROM") || sql.starts_with("SELECT k, n FROM"))
+                .map(|(name, _)| name.as_str()),
+        );
         let (a, b, c) = (self.one(&relations), self.one(&relations), self.one(&["t", "p"]));
         let kind = self.one(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
         let rest = self.one(&["", "", " AND a.n < b.n", " AND a.n + b.n > 0", " AND a.n % 3 = b.n % 3"]);
         let filter = self.one(&["", " WHERE n > -20", " WHERE k <> 'k1'", " WHERE n > 25"]);
         let not = self.one(&["", "NOT "]);
+        if self.rng.random_bool(0.4) {
+            return self.timed_join(views, kind, rest);
+        }
         match self.rng.random_range(0..13) {
             0 | 1 => format!("SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {a} a {kind} {b} b ON a.k = b.k{rest}"),
             2 => {
@@ -168,6 +176,52 @@ impl World {
             10 => format!("SELECT a.k, a.n, (SELECT MAX(b.n) FROM {b} b WHERE b.k = a.k) AS best FROM {a} a"),
             11 => format!("SELECT a.k, a.n, b.n AS bn, c.n AS cn FROM {a} a {kind} t b ON a.k = b.k JOIN {c} c ON c.n = b.n"),
             _ => format!("SELECT k, n FROM {a} a WHERE n > 20 OR {not}EXISTS (SELECT 1 FROM {b} b WHERE b.k = a.k{rest})"),
+        }
+    }
+
+    /// A join that says something of the times of both sides.
+    fn timed_join(&mut self, views: &[(String, String)], kind: &str, rest: &str) -> String {
+        let window = |stream: &str| format!("TUMBLE(TABLE {stream}, DESCRIPTOR(ts), INTERVAL '10' SECOND)");
+        let (s, q) = (window("s"), window("q"));
+        let same = "a.window_start = b.window_start AND a.window_end = b.window_end";
+        let bound = self.one(&[
+            "b.ts BETWEEN a.ts - INTERVAL '3' SECOND AND a.ts + INTERVAL '8' SECOND",
+            "a.ts <= b.ts AND b.ts < a.ts + INTERVAL '10' SECOND",
+            "a.ts - INTERVAL '2' SECOND > b.ts AND b.ts + INTERVAL '12' SECOND >= a.ts",
+        ]);
+        let (emit, some) = (self.one(&["", " EMIT FINAL"]), self.one(&["JOIN", "LEFT JOIN"]));
+        let not = self.one(&["", "NOT "]);
+        let grouped = |from: &str| {
+            format!("(SELECT window_start, window_end, k, COUNT(*) AS c FROM {from} GROUP BY window_start, window_end, k)")
+        };
+        let windowed =
+            views.iter().find(|(_, sql)| sql.starts_with("SELECT window_start, window_end, k, ") && sql.contains("TUMBLE"));
+        match self.rng.random_range(0..9) {
+            0 | 1 => format!("SELECT a.k, a.n, a.ts, b.n AS bn, b.ts AS bts FROM s a {kind} q b ON a.k = b.k AND {bound}{rest}"),
+            2 => format!("SELECT a.n, b.n AS bn FROM s a, q b WHERE a.n < b.n AND {bound}"),
+            3 => format!("SELECT a.k, a.n, b.n AS bn, a.window_end FROM {s} a {kind} {q} b ON {same} AND a.k = b.k{rest}"),
+            4 => format!(
+                "SELECT a.window_start, a.window_end, COUNT(*) AS c, SUM(b.n) AS total FROM {s} a {some} {q} b
+                 ON {same} AND a.k = b.k{rest} GROUP BY a.window_start, a.window_end{emit}"
+            ),
+            5 => format!(
+                "SELECT a.window_start, a.k, a.c, b.c AS bc FROM {} a {kind} {} b ON {same} AND a.k = b.k",
+                grouped(&s),
+                grouped(&q)
+            ),
+            6 => format!(
+                "SELECT window_start, window_end, COUNT(*) AS c FROM TUMBLE((SELECT a.ts, b.n FROM s a {some} q b
+                 ON a.k = b.k AND {bound}), ts => ts, size => INTERVAL '10' SECOND) GROUP BY window_start, window_end{emit}"
+            ),
+            7 => format!(
+                "SELECT a.k, a.n, a.window_start FROM {s} a WHERE {not}EXISTS (SELECT 1 FROM {q} b WHERE {same} AND a.k = b.k)"
+            ),
+            _ => match windowed {
+                Some((view, _)) => {
+                    format!("SELECT a.k, a.n, b.a0, a.window_end FROM {s} a {kind} {view} b ON {same} AND a.k = b.k")
+                }
+                None => format!("SELECT a.n, b.n AS bn FROM q a {kind} s b ON a.k = b.k AND {bound}"),
+            },
         }
     }
 

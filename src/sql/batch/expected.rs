@@ -7,17 +7,21 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::Transformed;
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{Column, Result as DfResult, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, SubqueryAlias, Union};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, Union, cast, lit};
 
 use super::{Options, Source, execute};
 use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
 use crate::sql::functions::instants::Keep;
+use crate::sql::plan::late_rows::late_rows;
+use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::{RelationSource, scan_columns};
-use crate::sql::plan::{Planner, SourceColumn, event_time, order, rename_columns};
+use crate::sql::plan::{EventTime, Planner, SourceColumn, event_time, order};
 use crate::sql::window::WindowNode;
 use crate::time::NO_TIME;
 
@@ -72,7 +76,7 @@ fn inline(plan: LogicalPlan, planner: &Planner, source: &Source) -> Result<Logic
             SourceColumn::User(index) => Ok(columns[index].clone()),
             SourceColumn::Hidden(hidden) => Err(Error::internal(format!("a view has no {}", hidden.name()))),
         });
-        let picked = picked.map(|c| c.map(datafusion::logical_expr::Expr::Column)).collect::<Result<Vec<_>>>()?;
+        let picked = picked.map(|c| c.map(Expr::Column)).collect::<Result<Vec<_>>>()?;
         let rows = LogicalPlanBuilder::from(rows).project(picked)?.build()?;
         let alias = SubqueryAlias::try_new(Arc::new(rows), scan.table_name.clone())?;
         Ok(Transformed::yes(LogicalPlan::SubqueryAlias(alias)))
@@ -80,52 +84,97 @@ fn inline(plan: LogicalPlan, planner: &Planner, source: &Source) -> Result<Logic
     Ok(inlined.data)
 }
 
-/// Only the windows that are closed by now.
+/// Only what is final by now. Groups over a join are final when what bounds their window is past on both sides: they are
+/// looked at themselves. All others are over windows that are closed by now.
 fn only_final(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
-    each_window(plan, |node| {
-        let streams = event_time(&node.input, node.time_index()).map(|time| time.streams).unwrap_or_default();
-        let watermarks = streams.iter().map(|stream| source.snapshot.watermarks.get(&stream.id).copied().unwrap_or(NO_TIME));
-        let now = watermarks.min().unwrap_or(NO_TIME);
-        // Views that are read may be final themselves: what they let through is decided already.
-        if node.keep == Keep::InTime { Some(Keep::Final(now)) } else { None }
-    })
-}
-
-/// The rows of a view's windows that came too late, whole, as they reached its windows.
-fn late(planner: &Planner, view: &Relation, late: &Relation, source: &Source) -> Result<LogicalPlan> {
-    let mut windows = Vec::new();
-    collect_windows(&planner.continuous_view(view)?, &mut windows);
-    let mut parts = Vec::new();
-    for node in windows {
-        let plan = inline(node.keeping(Keep::Late).into_plan(), planner, source)?;
-        if WindowNode::of(&plan).is_some_and(judges_rows) {
-            parts.push(Arc::new(rename_columns(plan, late.columns.iter().map(|column| column.name.as_str()))?));
+    let now = |time: &EventTime| {
+        let watermarks = time.streams.iter().map(|stream| source.snapshot.watermarks.get(&stream.id).copied().unwrap_or(NO_TIME));
+        watermarks.min().unwrap_or(NO_TIME)
+    };
+    let changed = plan.transform_down_with_subqueries(|plan| -> DfResult<_> {
+        if let LogicalPlan::Aggregate(aggregate) = &plan
+            && joins(&aggregate.input)
+        {
+            let groups = 0..aggregate.group_expr.len();
+            let times = groups.filter_map(|column| Some((column, event_time(&plan, column).filter(|time| time.hard)?)));
+            let past = times.map(|(column, time)| {
+                let column = Expr::Column(Column::from(plan.schema().qualified_field(column)));
+                cast(column, DataType::Int64).lt_eq(lit(now(&time).saturating_sub(time.delay)))
+            });
+            let Some(past) = conjunction(past.collect::<Vec<_>>()) else { return Ok(Transformed::no(plan)) };
+            let only = LogicalPlan::Filter(Filter::try_new(past, Arc::new(plan))?);
+            return Ok(Transformed::new(only, true, TreeNodeRecursion::Jump));
         }
-    }
-    match parts.len() {
-        0 => Err(Error::internal(format!("\"{}\" has no windows in which rows can be late", view.name))),
-        1 => Ok(parts.into_iter().next().map(Arc::unwrap_or_clone).expect("there is one")),
-        _ => Ok(LogicalPlan::Union(Union::try_new_with_loose_types(parts)?)),
-    }
-}
-
-fn collect_windows(plan: &LogicalPlan, found: &mut Vec<WindowNode>) {
-    found.extend(WindowNode::of(plan).cloned());
-    plan.inputs().into_iter().for_each(|input| collect_windows(input, found));
-}
-
-/// Rows can be late in its windows.
-fn judges_rows(node: &WindowNode) -> bool {
-    event_time(&node.input, node.time_index()).is_some_and(|time| !time.hard)
-}
-
-fn each_window(plan: LogicalPlan, keep: impl Fn(&WindowNode) -> Option<Keep>) -> Result<LogicalPlan> {
-    let changed = plan.transform_up_with_subqueries(|plan| -> DfResult<_> {
         let Some(node) = WindowNode::of(&plan) else { return Ok(Transformed::no(plan)) };
-        Ok(match keep(node) {
-            Some(keep) => Transformed::yes(node.clone().keeping(keep).into_plan()),
-            None => Transformed::no(plan),
+        let now = event_time(&node.input, node.time_index()).map_or(NO_TIME, |time| now(&time));
+        // Views that are read may be final themselves: what they let through is decided already.
+        Ok(match node.keep {
+            Keep::InTime => Transformed::yes(node.clone().keeping(Keep::Final(now)).into_plan()),
+            _ => Transformed::no(plan),
         })
     })?;
     Ok(changed.data)
+}
+
+/// Whether a join is between these rows and the groups or streams that they come from.
+fn joins(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Join(_) => true,
+        LogicalPlan::Aggregate(_) => false,
+        other => other.inputs().into_iter().any(joins),
+    }
+}
+
+/// The rows that came too late for a view's windows and joins, whole, as they reached them.
+fn late(planner: &Planner, view: &Relation, late: &Relation, source: &Source) -> Result<LogicalPlan> {
+    let mut cuts = Vec::new();
+    collect_late(&planner.continuous_view(view)?, &mut cuts);
+    let mut parts = Vec::new();
+    for cut in cuts {
+        let plan = inline(cut, planner, source)?;
+        if judges_rows(&plan) {
+            parts.push(plan);
+        }
+    }
+    let schemas: Vec<_> = parts.iter().map(|part| Arc::new(part.schema().as_arrow().clone())).collect();
+    let Some(columns) = late_rows(&schemas) else {
+        return Err(Error::internal(format!("\"{}\" has nothing that rows can be late for", view.name)));
+    };
+    let mut padded = Vec::new();
+    for (part, places) in parts.into_iter().zip(columns.places) {
+        let own = part.schema().columns();
+        let mut exprs = Vec::new();
+        for (place, column) in places.into_iter().zip(&late.columns) {
+            exprs.push(match place {
+                Some(index) => Expr::Column(own[index].clone()).alias(column.name.as_str()),
+                None => lit(ScalarValue::try_from(&column.data_type)?).alias(column.name.as_str()),
+            });
+        }
+        padded.push(Arc::new(LogicalPlanBuilder::from(part).project(exprs)?.build()?));
+    }
+    match padded.len() {
+        1 => Ok(padded.into_iter().next().map(Arc::unwrap_or_clone).expect("there is one")),
+        _ => Ok(LogicalPlan::Union(Union::try_new_with_loose_types(padded)?)),
+    }
+}
+
+/// What cuts late rows, from the leaves up, each as the plan of those rows.
+fn collect_late(plan: &LogicalPlan, found: &mut Vec<LogicalPlan>) {
+    plan.inputs().into_iter().for_each(|input| collect_late(input, found));
+    if let Some(node) = WindowNode::of(plan) {
+        found.push(node.clone().keeping(Keep::Late).into_plan());
+    }
+    if let Some(node) = OnTimeNode::of(plan) {
+        found.push(OnTimeNode { late: true, ..node.clone() }.into_plan());
+    }
+}
+
+/// Rows can be late at this node.
+fn judges_rows(plan: &LogicalPlan) -> bool {
+    let time = match (WindowNode::of(plan), OnTimeNode::of(plan)) {
+        (Some(node), _) => event_time(&node.input, node.time_index()),
+        (_, Some(node)) => event_time(&node.input, node.time_index()),
+        _ => None,
+    };
+    time.is_some_and(|time| !time.hard)
 }

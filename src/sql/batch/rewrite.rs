@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, NullHandling, Result as DfResult, UnnestOptions};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{
-    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, TableScan, TableScanBuilder, Union,
+    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, TableScan, TableScanBuilder, Union, cast, lit,
 };
 
 use super::Source;
@@ -20,6 +21,7 @@ use super::watermarks::Watermarks;
 use crate::catalog::{Kind, RelationId};
 use crate::error::{Error, Result};
 use crate::sql::functions::instants::{Shift, WindowStarts};
+use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::{Hidden, RelationSource, event_time};
 use crate::sql::window::{WINDOW_COLUMNS, WINDOW_TIME_BEFORE_END, WindowNode};
 use crate::view::provider::ViewProvider;
@@ -44,6 +46,9 @@ impl Rewrite<'_> {
         let plan = plan.map_subqueries(|subquery| self.node(subquery, None).map(Transformed::yes))?.data;
         if let Some(window) = WindowNode::of(&plan) {
             return self.window(window, carried);
+        }
+        if let Some(node) = OnTimeNode::of(&plan) {
+            return self.on_time(node, carried);
         }
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan, carried),
@@ -128,6 +133,22 @@ impl Rewrite<'_> {
         }
         let watermarks = Watermarks::read(self.source.log.reader().as_ref(), streams, self.source.snapshot.commit)?;
         Ok(RowWatermark::Of(Arc::new(watermarks)))
+    }
+
+    /// The rows that are not late, or those that are, by the watermark before each one's commit.
+    fn on_time(&self, node: &OnTimeNode, carried: Carried) -> DfResult<LogicalPlan> {
+        let time = event_time(&node.input, node.time_index());
+        let Some(time) = time.filter(|time| !time.hard && carried.is_none()) else {
+            return self.node(node.input.as_ref().clone(), carried);
+        };
+        let streams: Vec<RelationId> = time.streams.iter().map(|stream| stream.id).collect();
+        let input = self.node(node.input.as_ref().clone(), Some(&streams))?;
+        let (instant, watermark) = (cast(Expr::Column(node.time.clone()), DataType::Int64), last_column(&input));
+        let instant = instant + lit(time.delay);
+        let wanted = if node.late { instant.lt(watermark) } else { instant.gt_eq(watermark) };
+        let mut columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+        columns.pop();
+        LogicalPlanBuilder::from(input).filter(wanted)?.project(columns)?.build()
     }
 
     /// The window's columns by functions: an instant per row for tumbling windows, a list that is unnested for others.

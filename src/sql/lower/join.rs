@@ -7,11 +7,13 @@ use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::{Expr, Join as JoinPlan, LogicalPlan, lit};
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::join_time::{LEFT, RIGHT, Timing};
 use super::{Lowered, Lowering, arrow_schema, unsupported};
 use crate::error::Result;
 use crate::flow::join::{Join, SideSpec, Spec};
 use crate::flow::{Edge, Input, MAIN, Make, Node, Operator};
 use crate::sql::plan::event_time::input_column;
+use crate::sql::plan::time_bound::{TimeBound, time_bounds};
 
 /// One input of a join, computed keys behind its columns.
 struct Side {
@@ -39,6 +41,7 @@ impl Lowering<'_> {
             null_equals_null: join.null_equality == NullEquality::NullEqualsNull,
             schema: arrow_schema(&join.schema),
             label: label(join),
+            bounds: time_bounds(join),
         };
         self.join_sides(left, right, residual, shape)
     }
@@ -51,18 +54,27 @@ impl Lowering<'_> {
                 return Err(unsupported(what, "cast one of them to the other's type"));
             }
         }
-        let edge = output_edge(&left, &right, &shape);
+        let edges = [&left.lowered.edge, &right.lowered.edge];
+        let timing = Timing::new(edges, &shape.bounds, shape.join_type);
+        let edge = output_edge(&left, &right, &shape, &timing);
+        let [left_spec, right_spec] = [(&left, LEFT), (&right, RIGHT)].map(|(side, at)| SideSpec {
+            time: timing.columns.map(|columns| columns[at]),
+            dead_after: timing.kept[at],
+            ..side.spec()
+        });
+        // Where the times are equal keys, a key's rows are all of one time.
+        let by_key = timing.columns.is_some_and(|[l, r]| left.key.iter().zip(&right.key).any(|(a, b)| (*a, *b) == (l, r)));
         let spec = Spec {
             join_type: shape.join_type,
             residual,
             null_equals_null: shape.null_equals_null,
-            bound: None,
+            bound: timing.bound.filter(|_| !by_key),
             pairs: nullable(left.fields().chain(right.fields())),
             append_only: edge.append_only,
             schema: Arc::clone(&edge.schema),
-            sides: [left.spec(), right.spec()],
+            sides: [left_spec, right_spec],
         };
-        let keeps = "all rows of both sides, for ever: it grows with the input".to_string();
+        let keeps = timing.keeps(edges);
         let exchange = (!left.key.is_empty()).then(|| vec![left.key.clone(), right.key.clone()]);
         let make: Make = Box::new(move |shard| Ok(Box::new(Join::new(spec.clone(), shard)?) as Box<dyn Operator>));
         let at = |port: usize| move |input: Input| (input, port);
@@ -105,10 +117,11 @@ impl Lowering<'_> {
             null_equals_null: false,
             schema: arrow_schema(&join.schema),
             label: format!("Join: left anti, {} NOT IN: {label}", x.human_display()),
+            bounds: Vec::new(),
         };
+        let left = self.lower(&join.left)?;
         let values = self.lower(&join.right)?;
         let null = self.filter(values.again(), &value.clone().is_null(), join.right.schema())?;
-        let left = self.lower(&join.left)?;
 
         let (left, right) = (self.side(left, &[x], &join.left)?, self.side(values.again(), &[value], &join.right)?);
         let rest = self.join_sides(left, right, None, shape("no equal value"))?;
@@ -126,6 +139,7 @@ struct Shape {
     null_equals_null: bool,
     schema: SchemaRef,
     label: String,
+    bounds: Vec<TimeBound>,
 }
 
 impl Side {
@@ -148,16 +162,21 @@ fn nullable<'a>(fields: impl Iterator<Item = &'a Field>) -> SchemaRef {
     Arc::new(Schema::new(fields.map(|field| field.clone().with_nullable(true)).collect::<Vec<_>>()))
 }
 
-fn output_edge(left: &Side, right: &Side, shape: &Shape) -> Edge {
+fn output_edge(left: &Side, right: &Side, shape: &Shape, timing: &Timing) -> Edge {
     let (l, r) = (&left.lowered.edge, &right.lowered.edge);
     let only_adds = matches!(shape.join_type, JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi);
+    let (times, window) = timing.output([l, r], left.width, shape.join_type);
+    let is_timed = !times.is_empty() || timing.kept.iter().any(Option::is_some);
+    let mut sources = if is_timed { [l.sources.clone(), r.sources.clone()].concat() } else { Vec::new() };
+    sources.sort_unstable();
+    sources.dedup();
     Edge {
         schema: Arc::clone(&shape.schema),
         append_only: only_adds && l.append_only && r.append_only,
         key: output_key(left, right, shape.join_type),
-        sources: Vec::new(),
-        times: Vec::new(),
-        window: None,
+        sources,
+        times,
+        window,
     }
 }
 

@@ -10,6 +10,8 @@ mod aggregate;
 mod explain;
 mod grouping;
 mod join;
+mod join_time;
+mod late;
 mod over;
 mod rank;
 #[cfg(test)]
@@ -30,9 +32,10 @@ use crate::flow::graph::HIDDEN_COLUMNS;
 use crate::flow::linear::{Filter, Project};
 use crate::flow::unnest::{Source, Unnest};
 use crate::flow::window::AssignWindows;
-use crate::flow::{Edge, Fragment, Input, LATE, MAIN, Make, Node, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
+use crate::flow::{Edge, Fragment, Input, MAIN, Make, Node, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
 use crate::sql::plan::continuous::mentions_now;
 use crate::sql::plan::event_time::{event_time, input_column};
+use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::scan_columns;
 use crate::sql::plan::{Hidden, Planner, RelationSource, SourceColumn};
 use crate::sql::window::{WindowNode, show_duration};
@@ -53,7 +56,7 @@ impl Compiler for ViewCompiler {
 
 /// The operators of an optimised continuous plan.
 pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragment> {
-    let mut lowering = Lowering { planner, emit, nodes: Vec::new(), late: Vec::new(), late_schema: None, final_rows: false };
+    let mut lowering = Lowering { planner, emit, nodes: Vec::new(), late: Vec::new(), final_rows: false };
     let stream = lowering.lower(plan)?;
     // The rows of the view are of the view's own schema, nullability included.
     let stream = lowering.fit(stream, &arrow_schema(plan.schema()));
@@ -63,7 +66,8 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
                 "group by window_start and window_end of a TUMBLE or HOP over a stream with a WATERMARK, or leave EMIT FINAL out",
             ));
     }
-    let Lowering { nodes, late, late_schema, .. } = lowering;
+    let (late, late_schema) = lowering.late_inputs()?;
+    let nodes = lowering.nodes;
     Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema })
 }
 
@@ -71,8 +75,8 @@ struct Lowering<'a> {
     planner: &'a Planner,
     emit: Emit,
     nodes: Vec<Node>,
-    late: Vec<Input>,
-    late_schema: Option<SchemaRef>,
+    /// Outputs of late rows, and their columns.
+    late: Vec<(Input, SchemaRef)>,
     /// Some operator gives rows only once they are final.
     final_rows: bool,
 }
@@ -139,12 +143,16 @@ impl Lowering<'_> {
             LogicalPlan::Subquery(_) => {
                 Err(unsupported("this subquery is not supported in a continuous query", "write it as its own view and read that"))
             }
-            other => match WindowNode::of(other) {
-                Some(window) => {
+            other => match (WindowNode::of(other), OnTimeNode::of(other)) {
+                (Some(window), _) => {
                     let input = self.lower(&window.input)?;
                     self.windows(input, window)
                 }
-                None => Err(unsupported(
+                (_, Some(node)) => {
+                    let input = self.lower(&node.input)?;
+                    self.on_time(input, node)
+                }
+                _ => Err(unsupported(
                     format!("{} is not supported in a continuous query", other.display()),
                     "compute it in the query that reads the view",
                 )),
@@ -309,18 +317,8 @@ impl Lowering<'_> {
         };
         let label = format!("{}, {closes}", describe(window));
         let lowered = self.add(label, String::new(), input.inputs, make, None, edge);
-        if let (Some(TimeColumn { hard: false, .. }), Some(Input::Node { index, .. })) = (time, lowered.inputs.first()) {
-            self.late.push(Input::Node { index: *index, output: LATE });
-            match &self.late_schema {
-                None => self.late_schema = Some(schema),
-                Some(known) if *known == schema => {}
-                Some(_) => {
-                    return Err(unsupported(
-                        "windows over inputs of different columns are not supported in one continuous query",
-                        "make a view of each and combine the views",
-                    ));
-                }
-            }
+        if let Some(TimeColumn { hard: false, .. }) = time {
+            self.late_from(&lowered);
         }
         Ok(lowered)
     }

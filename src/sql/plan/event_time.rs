@@ -2,13 +2,17 @@
 //!
 //! A stream's watermark speaks of its event-time column while that stands for the same rows: renamed, filtered, projected,
 //! unioned, unnested. It also speaks of a window's bounds, and more firmly: no row comes behind it, because such rows were late
-//! in that window and are gone; so those go on to be known through a GROUP BY. A join makes a column of another kind.
+//! in that window and are gone; so those go on to be known through a GROUP BY. A join
+//! passes on what is so firmly known of a side, if it bounds the distance to a time of the other ([`crate::flow::join::Bound`]).
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::common::JoinType;
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
+use super::on_time::OnTimeNode;
 use super::source::{RelationSource, SourceColumn, scan_columns};
+use super::time_bound::time_bounds;
 use crate::catalog::{Kind, Relation};
 use crate::sql::window::{WINDOW_TIME_BEFORE_END, WindowNode};
 use crate::time::Micros;
@@ -51,7 +55,83 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
         }
         // The input's columns come first. A later row may change former ones, except where their time says that none comes.
         LogicalPlan::Window(window) => event_time(&window.input, column).filter(|time| time.hard),
-        other => window_time(WindowNode::of(other)?, column),
+        LogicalPlan::Join(join) => join_time(join, column),
+        other => match OnTimeNode::of(other) {
+            Some(node) => {
+                let time = event_time(&node.input, column)?;
+                Some(EventTime { hard: time.hard || column == node.time_index(), ..time })
+            }
+            None => window_time(WindowNode::of(other)?, column),
+        },
+    }
+}
+
+/// A time of a side whose rows are all there, NULLs of an outer join not among them, while rows of the other side still come.
+fn join_time(join: &Join, column: usize) -> Option<EventTime> {
+    let width = join.left.schema().fields().len();
+    let of_left = match join.join_type {
+        JoinType::Inner => column < width,
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,
+        JoinType::Full => return None,
+    };
+    let skipped = if of_left || !matches!(join.join_type, JoinType::Inner | JoinType::Right) { 0 } else { width };
+    let side = if of_left { &join.left } else { &join.right };
+    let index = column.checked_sub(skipped).filter(|index| *index < side.schema().fields().len())?;
+    event_time(side, index).filter(|time| time.hard)?;
+    let mut found: Option<EventTime> = None;
+    for (l, r, bound) in time_bounds(join) {
+        let hard = |time: &EventTime| time.hard;
+        let (Some(left), Some(right)) = (event_time(&join.left, l).filter(hard), event_time(&join.right, r).filter(hard)) else {
+            continue;
+        };
+        let [left_reach, right_reach] = bound.reach([left.delay, right.delay]);
+        let (reach, at) = if of_left { (left_reach, l) } else { (right_reach, r) };
+        let Some((reach, distance)) = reach.zip(distance(side, at, index)) else { continue };
+        let time = EventTime { delay: reach.saturating_sub(distance), ..EventTime::of_both(left, right) };
+        if found.as_ref().is_none_or(|known| time.delay < known.delay) {
+            found = Some(time);
+        }
+    }
+    found
+}
+
+/// How far column `b` is always after column `a`: bounds of one window are.
+fn distance(plan: &LogicalPlan, a: usize, b: usize) -> Option<Micros> {
+    if a == b {
+        return Some(0);
+    }
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => distance(&alias.input, a, b),
+        LogicalPlan::Filter(filter) => distance(&filter.input, a, b),
+        LogicalPlan::Projection(projection) => {
+            let passed = |column: usize| input_column(projection.expr.get(column)?, &projection.input);
+            distance(&projection.input, passed(a)?, passed(b)?)
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            let group = |column: usize| input_column(aggregate.group_expr.get(column)?, &aggregate.input);
+            distance(&aggregate.input, group(a)?, group(b)?)
+        }
+        LogicalPlan::Join(join) if !matches!(join.join_type, JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark) => {
+            let width = join.left.schema().fields().len();
+            match (a.checked_sub(width), b.checked_sub(width)) {
+                (None, None) => distance(&join.left, a, b),
+                (Some(a), Some(b)) => distance(&join.right, a, b),
+                _ => None,
+            }
+        }
+        other => match (OnTimeNode::of(other), WindowNode::of(other)) {
+            (Some(node), _) => distance(&node.input, a, b),
+            (_, Some(node)) => {
+                let before_end = [node.windows.size, 0, WINDOW_TIME_BEFORE_END];
+                match (a.checked_sub(node.input_columns()), b.checked_sub(node.input_columns())) {
+                    (Some(a), Some(b)) => Some(before_end.get(a)? - before_end.get(b)?),
+                    (None, None) => distance(&node.input, a, b),
+                    _ => None,
+                }
+            }
+            _ => None,
+        },
     }
 }
 

@@ -7,6 +7,7 @@
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * `lateral`: UNNEST of a column beside it in FROM;
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
+//! * [`on_time`], [`time_bound`], [`late_rows`]: joins with a bound on time, which see no late rows, and where those go;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
 //! * [`order`]: which of two equal rows comes first, where it matters;
 //! * [`errors`]: what went wrong, and where in the statement.
@@ -17,10 +18,13 @@ mod context;
 pub mod continuous;
 pub mod errors;
 pub mod event_time;
+pub mod late_rows;
 mod lateral;
 pub mod names;
+pub mod on_time;
 pub mod order;
 pub mod source;
+pub mod time_bound;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,6 +107,7 @@ impl Planner {
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
             .and_then(lateral::inline_lateral)
+            .and_then(on_time::cut_late_rows)
             .map_err(errors::locate)
     }
 
