@@ -403,6 +403,35 @@ impl Arrangement {
         self.buckets[number as usize].rows.range(Bound::Included(from), to)
     }
 
+    /// Numbers of all keys that have rows.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.buckets.iter().enumerate().filter(|(_, bucket)| !bucket.rows.is_empty()).map(|(number, _)| number as u32)
+    }
+
+    /// Forget the rows of a key from one code to those that begin with the other. Nobody may ask for them any more.
+    pub fn remove_between(&mut self, number: u32, from: &[u8], to: &[u8]) {
+        let gone: Vec<(Box<[u8]>, i64)> = self.rows_between(number, from, to).map(|(row, weight)| (row.into(), weight)).collect();
+        let bucket = &mut self.buckets[number as usize];
+        let mut tombs = false;
+        for (row, weight) in &gone {
+            // Rows that a checkpoint has leave their weights behind, to be taken back there.
+            let forgotten = bucket.rows.change(row, |weights| weights.now = 0) < 0;
+            self.rows -= 1;
+            self.negative -= usize::from(*weight < 0);
+            tombs |= !forgotten;
+            if forgotten {
+                self.row_bytes -= row.len();
+            }
+        }
+        if bucket.rows.is_empty() {
+            self.empty.push(number);
+        }
+        if tombs && !bucket.dirty {
+            bucket.dirty = true;
+            self.dirty.push(number);
+        }
+    }
+
     /// What the rows of each of these instants begin with.
     pub fn time_codes(&self, times: &ArrayRef) -> Result<arrow::row::Rows> {
         let coder = self.time_coder.as_ref().ok_or_else(|| Error::internal("this arrangement has no time"))?;

@@ -541,11 +541,11 @@ fn drive(
 ) -> Result<Vec<(usize, usize, Delta)>> {
     let mut output = Vec::new();
     for entry in pending {
-        let mut cx = Context::new(frontier(entry.commit));
+        let mut cx = Context::between(frontier(last), frontier(entry.commit));
         operator.update(entry.port, entry.delta, &mut cx)?;
         output.extend(cx.into_output().into_iter().map(|(port, delta)| (entry.commit, port, delta)));
     }
-    let mut cx = Context::new(end.0);
+    let mut cx = Context::between(frontier(last), end.0);
     cx.now = end.1;
     operator.finish(&mut cx)?;
     output.extend(cx.into_output().into_iter().map(|(port, delta)| (last, port, delta)));

@@ -10,7 +10,7 @@
 //!
 //! * Linear operators ([`linear`], [`window`], [`on_time`], [`unnest`]) answer at once and keep nothing.
 //! * A condition on `now()` ([`temporal`]) lets rows in and out as commit time passes.
-//! * Keyed operators ([`aggregate`], [`top_n`], [`over`]) take changes in `update` and say in `finish` what became of their groups.
+//! * Keyed operators ([`aggregate`], [`session`], [`top_n`], [`over`]) take changes in `update` and say in `finish` what became of their groups.
 //! * Joins ([`mod@join`]) keep both sides, and let what comes on one meet what is there of the other.
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
 //!
@@ -25,6 +25,7 @@ pub mod join;
 pub mod linear;
 pub mod on_time;
 pub mod over;
+pub mod session;
 pub mod shard;
 pub mod sink;
 pub mod temporal;
@@ -38,6 +39,7 @@ use crate::catalog::RelationId;
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::state::StateTable;
+use crate::time::window::Windows;
 use crate::time::{Micros, NO_TIME};
 
 pub use graph::{Graph, StepResult};
@@ -75,12 +77,18 @@ pub struct Context {
     pub frontier: Micros,
     /// In `finish`: the time of the step's last commit, which is what `now()` is.
     pub now: Micros,
+    /// The frontier when the step began.
+    pub since: Micros,
     output: Vec<(usize, Delta)>,
 }
 
 impl Context {
     pub fn new(frontier: Micros) -> Context {
-        Context { frontier, now: NO_TIME, output: Vec::new() }
+        Context::between(frontier, frontier)
+    }
+
+    pub fn between(since: Micros, frontier: Micros) -> Context {
+        Context { frontier, since, now: NO_TIME, output: Vec::new() }
     }
 
     pub fn emit(&mut self, delta: Delta) {
@@ -151,13 +159,13 @@ pub struct TimeColumn {
     pub hard: bool,
 }
 
-/// Windows of one size as columns. A window is closed, and no row of it comes any more, when `end + delay <= frontier`.
+/// Windows of one family as columns. A window is closed, and no row of it comes any more, when `end + delay <= frontier`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowColumns {
     pub start: Option<usize>,
     pub end: Option<usize>,
     pub time: Option<usize>,
-    pub size: Micros,
+    pub windows: Windows,
     /// `None`: nothing closes the windows.
     pub delay: Option<Micros>,
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, RecordBatch, UInt32Array};
-use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::{Context, LATE, Operator, WINDOW_TIME};
@@ -16,6 +16,9 @@ use crate::time::window::Windows;
 use crate::time::{Micros, NO_TIME};
 
 type Timestamps = PrimitiveArray<TimestampMicrosecondType>;
+
+/// Start and end of a window.
+type Bounds = (Micros, Micros);
 
 pub struct AssignWindows {
     pub windows: Windows,
@@ -33,77 +36,70 @@ impl Operator for AssignWindows {
         let time = array
             .as_primitive_opt::<TimestampMicrosecondType>()
             .ok_or_else(|| Error::internal(format!("a window's time column has type {}", array.data_type())))?;
-        let (delta, starts) = self.assign(delta, time)?;
-        let wide = delta.with_rows(self.widen(&delta.rows, starts.clone())?);
-        self.emit(wide, &starts, cx)
+        let (delta, bounds) = self.assign(delta, time)?;
+        let wide = delta.with_rows(widen(&delta.rows, &self.schema, &bounds)?);
+        self.emit(wide, &bounds, cx)
     }
 }
 
 impl AssignWindows {
-    /// The rows repeated once per window (rows without a time are in none), and the start of each one's window.
-    fn assign(&self, delta: Delta, time: &Timestamps) -> Result<(Delta, Vec<Micros>)> {
+    /// The rows repeated once per window (rows without a time are in none), and the bounds of each one's window.
+    fn assign(&self, delta: Delta, time: &Timestamps) -> Result<(Delta, Vec<Bounds>)> {
         if self.windows.is_tumbling() && time.null_count() == 0 {
-            let starts = tumbling_starts(&self.windows, time.values());
-            return Ok((delta, starts));
+            let bounds = tumbling(&self.windows, time.values());
+            return Ok((delta, bounds));
         }
-        let (mut indices, mut starts) = (Vec::with_capacity(time.len()), Vec::with_capacity(time.len()));
+        let (mut indices, mut bounds) = (Vec::with_capacity(time.len()), Vec::with_capacity(time.len()));
         for row in 0..time.len() {
             if time.is_null(row) {
                 continue;
             }
-            for start in self.windows.starts(time.value(row)) {
+            for window in self.windows.bounds(time.value(row)) {
                 indices.push(row as u32);
-                starts.push(start);
+                bounds.push(window);
             }
         }
-        Ok((delta.take(&UInt32Array::from(indices))?, starts))
+        Ok((delta.take(&UInt32Array::from(indices))?, bounds))
     }
 
-    fn widen(&self, rows: &RecordBatch, starts: Vec<Micros>) -> Result<RecordBatch> {
-        let size = self.windows.size;
-        let instants = |values: Vec<Micros>, data_type: &DataType| -> ArrayRef {
-            Arc::new(Timestamps::from_iter_values(values).with_data_type(data_type.clone()))
-        };
-        let fields = &self.schema.fields()[rows.num_columns()..];
-        let ends: Vec<Micros> = starts.iter().map(|start| start.saturating_add(size)).collect();
-        let times: Vec<Micros> = ends.iter().map(|end| end.saturating_sub(WINDOW_TIME)).collect();
-        let mut columns = rows.columns().to_vec();
-        for (values, field) in [starts, ends, times].into_iter().zip(fields) {
-            columns.push(instants(values, field.data_type()));
-        }
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
-    }
-
-    fn emit(&self, wide: Delta, starts: &[Micros], cx: &mut Context) -> Result<()> {
-        let closed_start = match self.delay {
-            // end + delay <= frontier  ⇔  start <= frontier - delay - size
-            Some(delay) if cx.frontier != NO_TIME => cx.frontier.saturating_sub(delay).saturating_sub(self.windows.size),
+    fn emit(&self, wide: Delta, bounds: &[Bounds], cx: &mut Context) -> Result<()> {
+        // The last end that is closed.
+        let closed = match self.delay {
+            Some(delay) if cx.frontier != NO_TIME => cx.frontier.saturating_sub(delay),
             _ => NO_TIME,
         };
-        if closed_start == NO_TIME || crate::planted::bug("late-row") || starts.iter().all(|start| *start > closed_start) {
+        if closed == NO_TIME || crate::planted::bug("late-row") || bounds.iter().all(|(_, end)| *end > closed) {
             cx.emit(wide);
             return Ok(());
         }
-        let open = BooleanArray::from_iter(starts.iter().map(|start| Some(*start > closed_start)));
+        let open = BooleanArray::from_iter(bounds.iter().map(|(_, end)| Some(*end > closed)));
         cx.emit(wide.filter(&open)?);
         cx.emit_to(LATE, wide.filter(&arrow::compute::not(&open)?)?);
         Ok(())
     }
 }
 
-/// Start of the one window per row. Rows come nearly in order, so most lie in the window of the row before: no division.
-fn tumbling_starts(windows: &Windows, times: &[Micros]) -> Vec<Micros> {
-    let (Some(least), Some(greatest)) = (times.iter().min(), times.iter().max()) else { return Vec::new() };
-    let first = windows.last_start(*least);
-    if greatest.checked_sub(first).is_some_and(|distance| distance < windows.size) {
-        return vec![first; times.len()];
+/// The columns of `schema`: those of the rows, then the three of each one's window.
+fn widen(rows: &RecordBatch, schema: &SchemaRef, bounds: &[Bounds]) -> Result<RecordBatch> {
+    let instants = |of: fn(&Bounds) -> Micros| Timestamps::from_iter_values(bounds.iter().map(of));
+    let added = [instants(|(start, _)| *start), instants(|(_, end)| *end), instants(|(_, end)| end.saturating_sub(WINDOW_TIME))];
+    let mut columns = rows.columns().to_vec();
+    for (values, field) in added.into_iter().zip(&schema.fields()[rows.num_columns()..]) {
+        let values: ArrayRef = Arc::new(values.with_data_type(field.data_type().clone()));
+        columns.push(values);
     }
-    let mut start = first;
-    let start_of = |at: &Micros| {
-        if !at.checked_sub(start).is_some_and(|distance| (0..windows.size).contains(&distance)) {
-            start = windows.last_start(*at);
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// The one window per row. Rows come nearly in order, so most lie in the window of the row before: no division.
+fn tumbling(windows: &Windows, times: &[Micros]) -> Vec<Bounds> {
+    let Some(least) = times.iter().min() else { return Vec::new() };
+    let mut window = windows.last(*least);
+    let bounds_of = |at: &Micros| {
+        if *at < window.0 || *at >= window.1 {
+            window = windows.last(*at);
         }
-        start
+        window
     };
-    times.iter().map(start_of).collect()
+    times.iter().map(bounds_of).collect()
 }

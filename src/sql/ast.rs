@@ -292,6 +292,6 @@ pub enum SetValue {
 ///
 /// 1. the input: an unnamed argument, `Expr::Identifier`/`Expr::CompoundIdentifier` (a relation's name) or `Expr::Subquery`;
 /// 2. named arguments: `ts => column` (absent in ksqlDB's spelling: the stream's event-time column), `size => INTERVAL …`,
-///    `slide => INTERVAL …` (HOP; `step` of CUMULATE), `gap => INTERVAL …`, `offset => INTERVAL …`, `lateness => INTERVAL …`,
-///    `partition_by => (a, b)` (SESSION).
+///    `slide => INTERVAL …` (HOP; `step` of CUMULATE), `gap => INTERVAL …`, `offset => INTERVAL …`, `zone => 'Europe/Berlin'`,
+///    `lateness => INTERVAL …`, `partition_by => (a, b)` (SESSION).
 pub const WINDOW_FUNCTIONS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];

@@ -252,7 +252,9 @@ impl World {
         if self.rng.random_bool(0.5) {
             return oracle_shapes::query(&mut self.rng, &filter);
         }
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..12) {
+            8 | 9 => self.session(&list(&chosen), &filter),
+            10 | 11 => self.window_of_windows(views),
             0 => format!("SELECT k, n * 2 AS n2, upper(k) AS u FROM {}{filter}", self.one(&["s", "t", "p"])),
             1 => {
                 let from = self.one(&["s", "t"]);
@@ -269,19 +271,84 @@ impl World {
             }
             _ => {
                 let lateness = self.one(&["", " ALLOWED LATENESS INTERVAL '7' SECOND"]);
-                let window = match self.rng.random_range(0..3) {
-                    0 => format!("HOP(TABLE s, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '10' SECOND){lateness}"),
-                    _ => format!("TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '10' SECOND){lateness}"),
-                };
+                let window = self.one(&[
+                    "TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '10' SECOND)",
+                    "TUMBLE(s, ts, INTERVAL '10' SECOND, INTERVAL '3' SECOND)",
+                    "HOP(TABLE s, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '10' SECOND)",
+                    "HOP(s, ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND, INTERVAL '1' SECOND)",
+                    "CUMULATE(s, ts, INTERVAL '5' SECOND, INTERVAL '20' SECOND)",
+                    "CUMULATE(TABLE s, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '9' SECOND, INTERVAL '2' SECOND)",
+                ]);
+                let window = format!("{window}{lateness}");
                 let key = self.one(&["", ", k", ", n % 3"]).to_string();
                 let shown = key.replace("n % 3", "n % 3 AS m");
+                let having = self.one(&["", "", " HAVING COUNT(*) > 1", " HAVING window_end > '2025-01-01 10:00:20'"]);
                 let emit = self.one(&["", " EMIT FINAL"]);
                 format!(
-                    "SELECT window_start, window_end{shown}, {} FROM {window}{filter} GROUP BY window_start, window_end{key}{emit}",
+                    "SELECT window_start, window_end{shown}, {} FROM {window}{filter}
+                     GROUP BY window_start, window_end{key}{having}{emit}",
                     list(&chosen)
                 )
             }
         }
+    }
+
+    /// Sessions, over a stream or over rows that come and go.
+    fn session(&mut self, aggregates: &str, filter: &str) -> String {
+        let (of, ts) = match self.rng.random_bool(0.7) {
+            true => ("s", "ts"),
+            false => ("(SELECT k, n, x, to_timestamp_seconds(n)::timestamp AS at FROM t)", "at"),
+        };
+        let gap = self.one(&["4", "9"]).to_string();
+        let (partition, keys) = *[
+            (" PARTITION BY (k)", ", k"),
+            (" PARTITION BY k", ", k, n % 2"),
+            ("", ""),
+            ("", ", k"),
+            (" PARTITION BY (k, n)", ", n, k"),
+        ]
+        .choose(&mut self.rng)
+        .expect("there are some");
+        let lateness = if of == "s" { self.one(&["", "", " ALLOWED LATENESS INTERVAL '3' SECOND"]) } else { "" };
+        let having = self.one(&["", "", " HAVING COUNT(*) > 1", " HAVING window_end > '2025-01-01 10:00:20'"]);
+        let emit = if of == "s" { self.one(&["", " EMIT FINAL"]) } else { "" };
+        let shown = keys.replace("n % 2", "n % 2 AS m");
+        let from = format!("SESSION({of}{partition}, {ts}, INTERVAL '{gap}' SECOND){lateness}");
+        format!(
+            "SELECT window_start, window_end{shown}, {aggregates} FROM {from}{filter}
+             GROUP BY window_start, window_end{keys}{having}{emit}"
+        )
+    }
+
+    /// Windows over the windows of a query or of a view.
+    fn window_of_windows(&mut self, views: &[(String, String)]) -> String {
+        let inner = match views.iter().find(|(_, sql)| sql.contains(" AS wt")) {
+            Some((name, _)) if self.rng.random_bool(0.6) => name.clone(),
+            _ => {
+                let window = self.one(&[
+                    "TUMBLE(s, ts, INTERVAL '5' SECOND)",
+                    "HOP(s, ts, INTERVAL '2' SECOND, INTERVAL '6' SECOND)",
+                    "CUMULATE(s, ts, INTERVAL '2' SECOND, INTERVAL '6' SECOND)",
+                    "SESSION(s PARTITION BY k, ts, INTERVAL '3' SECOND)",
+                ]);
+                let by = "window_start, window_end, window_time, k";
+                let query = format!("SELECT window_time AS wt, k, COUNT(*) AS c, MAX(n) AS n FROM {window} GROUP BY {by}");
+                if self.rng.random_bool(0.5) {
+                    return query;
+                }
+                format!("({query})")
+            }
+        };
+        let outer = self.one(&[
+            "TUMBLE(INNER, wt, INTERVAL '20' SECOND)",
+            "HOP(INNER, wt, INTERVAL '5' SECOND, INTERVAL '15' SECOND)",
+            "CUMULATE(INNER, wt, INTERVAL '5' SECOND, INTERVAL '20' SECOND)",
+            "SESSION(INNER PARTITION BY k, wt, INTERVAL '7' SECOND)",
+        ]);
+        let (outer, emit) = (outer.replace("INNER", &inner), self.one(&["", " EMIT FINAL"]));
+        format!(
+            "SELECT window_start, window_end, k, SUM(c) AS c, MAX(n) AS most FROM {outer} GROUP BY window_start, window_end, k{emit}"
+        )
     }
 
     fn value(&mut self, what: &str) -> String {

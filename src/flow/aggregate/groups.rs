@@ -74,6 +74,38 @@ impl Groups {
         Ok(before)
     }
 
+    /// Groups that this step changes otherwise than by rows of theirs. Returns as [`Groups::enter`] does.
+    pub fn touch(&mut self, numbers: &[u32]) -> Vec<u32> {
+        let mut before = Vec::new();
+        for number in numbers {
+            let n = *number as usize;
+            if !std::mem::replace(&mut self.is_touched[n], true) {
+                self.touched.push(*number);
+                if self.weights[n] != 0 {
+                    before.push(*number);
+                }
+            }
+            if !std::mem::replace(&mut self.is_unsaved[n], true) {
+                self.unsaved.push(*number);
+            }
+        }
+        before
+    }
+
+    /// Groups, which have been touched, lose all their rows.
+    pub fn empty(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            self.weights[*number as usize] = 0;
+            self.forget(*number);
+        }
+    }
+
+    /// Forget groups that nobody may ask for any more, between two steps.
+    pub fn discard(&mut self, numbers: &[u32]) {
+        self.empty(numbers);
+        self.release(numbers);
+    }
+
     /// Numbers of the batch last entered, one per row.
     pub fn numbers(&self) -> &[u32] {
         &self.numbers

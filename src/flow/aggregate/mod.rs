@@ -14,7 +14,7 @@
 pub mod accumulate;
 mod extreme;
 mod fold;
-mod groups;
+pub(in crate::flow) mod groups;
 mod multiset;
 mod numeric;
 mod table;
@@ -35,6 +35,7 @@ use crate::catalog::Emit;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::StateTable;
+use crate::time::window::Windows;
 use crate::time::{Micros, NO_TIME};
 
 /// A column of the operator's output, left of the aggregates.
@@ -68,12 +69,31 @@ pub struct Spec {
 /// The window that groups are kept by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowKey {
-    /// Input column with any bound of the window, and what to add to it to get the window's end.
+    /// Input column with any bound of the window that says which it is, and which bound.
     pub column: usize,
-    pub to_end: Micros,
-    pub size: Micros,
+    pub bound: Bound,
+    pub windows: Windows,
     /// `None`: windows never close.
     pub delay: Option<Micros>,
+}
+
+/// Which of a window's instants a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    Start,
+    End,
+    Time,
+}
+
+impl WindowKey {
+    /// The end of the window whose bound this is.
+    fn end(&self, bound: Micros) -> Micros {
+        match self.bound {
+            Bound::End => bound,
+            Bound::Time => bound.saturating_add(WINDOW_TIME),
+            Bound::Start => self.windows.end_of(bound).unwrap_or(bound),
+        }
+    }
 }
 
 pub struct Aggregate {
@@ -221,13 +241,13 @@ impl Core {
         let bounds = bounds.values();
         let Some(first) = bounds.first() else { return Ok(Vec::new()) };
         if bounds.iter().all(|bound| bound == first) {
-            return Ok(vec![(first.saturating_add(window.to_end), None)]);
+            return Ok(vec![(window.end(*first), None)]);
         }
         let mut rows_of: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
         let mut run = 0;
         while run < bounds.len() {
             let end = bounds[run..].iter().position(|b| *b != bounds[run]).map_or(bounds.len(), |n| run + n);
-            rows_of.entry(bounds[run].saturating_add(window.to_end)).or_default().extend(run as u32..end as u32);
+            rows_of.entry(window.end(bounds[run])).or_default().extend(run as u32..end as u32);
             run = end;
         }
         Ok(rows_of.into_iter().map(|(end, rows)| (end, Some(UInt32Array::from(rows)))).collect())
@@ -349,12 +369,12 @@ fn output(spec: &Spec, end: Micros, groups: &Groups, numbers: &[u32]) -> Result<
         let array = arrow::array::PrimitiveArray::<TimestampMicrosecondType>::from_value(at, numbers.len());
         Arc::new(array.with_data_type(data_type.clone()))
     };
-    let size = spec.window.map_or(0, |w| w.size);
+    let start = spec.window.map_or(end, |w| w.windows.start_of(end));
     let mut columns = Vec::with_capacity(spec.schema.fields().len());
     for (column, field) in spec.group_columns.iter().zip(spec.schema.fields()) {
         columns.push(match column {
             GroupColumn::Key(key) => Arc::clone(&keys[*key]),
-            GroupColumn::WindowStart => instant(end.saturating_sub(size), field.data_type()),
+            GroupColumn::WindowStart => instant(start, field.data_type()),
             GroupColumn::WindowEnd => instant(end, field.data_type()),
             GroupColumn::WindowTime => instant(end.saturating_sub(WINDOW_TIME), field.data_type()),
         });

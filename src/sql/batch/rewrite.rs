@@ -9,10 +9,13 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, NullHandling, Result as DfResult, UnnestOptions};
+use datafusion::common::{Column, NullHandling, Result as DfResult, ScalarValue, UnnestOptions};
 use datafusion::datasource::provider_as_source;
+use datafusion::functions_aggregate::min_max::max_udaf;
+use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, TableScan, TableScanBuilder, Union, cast, lit,
+    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, TableScan, TableScanBuilder, Union,
+    WindowFunctionDefinition, cast, lit,
 };
 
 use super::Source;
@@ -20,14 +23,19 @@ use super::stream::{self, RowWatermark, WATERMARK};
 use super::watermarks::Watermarks;
 use crate::catalog::{Kind, RelationId};
 use crate::error::{Error, Result};
-use crate::sql::functions::instants::{Shift, WindowStarts};
+use crate::sql::functions::instants::{Instant, Keep, WindowEnds};
+use crate::sql::functions::sessions::SessionStart;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::{Hidden, RelationSource, event_time};
-use crate::sql::window::{WINDOW_COLUMNS, WINDOW_TIME_BEFORE_END, WindowNode};
+use crate::sql::window::{Assignment, WINDOW_COLUMNS, WINDOW_TIME_BEFORE_END, WindowNode};
+use crate::time::{Micros, NO_TIME};
 use crate::view::provider::ViewProvider;
 
-/// Name of the column with a row's windows, before they have their own.
-const STARTS: &str = "$starts";
+/// Name of the column with the ends of a row's windows, before they have their own.
+const ENDS: &str = "$ends";
+/// The same of the start and the last time of a row's session.
+const START: &str = "$start";
+const LAST: &str = "$last";
 
 /// The plan, reading the rows that its relations have at the snapshot's commit.
 pub fn over_snapshot(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
@@ -169,27 +177,68 @@ impl Rewrite<'_> {
 
         let watermark = streams.is_some().then(|| last_column(&input));
         let delay = known.map_or(node.lateness, |time| time.delay.saturating_add(node.lateness));
-        let starts = WindowStarts::call(node.windows, delay, node.keep, Expr::Column(node.time.clone()), watermark);
         let mut columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
-        let with_starts = columns.iter().cloned().chain([starts.alias(STARTS)]);
-        let assigned = LogicalPlanBuilder::from(input).project(with_starts.collect::<Vec<_>>())?;
-        let starts = Expr::Column(Column::new_unqualified(STARTS));
-        let assigned = if node.windows.is_tumbling() {
-            assigned.filter(starts.clone().is_not_null())?
-        } else {
-            let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
-            assigned.unnest_column_with_options(Column::new_unqualified(STARTS), options)?
+        let end = || Expr::Column(Column::new_unqualified(ENDS));
+        let (assigned, start) = match &node.assignment {
+            Assignment::Clock(windows) => {
+                let ends = WindowEnds::call(*windows, delay, node.keep, Expr::Column(node.time.clone()), watermark);
+                let with_ends = columns.iter().cloned().chain([ends.alias(ENDS)]);
+                let assigned = LogicalPlanBuilder::from(input).project(with_ends.collect::<Vec<_>>())?;
+                let assigned = if windows.is_tumbling() {
+                    assigned.filter(end().is_not_null())?
+                } else {
+                    let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
+                    assigned.unnest_column_with_options(Column::new_unqualified(ENDS), options)?
+                };
+                (assigned, Instant::start_of(*windows, end()))
+            }
+            Assignment::Session { gap, partition } => {
+                (sessions(input, node, *gap, partition, delay, watermark)?, Expr::Column(Column::new_unqualified(START)))
+            }
         };
 
         let tail = columns.split_off(node.input_columns());
-        let (size, before_end) = (node.windows.size, WINDOW_TIME_BEFORE_END);
-        for (name, shift) in WINDOW_COLUMNS.into_iter().zip([0, size, size.saturating_sub(before_end)]) {
+        let bounds = [start, end(), Instant::shifted(-WINDOW_TIME_BEFORE_END, end())];
+        for (name, bound) in WINDOW_COLUMNS.into_iter().zip(bounds) {
             let qualifier = node.qualifier().cloned();
-            columns.push(Shift::call(shift, starts.clone()).alias_qualified(qualifier, name));
+            columns.push(bound.alias_qualified(qualifier, name));
         }
         columns.extend(tail.into_iter().filter(|_| carried.is_some()));
         assigned.project(columns)?.build()
     }
+}
+
+/// The rows that are in sessions, with [`START`] and [`ENDS`] behind their columns.
+fn sessions(
+    input: LogicalPlan,
+    node: &WindowNode,
+    gap: Micros,
+    partition: &[Column],
+    delay: Micros,
+    watermark: Option<Expr>,
+) -> DfResult<LogicalPlanBuilder> {
+    let time = || Expr::Column(node.time.clone());
+    let start = || Expr::Column(Column::new_unqualified(START));
+    let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    let mut by: Vec<Expr> = partition.iter().cloned().map(Expr::Column).collect();
+    let late = node.keep == Keep::Late;
+    let of_row = SessionStart::over(gap, delay, late, by.clone(), time(), watermark);
+    let started = LogicalPlanBuilder::from(input).window([of_row.alias(START)])?.filter(start().is_not_null())?;
+    let (with_last, last) = if late {
+        // Alone: it is in no other's session.
+        (started, time())
+    } else {
+        by.push(start());
+        let mut last = WindowFunction::new(WindowFunctionDefinition::AggregateUDF(max_udaf()), vec![time()]);
+        last.params.partition_by = by;
+        (started.window([Expr::from(last).alias(LAST)])?, Expr::Column(Column::new_unqualified(LAST)))
+    };
+    let end = Instant::shifted(gap, last);
+    let ended = with_last.project(columns.into_iter().chain([start(), end.alias(ENDS)]).collect::<Vec<_>>())?;
+    let Keep::Final(now) = node.keep else { return Ok(ended) };
+    let closes = Instant::shifted(delay, Expr::Column(Column::new_unqualified(ENDS)));
+    let closed = closes.lt_eq(lit(ScalarValue::TimestampMicrosecond(Some(now), None)));
+    ended.filter(if now == NO_TIME { lit(false) } else { closed })
 }
 
 fn last_column(plan: &LogicalPlan) -> Expr {

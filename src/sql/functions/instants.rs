@@ -28,10 +28,24 @@ pub enum Keep {
     Final(Micros),
 }
 
-/// `tidegate_windows(time, watermark)`: the starts of the windows that an instant lies in, NULL or an empty list for none. A
+impl Keep {
+    /// Does a window that ends there count for a row before whose commit the watermark was this? It is closed when
+    /// `end + delay <= watermark`.
+    pub fn counts(self, end: Micros, delay: Micros, watermark: Micros) -> bool {
+        let closes = i128::from(end) + i128::from(delay);
+        let closed_by = |watermark: Micros| watermark != NO_TIME && closes <= i128::from(watermark);
+        match self {
+            Keep::InTime => !closed_by(watermark),
+            Keep::Late => closed_by(watermark),
+            Keep::Final(now) => !closed_by(watermark) && closed_by(now),
+        }
+    }
+}
+
+/// `tidegate_windows(time, watermark)`: the ends of the windows that an instant lies in, NULL or an empty list for none. A
 /// single instant for tumbling windows, a list for others. Without a watermark no window was ever closed.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct WindowStarts {
+pub struct WindowEnds {
     pub windows: Windows,
     /// A window is closed when `end + delay <= watermark`.
     pub delay: Micros,
@@ -39,45 +53,36 @@ pub struct WindowStarts {
     signature: Signature,
 }
 
-impl WindowStarts {
+impl WindowEnds {
     pub fn call(windows: Windows, delay: Micros, keep: Keep, time: Expr, watermark: Option<Expr>) -> Expr {
         let signature = Signature::variadic_any(Volatility::Immutable);
-        let function = ScalarUDF::new_from_impl(WindowStarts { windows, delay, keep, signature });
+        let function = ScalarUDF::new_from_impl(WindowEnds { windows, delay, keep, signature });
         function.call(std::iter::once(time).chain(watermark).collect())
     }
 
-    fn counts(&self, start: Micros, watermark: Micros) -> bool {
-        let closes = i128::from(start) + i128::from(self.windows.size) + i128::from(self.delay);
-        let closed_by = |watermark: Micros| watermark != NO_TIME && closes <= i128::from(watermark);
-        match self.keep {
-            Keep::InTime => !closed_by(watermark),
-            Keep::Late => closed_by(watermark),
-            Keep::Final(now) => !closed_by(watermark) && closed_by(now),
-        }
-    }
-
     fn single(&self, times: &Instants, watermark: impl Fn(usize) -> Micros) -> ArrayRef {
-        let mut starts = PrimitiveBuilder::<TimestampMicrosecondType>::with_capacity(times.len());
+        let mut ends = PrimitiveBuilder::<TimestampMicrosecondType>::with_capacity(times.len());
         for (row, time) in times.iter().enumerate() {
-            let start = time.map(|time| self.windows.last_start(time));
-            starts.append_option(start.filter(|start| self.counts(*start, watermark(row))));
+            let end = time.map(|time| self.windows.last(time).1);
+            ends.append_option(end.filter(|end| self.keep.counts(*end, self.delay, watermark(row))));
         }
-        Arc::new(starts.finish())
+        Arc::new(ends.finish())
     }
 
     fn lists(&self, times: &Instants, watermark: impl Fn(usize) -> Micros) -> ArrayRef {
-        let mut starts = PrimitiveBuilder::<TimestampMicrosecondType>::new();
+        let mut ends = PrimitiveBuilder::<TimestampMicrosecondType>::new();
         let mut lengths = Vec::with_capacity(times.len());
         for (row, time) in times.iter().enumerate() {
-            let before = starts.len();
+            let before = ends.len();
             if let Some(time) = time {
-                let counting = self.windows.starts(time).filter(|start| self.counts(*start, watermark(row)));
-                counting.for_each(|start| starts.append_value(start));
+                let all = self.windows.bounds(time).map(|(_, end)| end);
+                let counting = all.filter(|end| self.keep.counts(*end, self.delay, watermark(row)));
+                counting.for_each(|end| ends.append_value(end));
             }
-            lengths.push(starts.len() - before);
+            lengths.push(ends.len() - before);
         }
         let offsets = OffsetBuffer::from_lengths(lengths);
-        Arc::new(ListArray::new(element(), offsets, Arc::new(starts.finish()), None))
+        Arc::new(ListArray::new(element(), offsets, Arc::new(ends.finish()), None))
     }
 }
 
@@ -85,7 +90,7 @@ fn element() -> FieldRef {
     Arc::new(Field::new_list_field(TIMESTAMP, false))
 }
 
-impl ScalarUDFImpl for WindowStarts {
+impl ScalarUDFImpl for WindowEnds {
     fn name(&self) -> &str {
         "tidegate_windows"
     }
@@ -107,28 +112,47 @@ impl ScalarUDFImpl for WindowStarts {
             Some(array) => Some(array.as_primitive_opt::<Int64Type>().ok_or_else(|| Error::internal("a watermark is a number"))?),
         };
         let watermark = |row| watermarks.map_or(NO_TIME, |w| w.value(row));
-        let starts = if self.windows.is_tumbling() { self.single(times, watermark) } else { self.lists(times, watermark) };
-        Ok(ColumnarValue::Array(starts))
+        let ends = if self.windows.is_tumbling() { self.single(times, watermark) } else { self.lists(times, watermark) };
+        Ok(ColumnarValue::Array(ends))
     }
 }
 
-/// `tidegate_shift(instant)`: so many microseconds later, at the end of time if need be.
+/// Instants from instants: `tidegate_shift(instant)`, `tidegate_start(window_end)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Shift {
-    by: Micros,
+pub struct Instant {
+    what: What,
     signature: Signature,
 }
 
-impl Shift {
-    pub fn call(by: Micros, instant: Expr) -> Expr {
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum What {
+    /// So many microseconds later, at the end of time if need be.
+    Shifted(Micros),
+    /// The start of the window that ends then.
+    StartOf(Windows),
+}
+
+impl Instant {
+    pub fn shifted(by: Micros, instant: Expr) -> Expr {
+        Instant::call(What::Shifted(by), instant)
+    }
+
+    pub fn start_of(windows: Windows, end: Expr) -> Expr {
+        Instant::call(What::StartOf(windows), end)
+    }
+
+    fn call(what: What, instant: Expr) -> Expr {
         let signature = Signature::exact(vec![TIMESTAMP], Volatility::Immutable);
-        ScalarUDF::new_from_impl(Shift { by, signature }).call(vec![instant])
+        ScalarUDF::new_from_impl(Instant { what, signature }).call(vec![instant])
     }
 }
 
-impl ScalarUDFImpl for Shift {
+impl ScalarUDFImpl for Instant {
     fn name(&self) -> &str {
-        "tidegate_shift"
+        match self.what {
+            What::Shifted(_) => "tidegate_shift",
+            What::StartOf(_) => "tidegate_start",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -142,9 +166,12 @@ impl ScalarUDFImpl for Shift {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let instants = arrays.first().and_then(|a| a.as_primitive_opt::<TimestampMicrosecondType>());
-        let instants = instants.ok_or_else(|| Error::internal("only instants are shifted"))?;
-        let shifted: Instants = instants.unary(|instant| instant.saturating_add(self.by));
-        Ok(ColumnarValue::Array(Arc::new(shifted)))
+        let instants = instants.ok_or_else(|| Error::internal("instants are made of instants"))?;
+        let others: Instants = match &self.what {
+            What::Shifted(by) => instants.unary(|instant| instant.saturating_add(*by)),
+            What::StartOf(windows) => instants.unary(|end| windows.start_of(end)),
+        };
+        Ok(ColumnarValue::Array(Arc::new(others)))
     }
 }
 
@@ -152,8 +179,8 @@ impl ScalarUDFImpl for Shift {
 mod tests {
     use super::*;
 
-    fn starts(windows: Windows, keep: Keep, times: Vec<Option<i64>>, watermarks: Vec<i64>) -> String {
-        let function = WindowStarts { windows, delay: 2, keep, signature: Signature::variadic_any(Volatility::Immutable) };
+    fn ends(windows: Windows, keep: Keep, times: Vec<Option<i64>>, watermarks: Vec<i64>) -> String {
+        let function = WindowEnds { windows, delay: 2, keep, signature: Signature::variadic_any(Volatility::Immutable) };
         let rows = times.len();
         let args = vec![
             ColumnarValue::Array(Arc::new(Instants::from(times))),
@@ -164,12 +191,12 @@ mod tests {
             args,
             arg_fields: Vec::new(),
             number_rows: rows,
-            return_field: Arc::new(Field::new("starts", return_type, true)),
+            return_field: Arc::new(Field::new("ends", return_type, true)),
             config_options: Arc::default(),
         };
         let ColumnarValue::Array(array) = function.invoke_with_args(args).unwrap() else { panic!("rows were given") };
         let text =
-            |starts: &Instants| starts.iter().map(|s| s.map_or("null".into(), |s| s.to_string())).collect::<Vec<_>>().join(" ");
+            |ends: &Instants| ends.iter().map(|s| s.map_or("null".into(), |s| s.to_string())).collect::<Vec<_>>().join(" ");
         match array.as_list_opt::<i32>() {
             None => text(array.as_primitive()),
             Some(lists) => lists.iter().map(|list| text(list.unwrap().as_primitive())).collect::<Vec<_>>().join("; "),
@@ -177,21 +204,21 @@ mod tests {
     }
 
     #[rstest::rstest]
-    #[case::open(Keep::InTime, "10 null 10 null")]
-    #[case::closed(Keep::Late, "null null null 10")]
-    #[case::closed_since(Keep::Final(22), "10 null 10 null")]
+    #[case::open(Keep::InTime, "20 null 20 null")]
+    #[case::closed(Keep::Late, "null null null 20")]
+    #[case::closed_since(Keep::Final(22), "20 null 20 null")]
     #[case::still_open(Keep::Final(21), "null null null null")]
     fn tumbling(#[case] keep: Keep, #[case] expected: &str) {
         let times = vec![Some(15), None, Some(15), Some(15)];
-        assert_eq!(starts(Windows::tumble(10, 0), keep, times, vec![NO_TIME, 0, 21, 22]), expected);
+        assert_eq!(ends(Windows::tumble(10, 0), keep, times, vec![NO_TIME, 0, 21, 22]), expected);
     }
 
     #[rstest::rstest]
-    #[case::open(Keep::InTime, "10 5; ; 10; ")]
-    #[case::closed(Keep::Late, "; ; 5; 10 5")]
+    #[case::open(Keep::InTime, "20 15; ; 20; ")]
+    #[case::closed(Keep::Late, "; ; 15; 20 15")]
     fn hopping(#[case] keep: Keep, #[case] expected: &str) {
-        let windows = Windows { size: 10, slide: 5, offset: 0 };
+        let windows = Windows::hop(10, 5, 0);
         let times = vec![Some(12), None, Some(12), Some(12)];
-        assert_eq!(starts(windows, keep, times, vec![NO_TIME, 0, 17, 22]), expected);
+        assert_eq!(ends(windows, keep, times, vec![NO_TIME, 0, 17, 22]), expected);
     }
 }

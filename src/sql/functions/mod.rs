@@ -5,6 +5,7 @@
 
 mod aggregates;
 pub mod instants;
+pub mod sessions;
 
 use std::sync::Arc;
 

@@ -11,10 +11,10 @@ use super::{Lowered, Lowering, arrow_schema, column, project};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
 use crate::flow::aggregate::accumulate::Call;
-use crate::flow::aggregate::{Aggregate, GroupColumn, Spec, WindowKey};
+use crate::flow::aggregate::{Aggregate, Bound, GroupColumn, Spec, WindowKey};
 use crate::flow::{Edge, Make, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
 use crate::sql::plan::event_time::input_column;
-use crate::sql::window::show_duration;
+use crate::sql::window::{Assignment, show_duration};
 
 /// The input, with computed keys behind its columns; the keys; and what each group-by column of the output is.
 type Grouping = (Lowered, Vec<Arc<dyn PhysicalExpr>>, Vec<GroupColumn>);
@@ -102,7 +102,7 @@ impl Lowering<'_> {
         self.add(label, String::new(), input.inputs, project(all, schema), None, edge)
     }
 
-    fn call(&self, expr: &Expr, plan: &LogicalPlan) -> Result<Call> {
+    pub(super) fn call(&self, expr: &Expr, plan: &LogicalPlan) -> Result<Call> {
         let state = self.planner.state();
         let schema = plan.schema();
         let context = Default::default();
@@ -130,10 +130,12 @@ fn window_column(edge: &Edge, column: usize) -> Option<GroupColumn> {
 fn window_key(edge: &Edge, aggregate: &AggregatePlan) -> Option<WindowKey> {
     let window = edge.window?;
     let grouped: Vec<usize> = aggregate.group_expr.iter().filter_map(|e| input_column(e, &aggregate.input)).collect();
-    let bounds = [(window.end, 0), (window.start, window.size), (window.time, WINDOW_TIME)];
-    let (column, to_end) =
-        bounds.into_iter().find_map(|(bound, to_end)| Some((bound.filter(|b| grouped.contains(b))?, to_end)))?;
-    Some(WindowKey { column, to_end, size: window.size, delay: window.delay })
+    // A start says which window it is only where one window starts.
+    let start = window.start.filter(|_| window.windows.end_of(0).is_some());
+    let bounds = [(window.end, Bound::End), (start, Bound::Start), (window.time, Bound::Time)];
+    let (column, bound) =
+        bounds.into_iter().find_map(|(column, bound)| Some((column.filter(|c| grouped.contains(c))?, bound)))?;
+    Some(WindowKey { column, bound, windows: window.windows, delay: window.delay })
 }
 
 fn output_edge(
@@ -146,9 +148,10 @@ fn output_edge(
     let find = |wanted: GroupColumn| columns.iter().position(|c| *c == wanted);
     let (start, end, time) = (find(GroupColumn::WindowStart), find(GroupColumn::WindowEnd), find(GroupColumn::WindowTime));
     let mut times = Vec::new();
-    if let Some(WindowKey { size, delay: Some(delay), .. }) = window {
+    if let Some(WindowKey { windows, delay: Some(delay), .. }) = window {
+        let longest = Assignment::Clock(windows).longest().unwrap_or_default();
         let bound = |column: Option<usize>, delay| column.map(|column| TimeColumn { column, delay, hard: true });
-        times.extend([bound(start, delay + size), bound(end, delay), bound(time, delay + WINDOW_TIME)].into_iter().flatten());
+        times.extend([bound(start, delay + longest), bound(end, delay), bound(time, delay + WINDOW_TIME)].into_iter().flatten());
     }
     Edge {
         schema,
@@ -156,13 +159,15 @@ fn output_edge(
         key: Some((0..columns.len()).collect()),
         sources: if times.is_empty() { Vec::new() } else { input.sources.clone() },
         times,
-        window: window.map(|w| WindowColumns { start, end, time, size: w.size, delay: w.delay }),
+        window: window.map(|w| WindowColumns { start, end, time, windows: w.windows, delay: w.delay }),
     }
 }
 
-fn cannot_be_final(edge: &Edge, grouped_by_window: bool) -> Error {
+pub(super) fn cannot_be_final(edge: &Edge, grouped_by_window: bool) -> Error {
     let (missing, hint) = match (edge.window.is_some(), grouped_by_window) {
-        (false, _) => ("a time window", "read FROM TUMBLE(…) or HOP(…) and GROUP BY window_start, window_end"),
+        (false, _) => {
+            ("a time window", "read FROM TUMBLE(…), HOP(…), CUMULATE(…) or SESSION(…) and GROUP BY window_start, window_end")
+        }
         (true, false) => ("the window among the keys of GROUP BY", "add window_start, window_end to GROUP BY"),
         (true, true) => (
             "a watermark that closes the window",
@@ -172,7 +177,7 @@ fn cannot_be_final(edge: &Edge, grouped_by_window: bool) -> Error {
     Error::invalid_object_definition(format!("EMIT FINAL needs {missing}")).with_hint(hint)
 }
 
-fn label(aggregate: &AggregatePlan) -> String {
+pub(super) fn label(aggregate: &AggregatePlan) -> String {
     let list = |exprs: &[Expr]| exprs.iter().map(|e| e.human_display().to_string()).collect::<Vec<_>>().join(", ");
     match (aggregate.group_expr.is_empty(), aggregate.aggr_expr.is_empty()) {
         (true, _) => format!("Aggregate: {}", list(&aggregate.aggr_expr)),

@@ -40,8 +40,13 @@ impl Lowering<'_> {
 
     /// Late rows come from this node's other output.
     pub(super) fn late_from(&mut self, node: &Lowered) {
+        self.late_of_schema(node, Arc::clone(&node.edge.schema));
+    }
+
+    /// The same, of a node whose late rows are of another schema than what it answers.
+    pub(super) fn late_of_schema(&mut self, node: &Lowered, schema: SchemaRef) {
         if let Some(Input::Node { index, .. }) = node.inputs.first() {
-            self.late.push((Input::Node { index: *index, output: LATE }, Arc::clone(&node.edge.schema)));
+            self.late.push((Input::Node { index: *index, output: LATE }, schema));
         }
     }
 

@@ -16,6 +16,7 @@ mod over;
 mod rank;
 #[cfg(test)]
 mod scripts;
+mod session;
 mod temporal;
 
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use crate::sql::plan::event_time::{event_time, input_column};
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::scan_columns;
 use crate::sql::plan::{Hidden, Planner, RelationSource, SourceColumn};
-use crate::sql::window::{WindowNode, show_duration};
+use crate::sql::window::{Assignment, WindowNode, show_duration};
 
 pub use explain::explain;
 
@@ -120,6 +121,9 @@ impl Lowering<'_> {
                 }
             },
             LogicalPlan::Aggregate(aggregate) => {
+                if let Some(sessions) = session::chain(&aggregate.input) {
+                    return self.sessions(&sessions, aggregate);
+                }
                 let input = self.lower(&aggregate.input)?;
                 self.aggregate(input, aggregate)
             }
@@ -283,27 +287,22 @@ impl Lowering<'_> {
     }
 
     fn windows(&mut self, input: Lowered, window: &WindowNode) -> Result<Lowered> {
-        let index = window.time_index();
-        let time = input.edge.times.iter().find(|t| t.column == index).copied();
-        // Rows that may be taken away again cannot be late one by one: only what is proven never to change any more closes.
-        let time = time.filter(|t| t.hard || input.edge.append_only);
-        if time.is_none() && event_time(&window.input, index).is_some_and(|time| !time.hard) {
-            return Err(unsupported(
-                "a time window over rows that come and go with now() is not supported in a continuous query",
-                "compare window_end with now() instead of the time column: whole windows come and go then",
-            ));
-        }
-        let delay = time.map(|t| t.delay + window.lateness);
+        let (time, delay) = self.closing(&input.edge, window)?;
         let schema = window_schema(&input.edge.schema);
         let width = input.edge.schema.fields().len();
-        let windows = window.windows;
+        let Assignment::Clock(windows) = window.assignment else {
+            return Err(unsupported(
+                "rows of sessions are not supported in a continuous query, only groups of them",
+                "GROUP BY window_start, window_end and the columns of PARTITION BY, or select rows in the query that reads",
+            ));
+        };
+        let longest = window.assignment.longest().unwrap_or_default();
         let bounds = delay.map(|delay| {
             let column = |column, delay| TimeColumn { column, delay, hard: true };
-            [column(width, delay + windows.size), column(width + 1, delay), column(width + 2, delay + WINDOW_TIME)]
+            [column(width, delay + longest), column(width + 1, delay), column(width + 2, delay + WINDOW_TIME)]
         });
         let times = input.edge.times.iter().copied().chain(bounds.into_iter().flatten()).collect();
-        let columns =
-            WindowColumns { start: Some(width), end: Some(width + 1), time: Some(width + 2), size: windows.size, delay };
+        let columns = WindowColumns { start: Some(width), end: Some(width + 1), time: Some(width + 2), windows, delay };
         let edge = Edge { schema: Arc::clone(&schema), times, window: Some(columns), key: None, ..input.edge.clone() };
         let on = self.physical(&Expr::Column(window.time.clone()), window.input.schema())?;
         let made = Arc::clone(&schema);
@@ -315,12 +314,27 @@ impl Lowering<'_> {
             Some(delay) => format!("closed {} after the watermark", show_duration(delay)),
             None => "never closed".to_string(),
         };
-        let label = format!("{}, {closes}", describe(window));
+        let label = format!("Window: {} on {}, {closes}", window.describe(), window.time.name);
         let lowered = self.add(label, String::new(), input.inputs, make, None, edge);
-        if let Some(TimeColumn { hard: false, .. }) = time {
+        if time.is_some_and(|time| !time.hard) {
             self.late_from(&lowered);
         }
         Ok(lowered)
+    }
+
+    /// What is known of the time of a window's rows, and how long after its end, by the watermark, a window is closed.
+    fn closing(&self, edge: &Edge, window: &WindowNode) -> Result<(Option<TimeColumn>, Option<i64>)> {
+        let index = window.time_index();
+        let time = edge.times.iter().find(|t| t.column == index).copied();
+        // Rows that may be taken away again cannot be late one by one: only what is proven never to change any more closes.
+        let time = time.filter(|t| t.hard || edge.append_only);
+        if time.is_none() && event_time(&window.input, index).is_some_and(|time| !time.hard) {
+            return Err(unsupported(
+                "a time window over rows that come and go with now() is not supported in a continuous query",
+                "compare window_end with now() instead of the time column: whole windows come and go then",
+            ));
+        }
+        Ok((time, time.map(|t| t.delay + window.lateness)))
     }
 
     fn unnest(&mut self, input: Lowered, unnest: &datafusion::logical_expr::Unnest) -> Result<Lowered> {
@@ -425,7 +439,9 @@ fn union_edge(a: Edge, b: Edge) -> Edge {
     sources.sort_unstable();
     sources.dedup();
     let window = match (a.window, b.window) {
-        (Some(x), Some(y)) if bounded && (x.start, x.end, x.time, x.size) == (y.start, y.end, y.time, y.size) => {
+        (Some(x), Some(y))
+            if bounded && (x.start, x.end, x.time) == (y.start, y.end, y.time) && x.windows.agrees_with(&y.windows) =>
+        {
             Some(WindowColumns { delay: x.delay.zip(y.delay).map(|(x, y)| x.max(y)), ..x })
         }
         _ => None,
@@ -457,11 +473,4 @@ fn is_linear(plan: &LogicalPlan) -> bool {
 fn expr_has_subquery(expr: &Expr) -> bool {
     use datafusion::common::tree_node::TreeNode;
     expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)))).unwrap_or(false)
-}
-
-fn describe(window: &WindowNode) -> String {
-    let kind = if window.windows.is_tumbling() { "tumble" } else { "hop" };
-    let slide =
-        if window.windows.is_tumbling() { String::new() } else { format!(" every {}", show_duration(window.windows.slide)) };
-    format!("Window: {kind} {}{slide} on {}", show_duration(window.windows.size), window.time.name)
 }

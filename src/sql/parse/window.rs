@@ -14,7 +14,7 @@ use sqlparser::ast::{self as sp, Expr, VisitMut, VisitorMut};
 
 use super::window_call::{self, call_name, function_args, identifier};
 use crate::error::{Error, Result};
-use crate::sql::ast::Options;
+use crate::sql::ast::{Options, WINDOW_FUNCTIONS};
 
 /// Brings all windows and intervals of a query, statement or expression to one form.
 pub(super) fn normalize(node: &mut impl VisitMut) -> Result<()> {
@@ -124,10 +124,11 @@ fn implicit_group(select: &mut sp::Select, order_by: &mut [sp::OrderByExpr]) -> 
     if !joins.is_empty() {
         return Err(window_over_join("WINDOW"));
     }
-    window_call::apply_clause(relation)?;
     let sp::GroupByExpr::Expressions(keys, _) = &mut select.group_by else {
         return Err(Error::unsupported("GROUP BY ALL with a WINDOW clause is not supported"));
     };
+    let session = window_call::is_session_clause(relation);
+    window_call::apply_clause(relation, around(session, keys, &mut select.selection))?;
     let named = names_window(select.projection.iter());
     for item in &mut select.projection {
         rename_selected(item);
@@ -146,6 +147,16 @@ fn implicit_group(select: &mut sp::Select, order_by: &mut [sp::OrderByExpr]) -> 
         select.projection.splice(0..0, columns);
     }
     Ok(true)
+}
+
+/// Rows make sessions with those that agree in the keys, and only those that WHERE lets through.
+fn around(session: bool, keys: &[Expr], selection: &mut Option<Expr>) -> window_call::Around {
+    if !session {
+        return window_call::Around::default();
+    }
+    let of_window = |key: &Expr| last_name(key).and_then(window_name).is_some();
+    let keys = keys.iter().filter(|key| !of_window(key) && group_function(key).is_none()).cloned().collect();
+    window_call::Around { keys, selection: selection.take() }
 }
 
 fn window_over_join(what: &str) -> Error {
@@ -232,7 +243,8 @@ fn group_window(select: &mut sp::Select, order_by: &mut [sp::OrderByExpr]) -> Re
     if !joins.is_empty() {
         return Err(window_over_join("GROUP BY TUMBLE"));
     }
-    window_call::apply_group(relation, function, args)?;
+    let around = around(function == "session", keys, &mut select.selection);
+    window_call::apply_group(relation, function, args, around)?;
     let mut columns = vec!["window_start", "window_end"];
     let items = select.projection.iter_mut().filter_map(|item| match item {
         sp::SelectItem::UnnamedExpr(expr) | sp::SelectItem::ExprWithAlias { expr, .. } => Some(expr),
@@ -249,7 +261,7 @@ fn group_window(select: &mut sp::Select, order_by: &mut [sp::OrderByExpr]) -> Re
 /// `TUMBLE(ts, …)`, `HOP(ts, …)`, `SESSION(ts, …)` as a key.
 fn group_function(key: &Expr) -> Option<(&'static str, Vec<sp::FunctionArg>)> {
     let Expr::Function(function) = key else { return None };
-    let name = ["tumble", "hop", "session"].into_iter().find(|name| call_name(&function.name, name))?;
+    let name = WINDOW_FUNCTIONS.into_iter().find(|name| call_name(&function.name, name))?;
     Some((name, function_args(function)?.to_vec()))
 }
 

@@ -4,6 +4,7 @@ use sqlparser::ast::{self as sp, Expr, FunctionArg, FunctionArgExpr, FunctionArg
 
 use super::dialect::{PARTITION_MARK, TABLE_MARK};
 use super::interval::interval;
+use super::parse_query;
 use crate::error::{Error, Result};
 use crate::sql::ast::WINDOW_FUNCTIONS;
 
@@ -19,7 +20,7 @@ struct Arguments {
 }
 
 /// What the argument may be called, and our name of it. DATA and its kin are the input.
-const NAMES: [(&str, &str); 16] = [
+const NAMES: [(&str, &str); 19] = [
     ("data", "input"),
     ("input", "input"),
     ("timecol", "ts"),
@@ -32,6 +33,9 @@ const NAMES: [(&str, &str); 16] = [
     ("gap", "gap"),
     ("session_gap", "gap"),
     ("offset", "offset"),
+    ("timezone", "zone"),
+    ("time_zone", "zone"),
+    ("zone", "zone"),
     ("lateness", "lateness"),
     ("grace", "lateness"),
     ("partition_by", "partition_by"),
@@ -39,7 +43,7 @@ const NAMES: [(&str, &str); 16] = [
 ];
 
 /// The order of the named arguments.
-const ORDER: [&str; 7] = ["ts", "size", "slide", "gap", "offset", "lateness", "partition_by"];
+const ORDER: [&str; 8] = ["ts", "size", "slide", "gap", "offset", "zone", "lateness", "partition_by"];
 
 /// An identifier of ours.
 pub(super) fn identifier(name: &str) -> sp::Ident {
@@ -98,8 +102,17 @@ pub(super) fn has_clause(factor: &TableFactor) -> bool {
     with_hints.iter().any(|hint| clause(hint).is_some())
 }
 
+/// What a query around a window without arguments of its own says about it.
+#[derive(Default)]
+pub(super) struct Around {
+    /// What else it groups by.
+    pub keys: Vec<Expr>,
+    /// Its WHERE, which is to hold before rows make sessions.
+    pub selection: Option<Expr>,
+}
+
 /// `s WITH (tumble(size => …))` becomes `tumble(s, size => …)`.
-pub(super) fn apply_clause(factor: &mut TableFactor) -> Result<()> {
+pub(super) fn apply_clause(factor: &mut TableFactor, around: Around) -> Result<()> {
     let TableFactor::Table { with_hints, name, .. } = factor else { return Ok(()) };
     let position = position(name);
     let hints = std::mem::take(with_hints);
@@ -112,16 +125,63 @@ pub(super) fn apply_clause(factor: &mut TableFactor) -> Result<()> {
             position,
         ));
     }
-    let input = take_relation(factor)?;
-    let named = named_intervals(extra)?;
+    let input = around.input(factor)?;
+    let mut named = named_intervals(extra)?;
+    named.extend(around.partition(function)?);
     put_call(factor, function, Arguments { input: Some(input), named }).map_err(|error| at(error, position))
 }
 
+/// Is the window of the clause a session?
+pub(super) fn is_session_clause(factor: &TableFactor) -> bool {
+    let TableFactor::Table { with_hints, .. } = factor else { return false };
+    with_hints.iter().any(|hint| clause(hint).is_some_and(|(function, _)| function == "session"))
+}
+
+impl Around {
+    /// The relation of FROM, or the query of its rows that WHERE lets through.
+    fn input(&self, factor: &mut TableFactor) -> Result<Expr> {
+        let Some(selection) = &self.selection else { return take_relation(factor) };
+        let relation = match &*factor {
+            TableFactor::Table { name, alias, .. } => table_of(name.clone(), alias.clone()),
+            other => other.clone(),
+        };
+        take_relation(factor)?;
+        let mut query = parse_query("SELECT * FROM window")?;
+        if let sp::SetExpr::Select(select) = query.body.as_mut() {
+            select.from = vec![sp::TableWithJoins { relation, joins: Vec::new() }];
+            select.selection = Some(selection.clone());
+        }
+        Ok(Expr::Subquery(query))
+    }
+
+    /// A session is of rows that agree in what else the query groups by.
+    fn partition(&self, function: &str) -> Result<Option<(&'static str, Expr)>> {
+        if function != "session" || self.keys.is_empty() {
+            return Ok(None);
+        }
+        let column = |key: &Expr| match key {
+            Expr::Identifier(name) => Ok(Expr::Identifier(name.clone())),
+            Expr::CompoundIdentifier(names) if !names.is_empty() => Ok(Expr::Identifier(names[names.len() - 1].clone())),
+            other => {
+                let error = Error::unsupported(format!("a session by the expression {other} is not supported"));
+                Err(error.with_hint("compute it in a subquery, and group by its column: FROM (SELECT *, … AS k FROM s) AS s"))
+            }
+        };
+        Ok(Some(("partition_by", Expr::Tuple(self.keys.iter().map(column).collect::<Result<_>>()?))))
+    }
+}
+
 /// `GROUP BY TUMBLE(ts, size)`: the relation in FROM becomes the input.
-pub(super) fn apply_group(factor: &mut TableFactor, function: &'static str, args: Vec<FunctionArg>) -> Result<()> {
-    let input = take_relation(factor)?;
+pub(super) fn apply_group(
+    factor: &mut TableFactor,
+    function: &'static str,
+    args: Vec<FunctionArg>,
+    around: Around,
+) -> Result<()> {
+    let input = around.input(factor)?;
     let all = std::iter::once(FunctionArg::Unnamed(FunctionArgExpr::Expr(input))).chain(args).collect::<Vec<_>>();
-    let arguments = read(function, &all)?;
+    let mut arguments = read(function, &all)?;
+    arguments.named.extend(around.partition(function)?);
     put_call(factor, function, arguments)
 }
 
@@ -166,8 +226,12 @@ fn table_alias(name: sp::Ident) -> sp::TableAlias {
 }
 
 fn table(name: sp::Ident, alias: Option<sp::TableAlias>) -> TableFactor {
+    table_of(sp::ObjectName::from(vec![name]), alias)
+}
+
+fn table_of(name: sp::ObjectName, alias: Option<sp::TableAlias>) -> TableFactor {
     TableFactor::Table {
-        name: sp::ObjectName::from(vec![name]),
+        name,
         alias,
         args: None,
         with_hints: Vec::new(),
@@ -190,8 +254,8 @@ fn put_call(factor: &mut TableFactor, function: &'static str, arguments: Argumen
 /// Positional and named arguments, by name.
 fn read(function: &'static str, args: &[FunctionArg]) -> Result<Arguments> {
     let positions: &[&str] = match function {
-        "tumble" => &["input", "ts", "size", "offset"],
-        "hop" | "cumulate" => &["input", "ts", "slide", "size", "offset"],
+        "tumble" => &["input", "ts", "size", "offset", "zone"],
+        "hop" | "cumulate" => &["input", "ts", "slide", "size", "offset", "zone"],
         _ => &["input", "ts", "gap"],
     };
     let mut arguments = Arguments::default();
@@ -199,8 +263,8 @@ fn read(function: &'static str, args: &[FunctionArg]) -> Result<Arguments> {
     for (n, arg) in args.iter().enumerate() {
         let (name, expr) = match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if !named => match positions.get(n) {
-                Some(name) => (*name, expr),
-                None => return Err(usage(function, "too many arguments")),
+                Some(name) if *name != "zone" || text(expr).is_some() => (*name, expr),
+                _ => return Err(usage(function, "too many arguments")),
             },
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), operator: FunctionArgOperator::RightArrow } => {
                 named = true;
@@ -239,7 +303,7 @@ impl Arguments {
         }
         let expr = match name {
             "ts" => column(expr).ok_or_else(|| usage(function, "a time column that is none"))?,
-            "partition_by" => expr.clone(),
+            "partition_by" | "zone" => expr.clone(),
             _ => length(expr),
         };
         self.named.push((name, expr));
@@ -292,9 +356,8 @@ fn length(expr: &Expr) -> Expr {
 /// The arguments in order, complete and without strangers.
 fn write(function: &'static str, arguments: Arguments) -> Result<Vec<FunctionArg>> {
     let (needed, allowed): (&[&str], &[&str]) = match function {
-        "tumble" => (&["size"], &["ts", "size", "offset", "lateness"]),
-        "hop" => (&["size", "slide"], &["ts", "size", "slide", "offset", "lateness"]),
-        "cumulate" => (&["size", "slide"], &["ts", "size", "slide", "offset", "lateness"]),
+        "tumble" => (&["size"], &["ts", "size", "offset", "zone", "lateness"]),
+        "hop" | "cumulate" => (&["size", "slide"], &["ts", "size", "slide", "offset", "zone", "lateness"]),
         _ => (&["gap"], &["ts", "gap", "lateness", "partition_by"]),
     };
     let Some(input) = &arguments.input else { return Err(usage(function, "no input")) };
@@ -348,9 +411,9 @@ fn approximate_nanoseconds(expr: &Expr) -> Option<i128> {
 
 fn usage(function: &str, what: &str) -> Error {
     let usage = match function {
-        "tumble" => "TUMBLE(s, ts, size [, offset])",
-        "hop" => "HOP(s, ts, slide, size [, offset])",
-        "cumulate" => "CUMULATE(s, ts, step, size [, offset])",
+        "tumble" => "TUMBLE(s, ts, size [, offset [, time zone]])",
+        "hop" => "HOP(s, ts, slide, size [, offset [, time zone]])",
+        "cumulate" => "CUMULATE(s, ts, step, size [, offset [, time zone]])",
         _ => "SESSION(s [PARTITION BY (k, …)], ts, gap)",
     };
     Error::syntax(format!("{} has {what}", function.to_uppercase()))

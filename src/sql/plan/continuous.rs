@@ -149,8 +149,9 @@ pub fn output_key(plan: &LogicalPlan) -> Option<Vec<usize>> {
         other => {
             let node = WindowNode::of(other)?;
             let mut key = output_key(&node.input)?;
-            if !node.windows.is_tumbling() {
-                key.push(node.input_columns());
+            if !node.assignment.is_single() {
+                // A window is known by its end.
+                key.push(node.input_columns() + 1);
             }
             Some(key)
         }

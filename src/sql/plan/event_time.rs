@@ -139,8 +139,8 @@ fn window_time(node: &WindowNode, column: usize) -> Option<EventTime> {
     let Some(bound) = column.checked_sub(node.input_columns()) else { return event_time(&node.input, column) };
     let time = event_time(&node.input, node.time_index())?;
     // An open window ends after `watermark - delay`.
-    let before_end = [node.windows.size, 0, WINDOW_TIME_BEFORE_END];
-    let delay = time.delay.checked_add(node.lateness)?.checked_add(*before_end.get(bound)?)?;
+    let before_end = [node.assignment.longest(), Some(0), Some(WINDOW_TIME_BEFORE_END)];
+    let delay = time.delay.checked_add(node.lateness)?.checked_add((*before_end.get(bound)?)?)?;
     Some(EventTime { delay, hard: true, ..time })
 }
 

@@ -111,10 +111,16 @@ fn output_columns(#[case] sql: &str, #[case] expected: &str) {
     None
 )]
 #[case::session(
-    "SELECT * FROM SESSION(orders, ts => event_time, gap => INTERVAL '1' MINUTE)",
-    SqlState::FeatureNotSupported,
-    "SESSION windows are not supported yet",
-    Some(15)
+    "SELECT * FROM SESSION(orders, ts => event_time, gap => INTERVAL '0' MINUTE)",
+    SqlState::InvalidParameterValue,
+    "the gap of a session must be greater than zero",
+    None
+)]
+#[case::cumulate(
+    "SELECT * FROM CUMULATE(orders, ts => event_time, slide => INTERVAL '7' MINUTE, size => INTERVAL '1' HOUR)",
+    SqlState::InvalidParameterValue,
+    "the size of a CUMULATE, 01:00:00, is no multiple of its step, 00:07:00",
+    None
 )]
 #[case::no_event_time(
     "SELECT * FROM TUMBLE(customers, size => INTERVAL '1' MINUTE)",
@@ -260,7 +266,7 @@ fn a_table_without_a_key_hides_its_row_id() {
 #[test]
 fn the_windows_size_is_checked_again() {
     use crate::time::window::Windows;
-    let windows = Windows { size: 1, slide: 2, offset: 0 };
+    let windows = crate::sql::window::Assignment::Clock(Windows::hop(1, 2, 0));
     let input = plan("SELECT event_time FROM orders").unwrap();
     let time = input.schema().columns().remove(0);
     assert!(WindowNode::new(windows, 0, time, input).unwrap_err().message().contains("greater than its size"));

@@ -1,4 +1,4 @@
-//! Time windows in a plan: `FROM TUMBLE(…)` and `FROM HOP(…)` as a node of the logical plan.
+//! Time windows in a plan: `FROM TUMBLE(…)`, `HOP(…)`, `CUMULATE(…)` and `SESSION(…)` as a node of the logical plan.
 //!
 //! A [`WindowNode`] gives every row of its input the windows it falls into: the input's columns, then `window_start`,
 //! `window_end` and `window_time`; a row that falls into three windows becomes three rows. What the windows are used for, most
@@ -9,6 +9,10 @@
 //!     Window: tumble size=00:05:00 on event_time              ← this node
 //!       TableScan: orders
 //! ```
+//!
+//! Sessions depend on what other rows there are: rows of one partition belong together as long as each comes less than the gap
+//! after the one before, and the session ends a gap after its last row. When a row is too late for that is said in
+//! [`crate::flow::session`].
 //!
 //! Invariants: the time expression is a column of the input, of type [`TIMESTAMP`]; the windows are valid
 //! (0 < slide <= size, at most [`limits::WINDOWS_PER_ROW`] a row). The node needs all columns of its input, whatever is read
@@ -29,7 +33,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::functions::instants::Keep;
-use crate::time::window::Windows;
+use crate::time::window::{DAY, Family, Windows};
 use crate::time::{Micros, TIMESTAMP};
 
 pub use parse::WindowPlanner;
@@ -44,9 +48,42 @@ pub const WINDOW_COLUMNS: [&str; 3] = [WINDOW_START, WINDOW_END, WINDOW_TIME];
 /// How far `window_time` is before `window_end`.
 pub const WINDOW_TIME_BEFORE_END: Micros = 1000;
 
+/// What makes the windows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Assignment {
+    /// The clock.
+    Clock(Windows),
+    /// The rows themselves.
+    Session {
+        gap: Micros,
+        /// Columns of the input: only rows that agree in them make sessions together.
+        partition: Vec<Column>,
+    },
+}
+
+impl Assignment {
+    /// How long before its end a window can have started; `None` if there is no telling.
+    pub fn longest(&self) -> Option<Micros> {
+        match self {
+            Assignment::Clock(Windows { size, zone: None, .. }) => Some(*size),
+            // Clocks have been put back by up to a day.
+            Assignment::Clock(Windows { size, .. }) => Some(size.saturating_add(DAY)),
+            Assignment::Session { .. } => None,
+        }
+    }
+
+    /// Every row is in one window at most.
+    pub fn is_single(&self) -> bool {
+        match self {
+            Assignment::Clock(windows) => windows.is_tumbling(),
+            Assignment::Session { .. } => true,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct WindowNode {
-    pub windows: Windows,
+    pub assignment: Assignment,
     /// How long after its end a window still takes rows.
     pub lateness: Micros,
     /// The time column, of the input.
@@ -58,8 +95,16 @@ pub struct WindowNode {
 }
 
 impl WindowNode {
-    pub fn new(windows: Windows, lateness: Micros, time: Column, input: LogicalPlan) -> Result<WindowNode> {
-        check_windows(&windows)?;
+    pub fn new(assignment: Assignment, lateness: Micros, time: Column, input: LogicalPlan) -> Result<WindowNode> {
+        match &assignment {
+            Assignment::Clock(windows) => check_windows(windows)?,
+            Assignment::Session { gap, partition } => {
+                if *gap <= 0 {
+                    return Err(Error::invalid_parameter("the gap of a session must be greater than zero"));
+                }
+                partition.iter().try_for_each(|column| input.schema().index_of_column(column).map(drop))?;
+            }
+        }
         if lateness < 0 {
             return Err(Error::invalid_parameter("the allowed lateness must not be negative"));
         }
@@ -71,7 +116,7 @@ impl WindowNode {
             );
         }
         let schema = Arc::new(output_schema(input.schema())?);
-        Ok(WindowNode { windows, lateness, time, input: Arc::new(input), keep: Keep::InTime, schema })
+        Ok(WindowNode { assignment, lateness, time, input: Arc::new(input), keep: Keep::InTime, schema })
     }
 
     #[must_use]
@@ -84,6 +129,13 @@ impl WindowNode {
         self.input.schema().index_of_column(&self.time).expect("the time column was found when the node was made")
     }
 
+    /// Indices in the input of the columns that divide sessions.
+    pub fn partition(&self) -> Vec<usize> {
+        let Assignment::Session { partition, .. } = &self.assignment else { return Vec::new() };
+        let index = |column| self.input.schema().index_of_column(column).expect("found when the node was made");
+        partition.iter().map(index).collect()
+    }
+
     /// How many columns of the output are the input's; the window's follow.
     pub fn input_columns(&self) -> usize {
         self.input.schema().fields().len()
@@ -92,6 +144,37 @@ impl WindowNode {
     /// What qualifies the names of the window's columns.
     pub fn qualifier(&self) -> Option<&TableReference> {
         self.schema.qualified_field(self.input_columns()).0
+    }
+
+    /// `tumble size=00:05:00`, `session gap=00:30:00 by user_id`.
+    pub fn describe(&self) -> String {
+        match &self.assignment {
+            Assignment::Clock(windows) => {
+                let mut text = match (windows.is_tumbling(), windows.family) {
+                    (true, _) => format!("tumble size={}", show_duration(windows.size)),
+                    (_, Family::Hop) => {
+                        format!("hop size={} slide={}", show_duration(windows.size), show_duration(windows.slide))
+                    }
+                    (_, Family::Cumulate) => {
+                        format!("cumulate size={} step={}", show_duration(windows.size), show_duration(windows.slide))
+                    }
+                };
+                if windows.offset != 0 {
+                    text.push_str(&format!(" offset={}", show_duration(windows.offset)));
+                }
+                if let Some(zone) = windows.zone {
+                    text.push_str(&format!(" zone={zone}"));
+                }
+                text
+            }
+            Assignment::Session { gap, partition } => {
+                let by = match partition.as_slice() {
+                    [] => String::new(),
+                    columns => format!(" by {}", columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")),
+                };
+                format!("session gap={}{by}", show_duration(*gap))
+            }
+        }
     }
 
     pub fn into_plan(self) -> LogicalPlan {
@@ -113,10 +196,24 @@ fn check_windows(windows: &Windows) -> Result<()> {
     if size <= 0 || slide <= 0 {
         return Err(Error::invalid_parameter("the size and the slide of a window must be greater than zero"));
     }
+    let cumulates = windows.family == Family::Cumulate;
     if slide > size {
+        let (what, hint) = match cumulates {
+            true => ("step", "CUMULATE takes the step first and the greatest size second"),
+            false => ("slide", "HOP takes the slide first and the size second"),
+        };
         let message =
-            format!("the slide of a window, {}, is greater than its size, {}", show_duration(slide), show_duration(size));
-        return Err(Error::invalid_parameter(message).with_hint("HOP takes the slide first and the size second"));
+            format!("the {what} of a window, {}, is greater than its size, {}", show_duration(slide), show_duration(size));
+        return Err(Error::invalid_parameter(message).with_hint(hint));
+    }
+    if cumulates && size % slide != 0 {
+        let message =
+            format!("the size of a CUMULATE, {}, is no multiple of its step, {}", show_duration(size), show_duration(slide));
+        return Err(Error::invalid_parameter(message).with_hint("choose a step that divides the size"));
+    }
+    if windows.zone.is_some() && (size % DAY != 0 || slide % DAY != 0 && !cumulates) {
+        let error = Error::invalid_parameter("a time zone needs windows of whole days");
+        return Err(error.with_hint("leave the time zone out: hours and less are the same in all of them, up to an offset"));
     }
     if windows.per_row() > limits::WINDOWS_PER_ROW {
         let message = format!("a row would fall into {} windows, more than {}", windows.per_row(), limits::WINDOWS_PER_ROW);
@@ -159,8 +256,8 @@ pub fn show_duration(micros: Micros) -> String {
 
 impl PartialEq for WindowNode {
     fn eq(&self, other: &Self) -> bool {
-        let of = |node: &WindowNode| (node.windows, node.lateness, node.keep);
-        of(self) == of(other) && self.time == other.time && self.input == other.input
+        let of = |node: &WindowNode| (node.lateness, node.keep);
+        of(self) == of(other) && self.assignment == other.assignment && self.time == other.time && self.input == other.input
     }
 }
 
@@ -168,18 +265,17 @@ impl Eq for WindowNode {}
 
 impl Hash for WindowNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.windows, self.lateness, self.keep, &self.time, &self.input).hash(state);
+        (&self.assignment, self.lateness, self.keep, &self.time, &self.input).hash(state);
     }
 }
 
 impl PartialOrd for WindowNode {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let key = |node: &WindowNode| (node.windows, node.lateness, node.keep);
+        let key = |node: &WindowNode| (node.lateness, node.keep, node.time.clone());
         match key(self).partial_cmp(&key(other)) {
-            Some(Ordering::Equal) => match self.time.partial_cmp(&other.time) {
-                Some(Ordering::Equal) => self.input.partial_cmp(&other.input),
-                ordering => ordering,
-            },
+            Some(Ordering::Equal) if self.assignment == other.assignment => self.input.partial_cmp(&other.input),
+            // Families of windows have no order.
+            Some(Ordering::Equal) => None,
             ordering => ordering,
         }
     }
@@ -199,32 +295,41 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![Expr::Column(self.time.clone())]
+        let partition = match &self.assignment {
+            Assignment::Clock(_) => &[],
+            Assignment::Session { partition, .. } => partition.as_slice(),
+        };
+        std::iter::once(&self.time).chain(partition).cloned().map(Expr::Column).collect()
     }
 
+    /// A filter above may go below the window, unless it speaks of the window; below a session, only if it takes whole sessions.
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        WINDOW_COLUMNS.map(String::from).into()
+        let mut kept: HashSet<String> = WINDOW_COLUMNS.map(String::from).into();
+        if let Assignment::Session { partition, .. } = &self.assignment {
+            let columns = self.input.schema().columns();
+            kept.extend(columns.into_iter().filter(|column| !partition.contains(column)).map(|column| column.name));
+        }
+        kept
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let kind = if self.windows.is_tumbling() { "tumble" } else { "hop" };
-        write!(f, "Window: {kind} size={}", show_duration(self.windows.size))?;
-        if !self.windows.is_tumbling() {
-            write!(f, " slide={}", show_duration(self.windows.slide))?;
-        }
-        for (name, value) in [("offset", self.windows.offset), ("lateness", self.lateness)] {
-            if value != 0 {
-                write!(f, " {name}={}", show_duration(value))?;
-            }
+        write!(f, "Window: {}", self.describe())?;
+        if self.lateness != 0 {
+            write!(f, " lateness={}", show_duration(self.lateness))?;
         }
         write!(f, " on {}", self.time)
     }
 
-    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        let (Some(Expr::Column(time)), Some(input)) = (exprs.pop(), inputs.pop()) else {
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
+        let mut columns = exprs.into_iter().filter_map(|expr| if let Expr::Column(column) = expr { Some(column) } else { None });
+        let (Some(time), Some(input)) = (columns.next(), inputs.pop()) else {
             return Err(Error::internal("a window node was rewritten without its input or its time column").into());
         };
-        Ok(WindowNode::new(self.windows, self.lateness, time, input)?.keeping(self.keep))
+        let assignment = match &self.assignment {
+            Assignment::Session { gap, .. } => Assignment::Session { gap: *gap, partition: columns.collect() },
+            clock => clock.clone(),
+        };
+        Ok(WindowNode::new(assignment, self.lateness, time, input)?.keeping(self.keep))
     }
 
     fn necessary_children_exprs(&self, _: &[usize]) -> Option<Vec<Vec<usize>>> {

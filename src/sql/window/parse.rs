@@ -1,6 +1,7 @@
 //! From the canonical table function (see [`WINDOW_FUNCTIONS`]) to a [`WindowNode`].
 
 use arrow::datatypes::{DataType, IntervalUnit};
+use chrono_tz::Tz;
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -8,7 +9,7 @@ use sqlparser::ast as sp;
 use sqlparser::ast::Spanned;
 use sqlparser::tokenizer::Span;
 
-use super::{WINDOW_COLUMNS, WindowNode};
+use super::{Assignment, WINDOW_COLUMNS, WindowNode};
 use crate::error::Error;
 use crate::sql::ast::WINDOW_FUNCTIONS;
 use crate::sql::plan::errors::at;
@@ -44,10 +45,6 @@ fn plan(
     args: Vec<sp::FunctionArg>,
     context: &mut dyn RelationPlannerContext,
 ) -> DfResult<WindowNode> {
-    if !["tumble", "hop"].contains(&kind) {
-        let error = Error::unsupported(format!("{} windows are not supported yet", kind.to_uppercase()));
-        return Err(at(error.with_hint("use TUMBLE or HOP"), span));
-    }
     let mut args = args.into_iter();
     let Some(sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(input))) = args.next() else {
         let error = Error::syntax(format!("{} needs a relation as its first argument", kind.to_uppercase()));
@@ -63,17 +60,35 @@ fn plan(
     let required = |value: Option<(Micros, Span)>, name: &str| {
         value.ok_or_else(|| at(Error::syntax(format!("{} needs a {name}", kind.to_uppercase())).with_hint(usage(kind)), span))
     };
-    let (size, size_span) = required(named.size, "size")?;
-    let slide = if kind == "hop" { required(named.slide, "slide")?.0 } else { size };
-    let windows = Windows { size, slide, offset: named.offset };
-    super::check_windows(&windows).map_err(|error| at(error, size_span))?;
-    let (input, time) = make_room(input, time)?;
-    WindowNode::new(windows, named.lateness, time, input).map_err(|error| at(error, time_span))
+    let assignment = match kind {
+        "session" => Assignment::Session { gap: required(named.gap, "gap")?.0, partition: named.partition },
+        _ => {
+            let (size, size_span) = required(named.size, "size")?;
+            let windows = match kind {
+                "hop" => Windows::hop(size, required(named.slide, "slide")?.0, named.offset),
+                "cumulate" => Windows::cumulate(size, required(named.slide, "step")?.0, named.offset),
+                _ => Windows::tumble(size, named.offset),
+            };
+            let windows = Windows { zone: named.zone, ..windows };
+            super::check_windows(&windows).map_err(|error| at(error, size_span))?;
+            Assignment::Clock(windows)
+        }
+    };
+    let (input, renamed) = make_room(input)?;
+    let assignment = match assignment {
+        Assignment::Session { gap, partition } => {
+            Assignment::Session { gap, partition: partition.into_iter().map(&renamed).collect() }
+        }
+        clock => clock,
+    };
+    WindowNode::new(assignment, named.lateness, renamed(time), input).map_err(|error| at(error, time_span))
 }
 
 fn usage(kind: &str) -> &'static str {
     match kind {
         "hop" => "write HOP(relation, time column, slide, size)",
+        "cumulate" => "write CUMULATE(relation, time column, step, size)",
+        "session" => "write SESSION(relation PARTITION BY (columns), time column, gap)",
         _ => "write TUMBLE(relation, time column, size)",
     }
 }
@@ -105,8 +120,11 @@ struct Arguments {
     time: Option<(Column, Span)>,
     size: Option<(Micros, Span)>,
     slide: Option<(Micros, Span)>,
+    gap: Option<(Micros, Span)>,
     offset: Micros,
     lateness: Micros,
+    partition: Vec<Column>,
+    zone: Option<Tz>,
 }
 
 impl Arguments {
@@ -123,7 +141,13 @@ impl Arguments {
             match fold(&name).as_str() {
                 "ts" => read.time = Some((column(expr, input, context)?, span)),
                 "size" => read.size = Some((duration(expr, "size", context)?, span)),
-                "slide" if kind == "hop" => read.slide = Some((duration(expr, "slide", context)?, span)),
+                "gap" if kind == "session" => read.gap = Some((duration(expr, "gap", context)?, span)),
+                "partition_by" if kind == "session" => {
+                    let columns = columns(expr).into_iter().map(|expr| column(expr, input, context));
+                    read.partition = columns.collect::<DfResult<_>>()?;
+                }
+                "zone" => read.zone = Some(zone(&expr).map_err(|error| at(error, span))?),
+                "slide" if ["hop", "cumulate"].contains(&kind) => read.slide = Some((duration(expr, "slide", context)?, span)),
                 "offset" => read.offset = duration(expr, "offset", context)?,
                 "lateness" => {
                     read.lateness = duration(expr, "allowed lateness", context)?;
@@ -166,6 +190,24 @@ fn column(expr: sp::Expr, input: &DFSchema, context: &mut dyn RelationPlannerCon
             Err(at(error.with_hint("compute it in a query: TUMBLE((SELECT *, … AS ts FROM relation), ts, size)"), span))
         }
     }
+}
+
+/// `a`, `(a)`, `(a, b)`.
+fn columns(expr: sp::Expr) -> Vec<sp::Expr> {
+    match expr {
+        sp::Expr::Tuple(columns) => columns,
+        sp::Expr::Nested(column) => vec![*column],
+        column => vec![column],
+    }
+}
+
+fn zone(expr: &sp::Expr) -> Result<Tz, Error> {
+    let hint = "name it as in 'Europe/Berlin'";
+    let sp::Expr::Value(sp::ValueWithSpan { value: sp::Value::SingleQuotedString(name), .. }) = expr else {
+        return Err(Error::datatype_mismatch("the time zone of a window must be a constant string").with_hint(hint));
+    };
+    let found = chrono_tz::TZ_VARIANTS.into_iter().find(|zone| zone.name().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| Error::invalid_parameter(format!("time zone \"{name}\" is not known")).with_hint(hint))
 }
 
 /// The one column that a watermark speaks of, for spellings that do not name it.
@@ -213,24 +255,25 @@ fn micros_of(expr: &Expr, what: &str) -> Result<Micros, Error> {
 }
 
 /// Columns of the input that are called like the window's are renamed (`window_start` to `inner_window_start`): a window over
-/// a windowed relation keeps them, and the plain names mean the outermost window.
-fn make_room(input: LogicalPlan, time: Column) -> DfResult<(LogicalPlan, Column)> {
+/// a windowed relation keeps them, and the plain names mean the outermost window. Also what each column is called now.
+fn make_room(input: LogicalPlan) -> DfResult<(LogicalPlan, impl Fn(Column) -> Column)> {
     let taken = |name: &str| WINDOW_COLUMNS.contains(&name);
+    let renamed = move |column: Column| {
+        if !taken(&column.name) {
+            return column;
+        }
+        Column::new(column.relation.clone(), format!("inner_{}", column.name))
+    };
     if !input.schema().fields().iter().any(|field| taken(field.name())) {
-        return Ok((input, time));
+        return Ok((input, renamed));
     }
-    let renamed = |column: &Column| format!("inner_{}", column.name);
-    let columns = input.schema().columns();
-    let exprs: Vec<Expr> = columns
-        .into_iter()
-        .map(|column| {
-            if !taken(&column.name) {
-                return Expr::Column(column);
-            }
-            let (relation, name) = (column.relation.clone(), renamed(&column));
-            Expr::Column(column).alias_qualified(relation, name)
-        })
-        .collect();
-    let time = if taken(&time.name) { Column::new(time.relation.clone(), renamed(&time)) } else { time };
-    Ok((LogicalPlanBuilder::from(input).project(exprs)?.build()?, time))
+    let rename = |column: Column| {
+        if !taken(&column.name) {
+            return Expr::Column(column);
+        }
+        let now = renamed(column.clone());
+        Expr::Column(column).alias_qualified(now.relation, now.name)
+    };
+    let exprs: Vec<Expr> = input.schema().columns().into_iter().map(rename).collect();
+    Ok((LogicalPlanBuilder::from(input).project(exprs)?.build()?, renamed))
 }
