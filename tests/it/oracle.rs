@@ -297,7 +297,7 @@ impl World {
     fn session(&mut self, aggregates: &str, filter: &str) -> String {
         let (of, ts) = match self.rng.random_bool(0.7) {
             true => ("s", "ts"),
-            false => ("(SELECT k, n, x, to_timestamp_seconds(n)::timestamp AS at FROM t)", "at"),
+            false => ("TABLE (SELECT k, n, x, to_timestamp_seconds(n)::timestamp AS at FROM t)", "at"),
         };
         let gap = self.one(&["4", "9"]).to_string();
         let (partition, keys) = *[
@@ -322,7 +322,7 @@ impl World {
 
     /// Windows over the windows of a query or of a view.
     fn window_of_windows(&mut self, views: &[(String, String)]) -> String {
-        let inner = match views.iter().find(|(_, sql)| sql.contains(" AS wt")) {
+        let inner = match views.iter().find(|(_, sql)| sql.starts_with("SELECT window_time AS wt")) {
             Some((name, _)) if self.rng.random_bool(0.6) => name.clone(),
             _ => {
                 let window = self.one(&[
@@ -336,7 +336,7 @@ impl World {
                 if self.rng.random_bool(0.5) {
                     return query;
                 }
-                format!("({query})")
+                format!("TABLE ({query})")
             }
         };
         let outer = self.one(&[

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{Field, FieldRef, Int64Type, TimestampMicrosecondType};
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};

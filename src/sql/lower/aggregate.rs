@@ -24,8 +24,8 @@ impl Lowering<'_> {
         if let [Expr::GroupingSet(set)] = aggregate.group_expr.as_slice() {
             return self.grouping_sets(&input, aggregate, set);
         }
-        let (input, keys, group_columns) = self.group_keys(input, aggregate)?;
         let window = window_key(&input.edge, aggregate);
+        let (input, keys, group_columns) = self.group_keys(input, aggregate, window.is_some())?;
         let emit = self.emit;
         if emit == Emit::Final && window.and_then(|w| w.delay).is_none() {
             return Err(cannot_be_final(&input.edge, window.is_some()));
@@ -58,14 +58,14 @@ impl Lowering<'_> {
     }
 
     /// The keys that are not the window's, as columns of the input; computed ones are put behind it first.
-    fn group_keys(&mut self, input: Lowered, aggregate: &AggregatePlan) -> Result<Grouping> {
+    fn group_keys(&mut self, input: Lowered, aggregate: &AggregatePlan, by_window: bool) -> Result<Grouping> {
         let plan = &aggregate.input;
         let width = input.edge.schema.fields().len();
         let mut computed: Vec<(Arc<dyn PhysicalExpr>, arrow::datatypes::Field)> = Vec::new();
         let (mut keys, mut group_columns) = (Vec::new(), Vec::new());
         for expr in &aggregate.group_expr {
             let position = input_column(expr, plan);
-            if let Some(of_window) = position.and_then(|at| window_column(&input.edge, at)) {
+            if let Some(of_window) = position.filter(|_| by_window).and_then(|at| window_column(&input.edge, at)) {
                 group_columns.push(of_window);
                 continue;
             }

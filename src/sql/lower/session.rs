@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate as AggregatePlan, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 
@@ -149,11 +150,14 @@ impl Lowering<'_> {
         let (mut steps, mut above) = (Vec::new(), Vec::new());
         for (level, plan) in chain.between.iter().enumerate() {
             match plan {
-                LogicalPlan::Filter(filter) if places.speaks_of_bounds(&filter.predicate, &filter.input) => {
-                    above.push(lift(&filter.predicate, &filter.input, &chain.between[level + 1..], aggregate)?);
-                }
                 LogicalPlan::Filter(filter) => {
-                    steps.push(Step::Filter(self.physical(&filter.predicate, filter.input.schema())?));
+                    for predicate in split_conjunction(&filter.predicate) {
+                        if places.speaks_of_bounds(predicate, &filter.input) {
+                            above.push(lift(predicate, &filter.input, &chain.between[level + 1..], aggregate)?);
+                        } else {
+                            steps.push(Step::Filter(self.physical(predicate, filter.input.schema())?));
+                        }
+                    }
                 }
                 LogicalPlan::Projection(projection) => {
                     let computes =
