@@ -196,7 +196,7 @@ impl Sessions {
         let keys: Vec<ArrayRef> = std::iter::once(Arc::clone(&ids)).chain(self.columns.group_keys(&batch).to_vec()).collect();
         let before = self.groups.enter(&keys, batch.num_rows())?;
         self.keep_former(&before)?;
-        self.session_of.resize(self.groups.keys.capacity(), NONE);
+        self.session_of.resize(self.groups.keys.end(), NONE);
         let ids: Int64Array = ids.to_data().into();
         for (group, id) in self.groups.numbers().iter().zip(ids.values()) {
             let of = &mut self.session_of[*group as usize];
@@ -272,7 +272,7 @@ impl Sessions {
             bounds(&self.sessions[id as usize], (session.start, session.last))
         };
         let stretches: Vec<Stretch> = groups.iter().map(stretch).collect();
-        let keys = self.groups.keys.keys(groups)?;
+        let keys = self.groups.keys.columns(groups)?;
         let end = |stretch: &Stretch| stretch.1.saturating_add(self.spec.gap);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.spec.schema.fields().len());
         for (column, field) in self.spec.group_columns.iter().zip(self.spec.schema.fields()) {
