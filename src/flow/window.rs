@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, Recor
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::{Context, LATE, Operator, WINDOW_TIME};
+use super::{Context, LATE, MAIN, Operator, WINDOW_TIME};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::time::window::Windows;
@@ -22,6 +22,8 @@ type Bounds = (Micros, Micros);
 
 pub struct AssignWindows {
     pub windows: Windows,
+    /// Rows are not repeated: the bounds are those of the slice that a row lies in, for whoever puts windows together.
+    pub by_slices: bool,
     /// The instant of a row, in microseconds.
     pub time: Arc<dyn PhysicalExpr>,
     /// Closed when `end + delay <= frontier`; `None`: rows are never late.
@@ -36,6 +38,9 @@ impl Operator for AssignWindows {
         let time = array
             .as_primitive_opt::<TimestampMicrosecondType>()
             .ok_or_else(|| Error::internal(format!("a window's time column has type {}", array.data_type())))?;
+        if self.by_slices {
+            return self.slice(&delta, time, cx);
+        }
         let (delta, bounds) = self.assign(delta, time)?;
         let wide = delta.with_rows(widen(&delta.rows, &self.schema, &bounds)?);
         self.emit(wide, &bounds, cx)
@@ -62,13 +67,56 @@ impl AssignWindows {
         Ok((delta.take(&UInt32Array::from(indices))?, bounds))
     }
 
-    fn emit(&self, wide: Delta, bounds: &[Bounds], cx: &mut Context) -> Result<()> {
-        // The last end that is closed.
-        let closed = match self.delay {
-            Some(delay) if cx.frontier != NO_TIME => cx.frontier.saturating_sub(delay),
+    /// A row goes on once if any of its windows is open, and to the late output once for each that is not.
+    fn slice(&self, delta: &Delta, time: &Timestamps, cx: &mut Context) -> Result<()> {
+        let slices = self.windows.slices();
+        let has_time = (time.null_count() > 0).then(|| arrow::compute::is_not_null(time)).transpose()?;
+        let delta = has_time.as_ref().map_or_else(|| Ok(delta.clone()), |mask| delta.filter(mask))?;
+        let times: Vec<Micros> = time.iter().flatten().collect();
+        let bounds = tumbling(&slices, &times);
+        let closed = self.closed_by(cx.frontier);
+        if closed == NO_TIME || bounds.iter().all(|(_, end)| *end > closed) {
+            let wide = widen(&delta.rows, &self.schema, &bounds)?;
+            cx.emit(delta.with_rows(wide));
+            return Ok(());
+        }
+        let (mut open, mut late, mut late_bounds) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, at) in times.iter().enumerate() {
+            let mut is_open = bounds[row].1 > closed;
+            if !is_open {
+                for window in self.windows.bounds(*at) {
+                    if window.1 > closed {
+                        is_open = true;
+                    } else {
+                        late.push(row as u32);
+                        late_bounds.push(window);
+                    }
+                }
+            }
+            if is_open {
+                open.push(row as u32);
+            }
+        }
+        let open_bounds: Vec<Bounds> = open.iter().map(|row| bounds[*row as usize]).collect();
+        for (output, rows, bounds) in [(MAIN, open, open_bounds), (LATE, late, late_bounds)] {
+            let part = delta.take(&UInt32Array::from(rows))?;
+            let wide = widen(&part.rows, &self.schema, &bounds)?;
+            cx.emit_to(output, part.with_rows(wide));
+        }
+        Ok(())
+    }
+
+    /// The last end that is closed.
+    fn closed_by(&self, frontier: Micros) -> Micros {
+        match self.delay {
+            Some(delay) if frontier != NO_TIME && !crate::planted::bug("late-row") => frontier.saturating_sub(delay),
             _ => NO_TIME,
-        };
-        if closed == NO_TIME || crate::planted::bug("late-row") || bounds.iter().all(|(_, end)| *end > closed) {
+        }
+    }
+
+    fn emit(&self, wide: Delta, bounds: &[Bounds], cx: &mut Context) -> Result<()> {
+        let closed = self.closed_by(cx.frontier);
+        if closed == NO_TIME || bounds.iter().all(|(_, end)| *end > closed) {
             cx.emit(wide);
             return Ok(());
         }

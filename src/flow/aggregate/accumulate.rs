@@ -48,6 +48,10 @@ pub trait Accumulator: Send {
     /// The reverse of `state`; the groups are empty before.
     fn restore(&mut self, groups: &[u32], state: &[ArrayRef]) -> Result<()>;
 
+    /// Add to each of these groups, each given once, what `state` says that another remembers; or, with a sign of -1, take it
+    /// away. Only accumulators with a state, and multisets of extreme values, are merged.
+    fn merge(&mut self, groups: &[u32], state: &[ArrayRef], sign: i64) -> Result<()>;
+
     /// The multiset behind it, if there is one: its changes are saved row by row.
     fn multiset(&mut self) -> Option<&mut Multiset> {
         None

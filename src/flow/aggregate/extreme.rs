@@ -124,6 +124,10 @@ impl Accumulator for Extreme {
         self.update(groups, state, None)
     }
 
+    fn merge(&mut self, groups: &[u32], state: &[ArrayRef], _sign: i64) -> Result<()> {
+        self.update(groups, state, None)
+    }
+
     fn bytes(&self) -> usize {
         match &self.values {
             Values::Integer(values, _) => values.capacity() * 9,

@@ -29,6 +29,14 @@ pub struct Groups {
     numbers: Vec<u32>,
 }
 
+/// What some groups hold, to be added to others.
+pub struct Part {
+    pub keys: Vec<ArrayRef>,
+    pub weights: Vec<i64>,
+    /// Per call: the state of its accumulator.
+    states: Vec<Vec<ArrayRef>>,
+}
+
 impl Groups {
     pub fn new(plan: &Plan) -> Result<Groups> {
         let accumulators = plan.calls.iter().map(|call| make(call, plan.append_only)).collect::<Result<_>>()?;
@@ -129,6 +137,28 @@ impl Groups {
     ) -> Result<()> {
         let numbers = numbers.unwrap_or(&self.numbers);
         self.accumulators[call].update(numbers, arguments, diff)
+    }
+
+    /// What these groups hold.
+    pub fn part(&self, numbers: &[u32]) -> Result<Part> {
+        let states = self.accumulators.iter().map(|a| a.state(numbers)).collect::<Result<_>>()?;
+        Ok(Part { keys: self.keys.columns(numbers)?, weights: self.weights(numbers), states })
+    }
+
+    /// Add what others hold to the groups of their keys, which were last entered; or, with a sign of -1, take it away.
+    pub fn merge(&mut self, part: &Part, sign: i64) -> Result<()> {
+        for (number, weight) in self.numbers.iter().zip(&part.weights) {
+            self.weights[*number as usize] += weight * sign;
+        }
+        for (accumulator, state) in self.accumulators.iter_mut().zip(&part.states) {
+            accumulator.merge(&self.numbers, state, sign)?;
+        }
+        Ok(())
+    }
+
+    /// Groups that were entered since the step began, with rows or without.
+    pub fn entered(&self) -> Vec<u32> {
+        self.touched.clone()
     }
 
     /// End the step: the touched groups that have rows now. Those that have none are forgotten.

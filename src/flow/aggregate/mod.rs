@@ -17,6 +17,7 @@ mod fold;
 pub(in crate::flow) mod groups;
 mod multiset;
 mod numeric;
+pub mod sliced;
 mod table;
 
 use std::collections::BTreeMap;
@@ -118,16 +119,15 @@ pub(crate) struct Core {
 
 impl Aggregate {
     pub fn new(spec: Spec, shard: Shard) -> Result<Aggregate> {
-        let plan = Plan { key_types: spec.key_types.clone(), calls: spec.calls.clone(), append_only: spec.append_only };
-        let mut probe = Groups::new(&plan)?;
-        let group = table::group_fields(&spec);
+        let core = Core::new(spec, shard);
+        let mut probe = Groups::new(&core.plan)?;
+        let group = table::group_fields(&core.spec);
         let mut journals = Vec::new();
         for (call, accumulator) in probe.accumulators.iter_mut().enumerate() {
             if let Some(multiset) = accumulator.multiset() {
                 journals.push(Journal::new(call, Arc::new(multiset::journal_schema(&group, multiset))));
             }
         }
-        let core = Core { spec, plan, shard, windows: BTreeMap::new(), former: Vec::new(), started: false, dropped: Vec::new() };
         Ok(Aggregate { core, journals })
     }
 
@@ -146,7 +146,7 @@ impl Operator for Aggregate {
     fn update(&mut self, _port: usize, delta: Delta, _cx: &mut Context) -> Result<()> {
         self.absorb()?;
         let input = self.core.evaluate(&delta)?;
-        for (end, rows) in self.core.split_by_window(&delta.rows)? {
+        for (end, rows) in split_by_window(self.core.spec.window, &delta.rows)? {
             match rows {
                 None => self.core.update_window(end, &input, &mut self.journals)?,
                 Some(rows) => self.core.update_window(end, &input.take(&rows)?, &mut self.journals)?,
@@ -184,6 +184,22 @@ struct Evaluated {
 }
 
 impl Evaluated {
+    /// Feed the groups that the batch's keys were just entered into.
+    fn add_to(&self, groups: &mut Groups) -> Result<()> {
+        groups.weigh(self.diff.as_ref());
+        for (call, arguments) in self.arguments.iter().enumerate() {
+            let Some(mask) = &self.filters[call] else {
+                groups.accumulate(call, None, arguments, self.diff.as_ref())?;
+                continue;
+            };
+            let rows: UInt32Array = mask.values().set_indices().map(|row| row as u32).collect::<Vec<_>>().into();
+            let numbers: Vec<u32> = rows.values().iter().map(|row| groups.numbers()[*row as usize]).collect();
+            let passing = self.take(&rows)?;
+            groups.accumulate(call, Some(&numbers), &passing.arguments[call], passing.diff.as_ref())?;
+        }
+        Ok(())
+    }
+
     fn take(&self, rows: &UInt32Array) -> Result<Evaluated> {
         let arrays = |columns: &Vec<ArrayRef>| -> Result<Vec<ArrayRef>> { Ok(compute::take_arrays(columns, rows, None)?) };
         let filter = |f: &Option<BooleanArray>| -> Result<Option<BooleanArray>> {
@@ -207,6 +223,11 @@ impl Evaluated {
 }
 
 impl Core {
+    fn new(spec: Spec, shard: Shard) -> Core {
+        let plan = Plan { key_types: spec.key_types.clone(), calls: spec.calls.clone(), append_only: spec.append_only };
+        Core { spec, plan, shard, windows: BTreeMap::new(), former: Vec::new(), started: false, dropped: Vec::new() }
+    }
+
     fn as_table(&mut self) -> &mut dyn StateTable {
         self as &mut GroupTable
     }
@@ -229,28 +250,6 @@ impl Core {
             filters: self.spec.calls.iter().map(filter).collect::<Result<_>>()?,
             diff: delta.diff.clone(),
         })
-    }
-
-    /// Window ends in a batch and the rows of each; `None`: all rows.
-    fn split_by_window(&self, rows: &RecordBatch) -> Result<Vec<(Micros, Option<UInt32Array>)>> {
-        let Some(window) = self.spec.window else { return Ok(vec![(NO_TIME, None)]) };
-        let column = rows.column(window.column);
-        let bounds = column
-            .as_primitive_opt::<TimestampMicrosecondType>()
-            .ok_or_else(|| Error::internal(format!("a window's bound has type {}", column.data_type())))?;
-        let bounds = bounds.values();
-        let Some(first) = bounds.first() else { return Ok(Vec::new()) };
-        if bounds.iter().all(|bound| bound == first) {
-            return Ok(vec![(window.end(*first), None)]);
-        }
-        let mut rows_of: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
-        let mut run = 0;
-        while run < bounds.len() {
-            let end = bounds[run..].iter().position(|b| *b != bounds[run]).map_or(bounds.len(), |n| run + n);
-            rows_of.entry(window.end(bounds[run])).or_default().extend(run as u32..end as u32);
-            run = end;
-        }
-        Ok(rows_of.into_iter().map(|(end, rows)| (end, Some(UInt32Array::from(rows)))).collect())
     }
 
     fn update_window(&mut self, end: Micros, input: &Evaluated, journals: &mut [Journal]) -> Result<()> {
@@ -360,6 +359,28 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Window ends in a batch and the rows of each; `None`: all rows.
+fn split_by_window(window: Option<WindowKey>, rows: &RecordBatch) -> Result<Vec<(Micros, Option<UInt32Array>)>> {
+    let Some(window) = window else { return Ok(vec![(NO_TIME, None)]) };
+    let column = rows.column(window.column);
+    let bounds = column
+        .as_primitive_opt::<TimestampMicrosecondType>()
+        .ok_or_else(|| Error::internal(format!("a window's bound has type {}", column.data_type())))?;
+    let bounds = bounds.values();
+    let Some(first) = bounds.first() else { return Ok(Vec::new()) };
+    if bounds.iter().all(|bound| bound == first) {
+        return Ok(vec![(window.end(*first), None)]);
+    }
+    let mut rows_of: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
+    let mut run = 0;
+    while run < bounds.len() {
+        let end = bounds[run..].iter().position(|b| *b != bounds[run]).map_or(bounds.len(), |n| run + n);
+        rows_of.entry(window.end(bounds[run])).or_default().extend(run as u32..end as u32);
+        run = end;
+    }
+    Ok(rows_of.into_iter().map(|(end, rows)| (end, Some(UInt32Array::from(rows)))).collect())
 }
 
 /// The output rows of some groups.

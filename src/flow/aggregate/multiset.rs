@@ -170,6 +170,11 @@ impl Accumulator for Multiset {
         Ok(())
     }
 
+    /// The other is the one extreme value of some rows.
+    fn merge(&mut self, groups: &[u32], state: &[ArrayRef], sign: i64) -> Result<()> {
+        self.update(groups, state, Some(&Int64Array::from_value(sign, groups.len())))
+    }
+
     fn multiset(&mut self) -> Option<&mut Multiset> {
         Some(self)
     }

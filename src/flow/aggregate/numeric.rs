@@ -84,6 +84,11 @@ impl Accumulator for Count {
         Ok(())
     }
 
+    fn merge(&mut self, groups: &[u32], state: &[ArrayRef], sign: i64) -> Result<()> {
+        each::<Int64Type>(groups, &state[0], None, |g, v, _| self.counts[g] += v * sign);
+        Ok(())
+    }
+
     fn bytes(&self) -> usize {
         self.counts.capacity() * 8
     }
@@ -330,6 +335,36 @@ impl Accumulator for Sum {
         Ok(())
     }
 
+    fn merge(&mut self, groups: &[u32], state: &[ArrayRef], sign: i64) -> Result<()> {
+        each::<Int64Type>(groups, &state[0], None, |g, v, _| self.counts[g] += v * sign);
+        let mut overflow = false;
+        match &mut self.sums {
+            Sums::Int(sums) => {
+                each::<Int64Type>(groups, &state[1], None, |g, v, _| sums[g] = sums[g].wrapping_add(v.wrapping_mul(sign)));
+            }
+            Sums::UInt(sums) => {
+                each::<UInt64Type>(groups, &state[1], None, |g, v, _| {
+                    sums[g] = sums[g].wrapping_add(v.wrapping_mul(sign as u64))
+                });
+            }
+            Sums::Decimal(sums, ..) => each::<Decimal128Type>(groups, &state[1], None, |g, v, _| {
+                match v.checked_mul(i128::from(sign)).and_then(|v| sums[g].checked_add(v)) {
+                    Some(sum) => sums[g] = sum,
+                    None => overflow = true,
+                }
+            }),
+            Sums::Float(sums, odd) => {
+                for part in &state[1..3] {
+                    each::<Float64Type>(groups, part, None, |g, v, _| sums[g].add(v * sign as f64));
+                }
+                each::<Int64Type>(groups, &state[3], None, |g, v, _| odd[g].plus += v * sign);
+                each::<Int64Type>(groups, &state[4], None, |g, v, _| odd[g].minus += v * sign);
+                each::<Int64Type>(groups, &state[5], None, |g, v, _| odd[g].nan += v * sign);
+            }
+        }
+        if overflow { Err(Error::numeric_out_of_range("a sum exceeds 38 digits")) } else { Ok(()) }
+    }
+
     fn bytes(&self) -> usize {
         let each = match &self.sums {
             Sums::Int(_) | Sums::UInt(_) => 8,
@@ -417,6 +452,10 @@ impl Accumulator for Average {
 
     fn restore(&mut self, groups: &[u32], state: &[ArrayRef]) -> Result<()> {
         self.sum.restore(groups, state)
+    }
+
+    fn merge(&mut self, groups: &[u32], state: &[ArrayRef], sign: i64) -> Result<()> {
+        self.sum.merge(groups, state, sign)
     }
 
     fn bytes(&self) -> usize {

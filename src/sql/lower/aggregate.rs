@@ -11,6 +11,7 @@ use super::{Lowered, Lowering, arrow_schema, column, project};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
 use crate::flow::aggregate::accumulate::Call;
+use crate::flow::aggregate::sliced::Sliced;
 use crate::flow::aggregate::{Aggregate, Bound, GroupColumn, Spec, WindowKey};
 use crate::flow::{Edge, Make, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
 use crate::sql::plan::event_time::input_column;
@@ -24,6 +25,7 @@ impl Lowering<'_> {
         if let [Expr::GroupingSet(set)] = aggregate.group_expr.as_slice() {
             return self.grouping_sets(&input, aggregate, set);
         }
+        let sliced = std::mem::take(&mut self.sliced);
         let window = window_key(&input.edge, aggregate);
         let (input, keys, group_columns) = self.group_keys(input, aggregate, window.is_some())?;
         let emit = self.emit;
@@ -46,14 +48,22 @@ impl Lowering<'_> {
             schema,
         };
         let label = label(aggregate);
-        let keeps = keeps(&spec);
+        let keeps = match (sliced, emit) {
+            (true, Emit::Final) => keeps(&spec).replacen("one row per group", "one row per group and slice", 1),
+            _ => keeps(&spec),
+        };
         let columns: Vec<usize> = keys
             .iter()
             .filter_map(|k| k.downcast_ref::<datafusion::physical_expr::expressions::Column>())
             .map(|c| c.index())
             .collect();
         let exchange = (!keys.is_empty() && columns.len() == keys.len()).then(|| vec![columns]);
-        let make: Make = Box::new(move |shard| Ok(Box::new(Aggregate::new(spec.clone(), shard)?) as Box<dyn Operator>));
+        if sliced && !Sliced::supports(&spec) {
+            return Err(Error::internal("windows were cut into slices that nobody puts together"));
+        }
+        let make: Make = Box::new(move |shard| -> Result<Box<dyn Operator>> {
+            Ok(if sliced { Box::new(Sliced::new(spec.clone(), shard)?) } else { Box::new(Aggregate::new(spec.clone(), shard)?) })
+        });
         Ok(self.add(label, keeps, input.inputs, make, exchange, edge))
     }
 

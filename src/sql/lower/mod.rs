@@ -17,6 +17,7 @@ mod rank;
 #[cfg(test)]
 mod scripts;
 mod session;
+mod slices;
 mod temporal;
 
 use std::sync::Arc;
@@ -41,6 +42,8 @@ use crate::sql::plan::source::scan_columns;
 use crate::sql::plan::{Hidden, Planner, RelationSource, SourceColumn};
 use crate::sql::window::{Assignment, WindowNode, show_duration};
 
+use slices::BySlices;
+
 pub use explain::explain;
 
 /// Compiles views for the engine.
@@ -57,7 +60,15 @@ impl Compiler for ViewCompiler {
 
 /// The operators of an optimised continuous plan.
 pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragment> {
-    let mut lowering = Lowering { planner, emit, nodes: Vec::new(), late: Vec::new(), final_rows: false };
+    let mut lowering = Lowering {
+        planner,
+        emit,
+        nodes: Vec::new(),
+        late: Vec::new(),
+        final_rows: false,
+        by_slices: BySlices::default(),
+        sliced: false,
+    };
     let stream = lowering.lower(plan)?;
     // The rows of the view are of the view's own schema, nullability included.
     let stream = lowering.fit(stream, &arrow_schema(plan.schema()));
@@ -80,6 +91,10 @@ struct Lowering<'a> {
     late: Vec<(Input, SchemaRef)>,
     /// Some operator gives rows only once they are final.
     final_rows: bool,
+    /// Who asked for the next window down can put windows together from slices.
+    by_slices: BySlices,
+    /// That window did as it was asked.
+    sliced: bool,
 }
 
 /// What a part of the plan has become: where its changes come from, and what is known of them.
@@ -124,6 +139,7 @@ impl Lowering<'_> {
                 if let Some(sessions) = session::chain(&aggregate.input) {
                     return self.sessions(&sessions, aggregate);
                 }
+                self.by_slices = self.slicing(aggregate);
                 let input = self.lower(&aggregate.input)?;
                 self.aggregate(input, aggregate)
             }
@@ -149,8 +165,9 @@ impl Lowering<'_> {
             }
             other => match (WindowNode::of(other), OnTimeNode::of(other)) {
                 (Some(window), _) => {
+                    let by_slices = std::mem::take(&mut self.by_slices);
                     let input = self.lower(&window.input)?;
-                    self.windows(input, window)
+                    self.windows(input, window, by_slices)
                 }
                 (_, Some(node)) => {
                     let input = self.lower(&node.input)?;
@@ -286,7 +303,7 @@ impl Lowering<'_> {
         Ok(Lowered { inputs, edge })
     }
 
-    fn windows(&mut self, input: Lowered, window: &WindowNode) -> Result<Lowered> {
+    fn windows(&mut self, input: Lowered, window: &WindowNode, by_slices: BySlices) -> Result<Lowered> {
         let (time, delay) = self.closing(&input.edge, window)?;
         let schema = window_schema(&input.edge.schema);
         let width = input.edge.schema.fields().len();
@@ -296,6 +313,8 @@ impl Lowering<'_> {
                 "GROUP BY window_start, window_end and the columns of PARTITION BY, or select rows in the query that reads",
             ));
         };
+        let by_slices = !windows.is_tumbling() && by_slices.of(input.edge.append_only);
+        self.sliced = by_slices;
         let longest = window.assignment.longest().unwrap_or_default();
         let bounds = delay.map(|delay| {
             let column = |column, delay| TimeColumn { column, delay, hard: true };
@@ -307,14 +326,20 @@ impl Lowering<'_> {
         let on = self.physical(&Expr::Column(window.time.clone()), window.input.schema())?;
         let made = Arc::clone(&schema);
         let make: Make = Box::new(move |_| {
-            Ok(Box::new(AssignWindows { windows, time: Arc::clone(&on), delay, schema: Arc::clone(&made) }) as Box<dyn Operator>)
+            Ok(Box::new(AssignWindows { windows, by_slices, time: Arc::clone(&on), delay, schema: Arc::clone(&made) })
+                as Box<dyn Operator>)
         });
         let closes = match delay {
             Some(0) => "closed by the watermark".to_string(),
             Some(delay) => format!("closed {} after the watermark", show_duration(delay)),
             None => "never closed".to_string(),
         };
-        let label = format!("Window: {} on {}, {closes}", window.describe(), window.time.name);
+        let each = match (windows.is_tumbling(), by_slices) {
+            (true, _) => String::new(),
+            (false, true) => format!(", in slices of {}", show_duration(windows.slices().size)),
+            (false, false) => ", each row once per window".to_string(),
+        };
+        let label = format!("Window: {} on {}, {closes}{each}", window.describe(), window.time.name);
         let lowered = self.add(label, String::new(), input.inputs, make, None, edge);
         if time.is_some_and(|time| !time.hard) {
             self.late_from(&lowered);

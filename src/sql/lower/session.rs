@@ -45,13 +45,13 @@ fn above<'p>(mut chain: Chain<'p>, plan: &'p LogicalPlan) -> Option<Chain<'p>> {
 
 /// Where a session's bounds and the columns that divide sessions are among the columns of a plan.
 #[derive(Clone)]
-struct Places {
-    bounds: [Option<usize>; 3],
-    partition: Vec<Option<usize>>,
+pub(super) struct Places {
+    pub bounds: [Option<usize>; 3],
+    pub partition: Vec<Option<usize>>,
 }
 
 impl Places {
-    fn through(&self, exprs: &[Expr], input: &LogicalPlan) -> Places {
+    pub fn through(&self, exprs: &[Expr], input: &LogicalPlan) -> Places {
         let passed: Vec<Option<usize>> = exprs.iter().map(|e| input_column(e, input)).collect();
         let place = |at: &Option<usize>| at.and_then(|at| passed.iter().position(|p| *p == Some(at)));
         Places { bounds: self.bounds.each_ref().map(place), partition: self.partition.iter().map(place).collect() }
@@ -62,7 +62,7 @@ impl Places {
     }
 
     /// It computes something of a bound.
-    fn speaks_of_bounds(&self, expr: &Expr, plan: &LogicalPlan) -> bool {
+    pub fn speaks_of_bounds(&self, expr: &Expr, plan: &LogicalPlan) -> bool {
         let columns = expr.column_refs();
         columns.into_iter().filter_map(|c| plan.schema().maybe_index_of_column(c)).any(|at| self.is_bound(at))
     }
