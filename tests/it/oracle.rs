@@ -332,7 +332,7 @@ impl World {
                     "SESSION(s PARTITION BY k, ts, INTERVAL '3' SECOND)",
                 ]);
                 let by = "window_start, window_end, window_time, k";
-                let query = format!("SELECT window_time AS wt, k, COUNT(*) AS c, MAX(n) AS n FROM {window} GROUP BY {by}");
+                let query = format!("SELECT window_time AS wt, k, COUNT(*) AS c, MAX(n) AS n\n FROM {window} GROUP BY {by}");
                 if self.rng.random_bool(0.5) {
                     return query;
                 }

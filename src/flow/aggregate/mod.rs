@@ -18,6 +18,8 @@ pub(in crate::flow) mod groups;
 mod multiset;
 mod numeric;
 pub mod sliced;
+#[cfg(test)]
+mod sliced_tests;
 mod table;
 
 use std::collections::BTreeMap;
@@ -337,7 +339,7 @@ impl Core {
                 cx.emit(Delta::append(output(&self.spec, end, &groups, &live)?));
             }
             if groups.saved {
-                self.dropped.push(table::gone(&self.spec, end, &groups)?);
+                self.dropped.push(table::gone(&self.spec, end, &mut groups)?);
             }
             for journal in journals.iter_mut() {
                 journal.retire(end, &mut groups, &live)?;

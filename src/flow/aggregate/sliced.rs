@@ -27,7 +27,6 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::flow::{Context, Operator, Shard};
 use crate::state::StateTable;
-use crate::time::window::Windows;
 use crate::time::{Micros, NO_TIME};
 
 pub struct Sliced {
@@ -163,13 +162,13 @@ impl Sliced {
             if self.window.windows.last(self.slice.windows.start_of(end)).1 > closed {
                 break;
             }
-            let groups = entry.remove();
+            let mut groups = entry.remove();
             if self.rolling.holds(end) {
                 self.rolling.add(&groups, &groups.live(), -1)?;
                 self.rolling.from = end;
             }
             if groups.saved {
-                self.core.dropped.push(table::gone(&self.core.spec, end, &groups)?);
+                self.core.dropped.push(table::gone(&self.core.spec, end, &mut groups)?);
             }
         }
         self.rolling.tidy()

@@ -58,9 +58,11 @@ fn deletions(spec: &Spec, end: Micros, groups: &Groups, numbers: &[u32]) -> Resu
     Ok(Delta::weighted(batch(&schema, columns, numbers.len())?, -1))
 }
 
-/// All groups of a window that was dropped.
-pub(super) fn gone(spec: &Spec, end: Micros, groups: &Groups) -> Result<Delta> {
-    deletions(spec, end, groups, &groups.live())
+/// All groups of a window that was dropped, those too whose rows were taken away since a checkpoint that has them.
+pub(super) fn gone(spec: &Spec, end: Micros, groups: &mut Groups) -> Result<Delta> {
+    let (_, mut numbers) = groups.take_unsaved();
+    numbers.extend(groups.live());
+    deletions(spec, end, groups, &numbers)
 }
 
 /// Rows of a state table by their window's end.

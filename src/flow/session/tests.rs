@@ -144,7 +144,7 @@ fn restarted(operator: &mut Sessions, saved: &mut Vec<Delta>, spec: &Spec) -> Se
 
 #[test]
 fn a_stream_in_any_order_is_as_its_definition_whatever_the_steps() {
-    for seed in 0..150 {
+    for seed in 0..60 {
         let mut rng = SmallRng::seed_from_u64(seed);
         let (gap, lateness) = (rng.random_range(2..12), rng.random_range(0..6));
         let emit = if seed % 2 == 0 { Emit::Changes } else { Emit::Final };
@@ -199,7 +199,7 @@ fn a_stream_in_any_order_is_as_its_definition_whatever_the_steps() {
 
 #[test]
 fn rows_that_come_and_go_merge_and_split() {
-    for seed in 0..150 {
+    for seed in 0..60 {
         let mut rng = SmallRng::seed_from_u64(seed);
         let gap = rng.random_range(2..15);
         let spec = spec(gap, None, false, Emit::Changes);
@@ -259,6 +259,7 @@ fn state_is_of_open_sessions_only() {
 /// `cargo test --release --lib session::tests::cost -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
 fn cost() {
     for length in [10_i64, 1_000, 100_000] {
         let rows = 400_000_i64;

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   Aggregate: groupBy=[window_start, window_end, category]
-//!     Window: tumble size=00:05:00 on event_time              ← this node
+//!     Window: tumble 00:05:00 on event_time                   ← this node
 //!       TableScan: orders
 //! ```
 //!
@@ -146,24 +146,24 @@ impl WindowNode {
         self.schema.qualified_field(self.input_columns()).0
     }
 
-    /// `tumble size=00:05:00`, `session gap=00:30:00 by user_id`.
+    /// `tumble 00:05:00`, `hop 00:10:00 every 00:05:00`, `session gap 00:30:00 by user_id`.
     pub fn describe(&self) -> String {
         match &self.assignment {
             Assignment::Clock(windows) => {
                 let mut text = match (windows.is_tumbling(), windows.family) {
-                    (true, _) => format!("tumble size={}", show_duration(windows.size)),
+                    (true, _) => format!("tumble {}", show_duration(windows.size)),
                     (_, Family::Hop) => {
-                        format!("hop size={} slide={}", show_duration(windows.size), show_duration(windows.slide))
+                        format!("hop {} every {}", show_duration(windows.size), show_duration(windows.slide))
                     }
                     (_, Family::Cumulate) => {
-                        format!("cumulate size={} step={}", show_duration(windows.size), show_duration(windows.slide))
+                        format!("cumulate {} every {}", show_duration(windows.size), show_duration(windows.slide))
                     }
                 };
                 if windows.offset != 0 {
-                    text.push_str(&format!(" offset={}", show_duration(windows.offset)));
+                    text.push_str(&format!(" offset {}", show_duration(windows.offset)));
                 }
                 if let Some(zone) = windows.zone {
-                    text.push_str(&format!(" zone={zone}"));
+                    text.push_str(&format!(" in {zone}"));
                 }
                 text
             }
@@ -172,7 +172,7 @@ impl WindowNode {
                     [] => String::new(),
                     columns => format!(" by {}", columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")),
                 };
-                format!("session gap={}{by}", show_duration(*gap))
+                format!("session gap {}{by}", show_duration(*gap))
             }
         }
     }
