@@ -79,6 +79,11 @@ impl Call {
         self.summary(append_only).is_none()
     }
 
+    /// What it remembers of some rows and of others adds up to what it remembers of all.
+    pub fn adds_up(&self, append_only: bool) -> bool {
+        !matches!(self.summary(append_only), None | Some(Summary::Fold))
+    }
+
     fn summary(&self, append_only: bool) -> Option<Summary> {
         let function = &self.function;
         if function.is_distinct() || !function.order_bys().is_empty() {

@@ -105,6 +105,10 @@ impl Accumulator for Fold {
         Ok(())
     }
 
+    fn merge(&mut self, _groups: &[u32], _state: &[ArrayRef], _sign: i64) -> Result<()> {
+        Err(Error::internal(format!("{} does not add up", self.function.name())))
+    }
+
     fn bytes(&self) -> usize {
         let groups = self.groups.borrow();
         groups.capacity() * 16 + groups.iter().flatten().map(|inner| inner.size()).sum::<usize>()

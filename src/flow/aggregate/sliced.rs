@@ -56,7 +56,7 @@ struct Rolling {
 impl Sliced {
     /// Can the query be computed from slices?
     pub fn supports(spec: &Spec) -> bool {
-        spec.window.is_some_and(|w| !w.windows.is_tumbling()) && !spec.calls.iter().any(|c| c.keeps_values(spec.append_only))
+        spec.window.is_some_and(|w| !w.windows.is_tumbling()) && spec.calls.iter().all(|c| c.adds_up(spec.append_only))
     }
 
     pub fn new(spec: Spec, shard: Shard) -> Result<Sliced> {

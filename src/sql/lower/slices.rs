@@ -45,7 +45,7 @@ impl Lowering<'_> {
         if aggregate.aggr_expr.iter().any(|e| places.speaks_of_bounds(e, below)) {
             return BySlices::default();
         }
-        let adds_up = |append_only| !calls.iter().any(|call| call.keeps_values(append_only));
+        let adds_up = |append_only| calls.iter().all(|call| call.adds_up(append_only));
         BySlices { append_only: adds_up(true), updates: adds_up(false) }
     }
 }
