@@ -141,8 +141,12 @@ impl Windows {
 
     /// A window's end says the same start in both families.
     pub fn agrees_with(&self, other: &Windows) -> bool {
-        let fixed = |w: &Windows| w.zone.is_none() && (w.family == Family::Hop || w.is_tumbling());
-        self == other || fixed(self) && fixed(other) && self.size == other.size
+        self == other || self.length().is_some_and(|length| other.length() == Some(length))
+    }
+
+    /// How long every window is; `None` if they differ.
+    pub fn length(&self) -> Option<Micros> {
+        (self.zone.is_none() && (self.family == Family::Hop || self.is_tumbling())).then_some(self.size)
     }
 
     /// The pieces of time that no bound of these windows cuts, as long as they can be: tumbling windows.

@@ -131,7 +131,7 @@ fn before_end(edge: &Edge, column: usize) -> Option<Micros> {
     let window = edge.window?;
     match Some(column) {
         at if at == window.end => Some(0),
-        at if at == window.start => Some(window.size),
+        at if at == window.start => window.windows.length(),
         at if at == window.time => Some(WINDOW_TIME),
         _ => None,
     }

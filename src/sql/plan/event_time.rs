@@ -123,9 +123,9 @@ fn distance(plan: &LogicalPlan, a: usize, b: usize) -> Option<Micros> {
         other => match (OnTimeNode::of(other), WindowNode::of(other)) {
             (Some(node), _) => distance(&node.input, a, b),
             (_, Some(node)) => {
-                let before_end = [node.windows.size, 0, WINDOW_TIME_BEFORE_END];
+                let before_end = [node.assignment.length(), Some(0), Some(WINDOW_TIME_BEFORE_END)];
                 match (a.checked_sub(node.input_columns()), b.checked_sub(node.input_columns())) {
-                    (Some(a), Some(b)) => Some(before_end.get(a)? - before_end.get(b)?),
+                    (Some(a), Some(b)) => Some((*before_end.get(a)?)? - (*before_end.get(b)?)?),
                     (None, None) => distance(&node.input, a, b),
                     _ => None,
                 }

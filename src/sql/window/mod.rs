@@ -72,6 +72,14 @@ impl Assignment {
         }
     }
 
+    /// How long every window is; `None` if they differ.
+    pub fn length(&self) -> Option<Micros> {
+        match self {
+            Assignment::Clock(windows) => windows.length(),
+            Assignment::Session { .. } => None,
+        }
+    }
+
     /// Every row is in one window at most.
     pub fn is_single(&self) -> bool {
         match self {
