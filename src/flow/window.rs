@@ -30,6 +30,15 @@ pub struct AssignWindows {
     pub delay: Option<Micros>,
     /// Input columns, then window_start, window_end, window_time.
     pub schema: SchemaRef,
+    /// The columns of the last batch that lay in one window: the next one often lies there too, and shares them.
+    pub shared: Option<OneWindow>,
+}
+
+/// The three columns of so many rows in one window.
+pub struct OneWindow {
+    bounds: Bounds,
+    rows: usize,
+    columns: [ArrayRef; 3],
 }
 
 impl Operator for AssignWindows {
@@ -38,6 +47,12 @@ impl Operator for AssignWindows {
         let time = array
             .as_primitive_opt::<TimestampMicrosecondType>()
             .ok_or_else(|| Error::internal(format!("a window's time column has type {}", array.data_type())))?;
+        if let Some(bounds) = self.one_window(time)
+            && bounds.1 > self.closed_by(cx.frontier)
+        {
+            cx.emit(delta.with_rows(self.widen_by_one(&delta.rows, bounds)?));
+            return Ok(());
+        }
         if self.by_slices {
             return self.slice(&delta, time, cx);
         }
@@ -48,6 +63,36 @@ impl Operator for AssignWindows {
 }
 
 impl AssignWindows {
+    /// The one window (or slice) that all rows lie in, where windows do not overlap.
+    fn one_window(&self, time: &Timestamps) -> Option<Bounds> {
+        if time.null_count() > 0 || !(self.by_slices || self.windows.is_tumbling()) {
+            return None;
+        }
+        let (least, greatest) = time.values().iter().fold((Micros::MAX, Micros::MIN), |(l, g), at| (l.min(*at), g.max(*at)));
+        let windows = if self.by_slices { self.windows.slices() } else { self.windows };
+        let bounds = (least <= greatest).then(|| windows.last(least))?;
+        (greatest < bounds.1).then_some(bounds)
+    }
+
+    fn widen_by_one(&mut self, rows: &RecordBatch, bounds: Bounds) -> Result<RecordBatch> {
+        let count = rows.num_rows();
+        let columns = match &self.shared {
+            Some(shared) if (shared.bounds, shared.rows) == (bounds, count) => shared.columns.clone(),
+            _ => {
+                let fields = &self.schema.fields()[rows.num_columns()..];
+                let constant = |at: Micros, field: usize| -> ArrayRef {
+                    Arc::new(Timestamps::from_value(at, count).with_data_type(fields[field].data_type().clone()))
+                };
+                let (start, end) = bounds;
+                let columns = [constant(start, 0), constant(end, 1), constant(end.saturating_sub(WINDOW_TIME), 2)];
+                self.shared = Some(OneWindow { bounds, rows: count, columns: columns.clone() });
+                columns
+            }
+        };
+        let columns = rows.columns().iter().cloned().chain(columns).collect();
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
     /// The rows repeated once per window (rows without a time are in none), and the bounds of each one's window.
     fn assign(&self, delta: Delta, time: &Timestamps) -> Result<(Delta, Vec<Bounds>)> {
         if self.windows.is_tumbling() && time.null_count() == 0 {

@@ -102,7 +102,14 @@ struct Pipeline {
 impl Pipeline {
     fn new(spec: Spec, by_slices: bool) -> Pipeline {
         let window = spec.window.unwrap();
-        let assign = AssignWindows { windows: window.windows, by_slices, time: column(1), delay: window.delay, schema: wide() };
+        let assign = AssignWindows {
+            windows: window.windows,
+            by_slices,
+            time: column(1),
+            delay: window.delay,
+            schema: wide(),
+            shared: None,
+        };
         let aggregate = Pipeline::aggregate(&spec, by_slices);
         Pipeline { spec, by_slices, assign, aggregate, saved: Vec::new(), given: BTreeMap::new() }
     }

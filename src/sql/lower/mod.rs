@@ -326,8 +326,14 @@ impl Lowering<'_> {
         let on = self.physical(&Expr::Column(window.time.clone()), window.input.schema())?;
         let made = Arc::clone(&schema);
         let make: Make = Box::new(move |_| {
-            Ok(Box::new(AssignWindows { windows, by_slices, time: Arc::clone(&on), delay, schema: Arc::clone(&made) })
-                as Box<dyn Operator>)
+            Ok(Box::new(AssignWindows {
+                windows,
+                by_slices,
+                time: Arc::clone(&on),
+                delay,
+                schema: Arc::clone(&made),
+                shared: None,
+            }) as Box<dyn Operator>)
         });
         let closes = match delay {
             Some(0) => "closed by the watermark".to_string(),
