@@ -1,6 +1,6 @@
 //! Looking into a data directory that no server uses: what is in it, and is it intact?
 //!
-//! [`dump`] prints everything as text: catalog, commits with their rows, the newest checkpoint. [`check`] reads every record,
+//! [`dump()`] prints everything as text: catalog, commits with their rows, the newest checkpoint. [`check()`] reads every record,
 //! compares checksums, decodes, and follows offsets, commit numbers, times and watermarks; what is wrong is reported by stream,
 //! partition and offset, and the rest goes on being checked.
 
