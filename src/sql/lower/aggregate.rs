@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Aggregate as AggregatePlan, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
-use super::{Lowered, Lowering, arrow_schema, column, project};
+use super::{Lowered, Lowering, arrow_schema, column, project, shown};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
 use crate::flow::aggregate::accumulate::Call;
@@ -188,7 +188,7 @@ pub(super) fn cannot_be_final(edge: &Edge, grouped_by_window: bool) -> Error {
 }
 
 pub(super) fn label(aggregate: &AggregatePlan) -> String {
-    let list = |exprs: &[Expr]| exprs.iter().map(|e| e.human_display().to_string()).collect::<Vec<_>>().join(", ");
+    let list = |exprs: &[Expr]| exprs.iter().map(shown).collect::<Vec<_>>().join(", ");
     match (aggregate.group_expr.is_empty(), aggregate.aggr_expr.is_empty()) {
         (true, _) => format!("Aggregate: {}", list(&aggregate.aggr_expr)),
         (false, true) => format!("Distinct: {}", list(&aggregate.group_expr)),

@@ -1,7 +1,30 @@
 //! EXPLAIN of a continuous query: its operators from the output down, with what is known of each edge and what each node keeps.
 
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::Expr;
+
 use crate::catalog::Catalog;
 use crate::flow::{Edge, Fragment, Input};
+use crate::sql::window::show_duration;
+
+/// An expression as users write it: DataFusion's text, but for lengths of time.
+pub(super) fn shown(expr: &Expr) -> String {
+    let interval = |expr: Expr| {
+        let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(length)), _) = &expr else { return Ok(Transformed::no(expr)) };
+        let months = if length.months == 0 { String::new() } else { format!("{} months ", length.months) };
+        let days = if length.days == 0 { String::new() } else { format!("{} days ", length.days) };
+        let rest = if length.nanoseconds == 0 && !(months.is_empty() && days.is_empty()) {
+            String::new()
+        } else {
+            show_duration(length.nanoseconds / 1000)
+        };
+        let text = format!("INTERVAL '{}'", format!("{months}{days}{rest}").trim_end());
+        Ok(Transformed::yes(Expr::Column(Column::from_name(text))))
+    };
+    let readable = expr.clone().transform(interval).map_or_else(|_| expr.clone(), |changed| changed.data);
+    readable.human_display().to_string()
+}
 
 /// One line per operator, indented below the one that reads it.
 pub fn explain(fragment: &Fragment, catalog: &Catalog) -> Vec<String> {

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Aggregate as AggregatePlan, Expr, GroupingSet};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
 
-use super::{Lowered, Lowering, arrow_schema, carry, column, project, union_edge, unsupported};
+use super::{Lowered, Lowering, arrow_schema, carry, column, project, shown, union_edge, unsupported};
 use crate::error::{Error, Result};
 use crate::flow::Edge;
 
@@ -60,7 +60,7 @@ impl Lowering<'_> {
         });
         let expressions = expressions.collect::<Result<Vec<_>>>()?;
         let edge = carry(&part.edge, &passed, Arc::clone(&schema));
-        let names: Vec<String> = members.iter().map(|member| columns[*member].human_display().to_string()).collect();
+        let names: Vec<String> = members.iter().map(|member| shown(columns[*member])).collect();
         let label = format!("Grouping: ({})", names.join(", "));
         Ok(self.add(label, String::new(), part.inputs, project(expressions, schema), None, edge))
     }

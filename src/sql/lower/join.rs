@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, Join as JoinPlan, LogicalPlan, lit};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::join_time::{LEFT, RIGHT, Timing};
-use super::{Lowered, Lowering, arrow_schema, unsupported};
+use super::{Lowered, Lowering, arrow_schema, shown, unsupported};
 use crate::error::Result;
 use crate::flow::join::{Join, SideSpec, Spec};
 use crate::flow::{Edge, Input, MAIN, Make, Node, Operator};
@@ -116,7 +116,7 @@ impl Lowering<'_> {
             join_type: JoinType::LeftAnti,
             null_equals_null: false,
             schema: arrow_schema(&join.schema),
-            label: format!("Join: left anti, {} NOT IN: {label}", x.human_display()),
+            label: format!("Join: left anti, {} NOT IN: {label}", shown(x)),
             bounds: Vec::new(),
         };
         let left = self.lower(&join.left)?;
@@ -210,8 +210,8 @@ fn label(join: &JoinPlan) -> String {
         JoinType::LeftMark => "left mark",
         JoinType::RightMark => "right mark",
     };
-    let equal = join.on.iter().map(|(l, r)| format!("{} = {}", l.human_display(), r.human_display()));
-    let conditions: Vec<String> = equal.chain(join.filter.iter().map(|f| f.human_display().to_string())).collect();
+    let equal = join.on.iter().map(|(l, r)| format!("{} = {}", shown(l), shown(r)));
+    let conditions: Vec<String> = equal.chain(join.filter.iter().map(shown)).collect();
     match conditions.is_empty() {
         true => format!("Join: {name}"),
         false => format!("Join: {name} on {}", conditions.join(" and ")),

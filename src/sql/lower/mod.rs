@@ -45,6 +45,7 @@ use crate::sql::window::{Assignment, WindowNode, show_duration};
 use slices::BySlices;
 
 pub use explain::explain;
+use explain::shown;
 
 /// Compiles views for the engine.
 pub struct ViewCompiler {
@@ -273,7 +274,7 @@ impl Lowering<'_> {
         let expressions = exprs.iter().map(|e| self.physical(e, plan.schema())).collect::<Result<Vec<_>>>()?;
         let passed: Vec<Option<usize>> = exprs.iter().map(|e| input_column(e, plan)).collect();
         let edge = carry(&input.edge, &passed, Arc::clone(&schema));
-        let label = format!("Project: {}", exprs.iter().map(|e| e.human_display().to_string()).collect::<Vec<_>>().join(", "));
+        let label = format!("Project: {}", exprs.iter().map(shown).collect::<Vec<_>>().join(", "));
         Ok(self.add(label, String::new(), input.inputs, project(expressions, schema), None, edge))
     }
 
@@ -283,7 +284,7 @@ impl Lowering<'_> {
         }
         let physical = self.physical(predicate, schema)?;
         let make: Make = Box::new(move |_| Ok(Box::new(Filter { predicate: Arc::clone(&physical) }) as Box<dyn Operator>));
-        let label = format!("Filter: {}", predicate.human_display());
+        let label = format!("Filter: {}", shown(predicate));
         Ok(self.add(label, String::new(), input.inputs, make, None, input.edge))
     }
 

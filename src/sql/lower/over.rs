@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFrameBound, Wind
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_planner::create_window_expr;
 
-use super::{Lowered, Lowering, arrow_schema, unsupported};
+use super::{Lowered, Lowering, arrow_schema, shown, unsupported};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
 use crate::flow::arrangement::Layout;
@@ -97,7 +97,7 @@ impl Lowering<'_> {
         let reach = exprs.iter().map(|expr| Ok(reach(window_function(expr)?, plan))).collect::<Result<Vec<_>>>()?;
         let reach = reach.into_iter().reduce(Reach::and).unwrap_or(Reach::ALL);
         let edge = grouped_edge(&before, &arranged, Arc::clone(&schema));
-        let label = format!("Over: {}", exprs.iter().map(|e| e.human_display().to_string()).collect::<Vec<_>>().join(", "));
+        let label = format!("Over: {}", exprs.iter().map(|expr| shown(expr)).collect::<Vec<_>>().join(", "));
         let keeps = format!("all rows, {}", arranged.until("the input"));
         let spec = Spec { layout: arranged.layout.clone(), width, functions, reach, schema, delay: arranged.delay };
         let exchange = arranged.exchange();

@@ -63,7 +63,7 @@ impl Lowering<'_> {
             append_only: arranged.input.edge.append_only,
             delay: arranged.delay,
         };
-        let label = format!("Top {last} by {}", window.window_expr[rank].human_display());
+        let label = format!("Top {last} by {}", super::shown(&window.window_expr[rank]));
         let lowered = self.top_n(spec, label, arranged);
         let indices: Vec<usize> = (0..width).chain(wide..wide + window.window_expr.len()).collect();
         let lowered = self.pick(lowered, &indices, arrow_schema(&window.schema));

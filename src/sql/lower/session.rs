@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Aggregate as AggregatePlan, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::aggregate::{cannot_be_final, label};
-use super::{Lowered, Lowering, arrow_schema, column, unsupported, window_schema};
+use super::{Lowered, Lowering, arrow_schema, column, shown, unsupported, window_schema};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
 use crate::flow::aggregate::GroupColumn;
@@ -70,7 +70,7 @@ impl Places {
 
 fn of_bounds(expr: &Expr) -> Error {
     unsupported(
-        format!("{} computes with the bounds of sessions that still change", expr.human_display()),
+        format!("{} computes with the bounds of sessions that still change", shown(expr)),
         "group by window_start and window_end as they are, and compute in a view or query that reads this one",
     )
 }

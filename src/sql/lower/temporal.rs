@@ -9,7 +9,7 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator as Op, binary_expr, cast};
 
-use super::{Lowered, Lowering};
+use super::{Lowered, Lowering, shown};
 use crate::error::{Error, Result};
 use crate::flow::temporal::{Instant, Spec, Temporal};
 use crate::flow::{Edge, Make, Operator};
@@ -18,7 +18,7 @@ use crate::time::{Micros, TIMESTAMP};
 
 /// `now()` where it is not compared with an instant of a row.
 pub(super) fn refused(expr: &Expr) -> Error {
-    let message = format!("now() can only be compared with a time of the row, and not as in {}", expr.human_display());
+    let message = format!("now() can only be compared with a time of the row, and not as in {}", shown(expr));
     Error::unsupported(message).with_hint(
         "write WHERE ts > now() - INTERVAL '1 hour' or the like, with days in place of months; or use now() in the query that reads the view",
     )
@@ -56,7 +56,7 @@ impl Lowering<'_> {
                 _ => return Err(refused(part)),
             }
         }
-        let shown: Vec<String> = of_time.iter().map(|part| part.human_display().to_string()).collect();
+        let shown: Vec<String> = of_time.iter().map(shown).collect();
         let keeps = match (enters.is_empty(), leaves.is_empty()) {
             (true, _) => "rows that are seen, until they leave as now() passes",
             (false, true) => "rows that are not seen yet, until they enter as now() passes",
