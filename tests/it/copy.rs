@@ -6,12 +6,12 @@ use tokio_postgres::Client;
 
 use super::server::{Server, Settings, numbers, run};
 
-async fn copy(client: &Client, sql: &str, data: &'static str) -> Result<u64, tokio_postgres::Error> {
+async fn copy(client: &Client, sql: &str, data: &str) -> Result<u64, tokio_postgres::Error> {
     let sink = client.copy_in::<_, Bytes>(sql).await?;
     let mut sink = std::pin::pin!(sink);
     // Cut anywhere: in the middle of rows and values.
     for piece in data.as_bytes().chunks(7) {
-        sink.send(Bytes::from_static(piece)).await?;
+        sink.send(Bytes::copy_from_slice(piece)).await?;
     }
     sink.finish().await
 }
@@ -68,4 +68,15 @@ async fn a_copy_belongs_to_its_transaction_block() {
     let out = client.copy_out("COPY (SELECT id FROM q ORDER BY id) TO STDOUT CSV HEADER").await.unwrap();
     let out: Vec<Bytes> = out.boxed().try_collect().await.unwrap();
     assert_eq!(out.concat(), b"id\n3\n4\n5\n");
+
+    // Rows copied into a table are read in the block, staged ones too, and go with it.
+    run(&client, "CREATE TABLE t (id BIGINT PRIMARY KEY)").await;
+    run(&client, "BEGIN").await;
+    assert_eq!(numbers::<1>(&client, "SELECT count(*) FROM t").await, [[0]]);
+    let many: String = (0..20_000).map(|id| format!("{id}\n")).collect();
+    assert_eq!(copy(&client, "COPY t FROM STDIN", &many).await.unwrap(), 20_000);
+    run(&client, "DELETE FROM t WHERE id >= 10").await;
+    assert_eq!(numbers::<1>(&client, "SELECT count(*) FROM t").await, [[10]]);
+    run(&client, "ROLLBACK").await;
+    assert_eq!(numbers::<1>(&client, "SELECT count(*) FROM t").await, [[0]]);
 }
