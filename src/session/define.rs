@@ -529,14 +529,9 @@ fn view_relation(
         let (wanted, got) = (schema.fields().len(), given.len());
         return Err(Error::invalid_object_definition(format!("{got} column names for the {wanted} columns of the query")));
     }
-    let column = |(at, field): (usize, &Arc<arrow::datatypes::Field>)| Column {
-        name: given.get(at).unwrap_or(field.name()).clone(),
-        data_type: field.data_type().clone(),
-        sql_type: types::sql_type(field.data_type()),
-        nullable: field.is_nullable(),
-        default: None,
-        generated: None,
-        comment: None,
+    let column = |(at, field): (usize, &Arc<arrow::datatypes::Field>)| {
+        let name = given.get(at).unwrap_or(field.name()).clone();
+        Column { name, ..computed(field) }
     };
     let columns: Vec<Column> = schema.fields().iter().enumerate().map(column).collect();
     let mut seen = BTreeSet::new();
@@ -564,9 +559,9 @@ fn view_relation(
     })
 }
 
-/// `view$late`: the rows that windows and joins with a bound on time left out, with the window that was missed.
-fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relation {
-    let column = |field: &Arc<arrow::datatypes::Field>| Column {
+/// A column that a query computes.
+fn computed(field: &Arc<arrow::datatypes::Field>) -> Column {
+    Column {
         name: field.name().clone(),
         data_type: field.data_type().clone(),
         sql_type: types::sql_type(field.data_type()),
@@ -574,12 +569,16 @@ fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relat
         default: None,
         generated: None,
         comment: None,
-    };
+    }
+}
+
+/// `view$late`: the rows that windows and joins with a bound on time left out, with the window that was missed.
+fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relation {
     Relation {
         id: view.id + 1,
         name: format!("{}{LATE_SUFFIX}", view.name),
         kind: Kind::Late,
-        columns: schema.fields().iter().map(column).collect(),
+        columns: schema.fields().iter().map(computed).collect(),
         primary_key: Vec::new(),
         create_sql: String::new(),
         query: None,
