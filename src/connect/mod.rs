@@ -33,7 +33,7 @@ pub use runner::Connectors;
 pub const CONNECTOR: &str = "connector";
 
 /// The options of all connectors, for the check that every option of a statement means something.
-pub const OPTIONS: &[&str] = &[CONNECTOR, "events", "rate", "seed", "type", "table", "nexmark.table.type"];
+pub const OPTIONS: &[&str] = &[CONNECTOR, "events", "rate", "event_rate", "seed", "type", "table", "nexmark.table.type"];
 
 /// What `--demo` runs: the stream of [`orders`] and two views over its windows.
 pub const DEMO: &str = include_str!("../../sql/demo.sql");
@@ -58,7 +58,7 @@ pub enum Next {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Connector {
     /// `connector = 'nexmark'`
-    Nexmark { kind: nexmark::Kind, events: Option<u64>, rate: u64, seed: u64 },
+    Nexmark { kind: nexmark::Kind, end: Option<u64>, rate: u64, events: nexmark::Events },
     /// `connector = 'orders-demo'`
     Orders { events: Option<u64>, rate: u64, seed: u64 },
 }
@@ -106,14 +106,21 @@ impl Connector {
             }
         };
         let (rate, events) = (number(relation, "rate")?.unwrap_or(0), number(relation, "events")?);
-        if events.is_some_and(|events| events > nexmark::MAX_EVENTS) || rate > nexmark::MAX_RATE {
+        // Event time passes as the clock does where events have a pace.
+        let paced = if rate == 0 { nexmark::EVENT_RATE } else { rate };
+        let event_rate = number(relation, "event_rate")?.unwrap_or(paced);
+        if event_rate == 0 {
+            return Err(Error::invalid_parameter("option event_rate must be at least 1: events per second of event time"));
+        }
+        if events.is_some_and(|events| events > nexmark::MAX_EVENTS) || rate.max(event_rate) > nexmark::MAX_RATE {
             return Err(Error::invalid_parameter(format!(
                 "connector 'nexmark' makes at most {} events at a rate of at most {}",
                 nexmark::MAX_EVENTS,
                 nexmark::MAX_RATE
             )));
         }
-        Ok(Connector::Nexmark { kind, events, rate, seed: number(relation, "seed")?.unwrap_or(nexmark::SEED) })
+        let seed = number(relation, "seed")?.unwrap_or(nexmark::SEED);
+        Ok(Connector::Nexmark { kind, end: events, rate, events: nexmark::Events { seed, rate: event_rate } })
     }
 
     /// As `WITH` calls it.
@@ -139,9 +146,7 @@ impl Connector {
     /// A source that goes on after `position`; 0 is the beginning.
     pub fn open(&self, position: u64) -> Box<dyn Source> {
         match *self {
-            Connector::Nexmark { kind, events, rate, seed } => {
-                Box::new(nexmark::Nexmark::new(seed, kind, events, rate, position))
-            }
+            Connector::Nexmark { kind, end, rate, events } => Box::new(nexmark::Nexmark::new(events, kind, end, rate, position)),
             Connector::Orders { events, rate, seed } => Box::new(orders::Orders::new(seed, events, rate, position)),
         }
     }
@@ -195,7 +200,12 @@ pub(crate) mod tests {
     #[test]
     fn options_are_understood() {
         let relation = bid(&[("connector", "nexmark"), ("events", "100"), ("rate", "7"), ("nexmark.table.type", "Bid")]);
-        let expected = Connector::Nexmark { kind: nexmark::Kind::Bid, events: Some(100), rate: 7, seed: nexmark::SEED };
+        let expected = Connector::Nexmark {
+            kind: nexmark::Kind::Bid,
+            end: Some(100),
+            rate: 7,
+            events: nexmark::Events { seed: nexmark::SEED, rate: 7 },
+        };
         assert_eq!(Connector::of(&relation).unwrap(), Some(expected.clone()));
         let by_name = bid(&[("connector", "nexmark"), ("events", "100"), ("rate", "7")]);
         assert_eq!(Connector::of(&by_name).unwrap(), Some(expected));
@@ -206,6 +216,7 @@ pub(crate) mod tests {
     #[case::connector(&[("connector", "kafkaesque")], "there is no connector 'kafkaesque'")]
     #[case::table(&[("connector", "nexmark"), ("type", "bids")], "connector 'nexmark' has no table 'bids'")]
     #[case::number(&[("connector", "nexmark"), ("events", "many")], "option events must be a whole number, not 'many'")]
+    #[case::event_rate(&[("connector", "nexmark"), ("event_rate", "0")], "option event_rate must be at least 1: events per second of event time")]
     #[case::column(&[("connector", "orders-demo")], "connector 'orders-demo' has no column \"price\" for stream \"bid\"")]
     fn mistakes_come_up_when_the_stream_is_made(#[case] options: &[(&str, &str)], #[case] message: &str) {
         assert_eq!(Connector::of(&bid(options)).unwrap_err().message(), message);

@@ -141,7 +141,7 @@ impl Kind {
 }
 
 /// All events of one seed and one pace of event time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Events {
     pub seed: u64,
     /// Events per second of event time; > 0.
@@ -371,12 +371,10 @@ pub struct Nexmark {
 }
 
 impl Nexmark {
-    /// `rate`: events of all kinds per second, of event time and of the clock's; 0: as fast as they are taken.
-    pub fn new(seed: u64, kind: Kind, events: Option<u64>, rate: u64, position: u64) -> Nexmark {
-        let end = events.unwrap_or(MAX_EVENTS).min(MAX_EVENTS);
-        let event_rate = if rate == 0 { EVENT_RATE } else { rate };
-        let pace = Pace::new(rate, position);
-        Nexmark { events: Events { seed, rate: event_rate }, kind, end, position, pace }
+    /// `rate`: events of all kinds per second of the clock; 0: as fast as they are taken.
+    pub fn new(events: Events, kind: Kind, end: Option<u64>, rate: u64, position: u64) -> Nexmark {
+        let end = end.unwrap_or(MAX_EVENTS).min(MAX_EVENTS);
+        Nexmark { events, kind, end, position, pace: Pace::new(rate, position) }
     }
 }
 
@@ -419,7 +417,7 @@ mod tests {
     }
 
     fn all(kind: Kind, events: u64) -> RecordBatch {
-        drain(Nexmark::new(SEED, kind, Some(events), 0, 0))
+        drain(Nexmark::new(Events::default(), kind, Some(events), 0, 0))
     }
 
     fn integers_of<'a>(rows: &'a RecordBatch, column: &str) -> &'a [i64] {
@@ -459,15 +457,15 @@ mod tests {
     #[rstest::rstest]
     fn a_source_goes_on_where_another_stopped(#[values(Kind::Person, Kind::Auction, Kind::Bid)] kind: Kind) {
         let whole = all(kind, 500_000);
-        let mut first = Nexmark::new(SEED, kind, Some(500_000), 0, 0);
+        let mut first = Nexmark::new(Events::default(), kind, Some(500_000), 0, 0);
         let Next::Rows { rows, position } = first.next(0) else { panic!("there are rows") };
-        let rest = drain(Nexmark::new(SEED, kind, Some(500_000), 0, position));
+        let rest = drain(Nexmark::new(Events::default(), kind, Some(500_000), 0, position));
         assert_eq!(concat_batches(&kind.schema(), [&rows, &rest]).unwrap(), whole);
     }
 
     #[test]
     fn another_seed_gives_other_rows() {
-        let other = drain(Nexmark::new(SEED + 1, Kind::Bid, Some(1000), 0, 0));
+        let other = drain(Nexmark::new(Events { seed: SEED + 1, ..Events::default() }, Kind::Bid, Some(1000), 0, 0));
         assert_ne!(other, all(Kind::Bid, 1000));
     }
 
@@ -510,7 +508,7 @@ mod tests {
 
     #[test]
     fn a_paced_source_gives_what_is_due_and_says_when_more_will_be() {
-        let mut source = Nexmark::new(SEED, Kind::Bid, Some(100), 50, 0);
+        let mut source = Nexmark::new(Events { rate: 50, ..Events::default() }, Kind::Bid, Some(100), 50, 0);
         let start = 1_000_000;
         assert!(matches!(source.next(start), Next::Wait(until) if until == start + 4 * 20_000), "the first bid is event 4");
         let Next::Rows { rows, position } = source.next(start + 100_000) else { panic!("two bids are due") };

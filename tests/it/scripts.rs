@@ -12,6 +12,7 @@ use crate::server::{Server, Settings, numbers, verify};
 #[rstest]
 #[case::tour("tour.sql", "o7")]
 #[case::nexmark("nexmark_core.sql", "auction")]
+#[case::nexmark_streams("nexmark/streams.sql", "CREATE STREAM")]
 #[case::demo("demo.sql", "CREATE MATERIALIZED VIEW")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_runs(#[case] script: &str, #[case] shows: &str) {

@@ -9,6 +9,8 @@
 //! TIDEGATE_SLT_SEED=7 …                              # other moments for the ends
 //! ```
 //!
+//! `\i file` runs a file of the repository, as in psql.
+//!
 //! A file whose first lines say `# one session` uses what lives in a session (settings, prepared statements, cursors) and is
 //! left out where the server ends in between. Inside BEGIN … COMMIT it never does.
 
@@ -193,6 +195,10 @@ impl AsyncDB for Database {
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Failure> {
         self.perhaps_end().await;
+        let script = sql.strip_prefix("\\i ").map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file.trim()));
+        let script =
+            script.map(|path| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+        let sql = script.as_deref().unwrap_or(sql);
         self.follow_block(sql).await;
         let messages = self.client().await.simple_query(sql).await?;
         let (mut columns, mut rows, mut count) = (None, Vec::new(), 0);

@@ -39,7 +39,7 @@ pub fn state() -> SessionState {
 
 /// Register all functions of ours.
 pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Result<()> {
-    for function in scalar_functions() {
+    for function in scalar_functions().into_iter().chain(crate::sql::system::pure_functions()) {
         registry.register_udf(function)?;
     }
     for function in aggregates::all() {

@@ -117,6 +117,14 @@ impl Grammar<'_> {
         if self.is("METADATA") || self.is("HEADERS") {
             return Err(self.unsupported("metadata columns are not supported yet"));
         }
+        if self.is_all("GENERATED ALWAYS AS") && *self.peek_nth(3) == Token::LParen {
+            self.skip(4);
+            column.generated = Some(self.expression()?);
+            self.expect_token(&Token::RParen)?;
+            // Every computed column is stored, said or not.
+            let _ = self.eat("STORED");
+            return Ok(true);
+        }
         let start = self.index();
         let Some(option) = self.read(|parser| parser.parse_optional_column_option())? else { return Ok(false) };
         match option {
@@ -126,10 +134,6 @@ impl Grammar<'_> {
             sp::ColumnOption::Default(expr) => {
                 let from = self.token_at(start + 1).span.start;
                 column.default = Some(sql_expr(expr, self.text_since(from))?);
-            }
-            sp::ColumnOption::Generated { generation_expr: Some(expr), .. } => {
-                let text = self.text_in_parentheses(start).to_string();
-                column.generated = Some(sql_expr(expr, &text)?);
             }
             sp::ColumnOption::Generated { .. } | sp::ColumnOption::Identity(_) => {
                 let error = Error::unsupported("identity columns are not supported").at(position);
@@ -145,19 +149,6 @@ impl Grammar<'_> {
             _ => return Err(Error::unsupported("this column option is not supported").at(position)),
         }
         Ok(true)
-    }
-
-    /// `GENERATED ALWAYS AS ( e ) STORED`, whose first token is at `start` and which has been taken: the text of e.
-    fn text_in_parentheses(&self, start: usize) -> &str {
-        let taken = start..self.index();
-        let open = taken.clone().find(|&index| self.token_at(index).token == Token::LParen);
-        let close = taken.rev().find(|&index| self.token_at(index).token == Token::RParen);
-        match (open, close) {
-            (Some(open), Some(close)) if open + 1 < close => {
-                self.text_between(self.token_at(open + 1).span.start, self.token_at(close - 1).span.end)
-            }
-            _ => "",
-        }
     }
 }
 

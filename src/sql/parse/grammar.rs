@@ -222,13 +222,8 @@ impl<'a> Grammar<'a> {
     pub fn index(&self) -> usize {
         self.parser.index()
     }
-
     /// The token at an index, and where it stands.
     pub fn token_at(&self, index: usize) -> &TokenWithSpan {
         self.parser.token_at(index)
-    }
-
-    pub fn text_between(&self, from: Location, to: Location) -> &'a str {
-        slice(self.sql, from, to)
     }
 }

@@ -66,6 +66,11 @@ pub fn function(name: &str, context: &Arc<SystemContext>) -> Option<Arc<ScalarUD
     functions::function(name, context)
 }
 
+/// Those that look at their arguments alone, for every planner: a view must mean what a query means.
+pub fn pure_functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
+    functions::pure()
+}
+
 /// Registers all functions for a statement. They replace those of DataFusion that have the same names.
 pub fn register(context: &Arc<SystemContext>, state: &mut SessionState) -> crate::error::Result<()> {
     for function in functions::functions(context) {

@@ -1,5 +1,7 @@
 //! Functions over the catalog: what an OID is called, visible as, defined by.
 
+use arrow::datatypes::FieldRef;
+
 use super::super::definitions::{PG_CATALOG, find, schema_name};
 use super::super::objects::{self, Class, Function, Source};
 use super::super::pg_catalog::{argument_types, result_type};
@@ -55,7 +57,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     stable("pg_describe_object", &[&["oid", "oid", "int4"]], "text", describe_object),
 ];
 
-fn format_type(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn format_type(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     let Some(Value::Int(_)) = values.first() else { return Ok(Value::Null) };
     let typmod = values.get(1).and_then(Value::int).and_then(|n| i32::try_from(n).ok());
     Ok(types::format_type(oid(values, 0), typmod).into())

@@ -51,26 +51,29 @@ pub(super) struct Spec {
     /// NULL for any NULL argument, without asking.
     pub strict: bool,
     pub volatility: Volatility,
-    pub call: fn(&Call<'_>, &[Value]) -> Result<Value>,
+    pub body: Body,
 }
+
+/// How a function answers for one row.
+#[derive(Clone, Copy)]
+pub(super) enum Body {
+    /// From the arguments and their fields alone: in views too.
+    Pure(Pure),
+    /// It asks the catalog, the session or the server as well.
+    Asks(Asks),
+}
+
+type Pure = fn(&[FieldRef], &[Value]) -> Result<Value>;
+type Asks = fn(&Call<'_>, &[Value]) -> Result<Value>;
 
 /// A function that gives NULL for NULL and looks at the catalog.
-const fn stable(
-    name: &'static str,
-    forms: &'static [&'static [&'static str]],
-    result: &'static str,
-    call: fn(&Call<'_>, &[Value]) -> Result<Value>,
-) -> Spec {
-    Spec { name, forms, result, strict: true, volatility: Volatility::Stable, call }
+const fn stable(name: &'static str, forms: &'static [&'static [&'static str]], result: &'static str, call: Asks) -> Spec {
+    Spec { name, forms, result, strict: true, volatility: Volatility::Stable, body: Body::Asks(call) }
 }
 
-const fn immutable(
-    name: &'static str,
-    forms: &'static [&'static [&'static str]],
-    result: &'static str,
-    call: fn(&Call<'_>, &[Value]) -> Result<Value>,
-) -> Spec {
-    Spec { name, forms, result, strict: true, volatility: Volatility::Immutable, call }
+/// A function that gives NULL for NULL and looks at nothing but its arguments.
+const fn immutable(name: &'static str, forms: &'static [&'static [&'static str]], result: &'static str, call: Pure) -> Spec {
+    Spec { name, forms, result, strict: true, volatility: Volatility::Immutable, body: Body::Pure(call) }
 }
 
 impl Spec {
@@ -106,12 +109,17 @@ pub(super) fn function(name: &str, context: &Arc<SystemContext>) -> Option<Arc<S
     if name == ROWS_OR_EMPTY.name() {
         return Some(ROWS_OR_EMPTY.clone());
     }
-    BY_NAME.get(name).map(|spec| udf(spec, context))
+    BY_NAME.get(name).map(|spec| udf(spec, Some(context)))
+}
+
+/// Those that need no context: for queries that run on, whose answers depend on their rows alone.
+pub(super) fn pure() -> impl Iterator<Item = Arc<ScalarUDF>> {
+    all().filter(|spec| matches!(spec.body, Body::Pure(_))).map(|spec| udf(spec, None))
 }
 
 /// All of them.
 pub(super) fn functions(context: &Arc<SystemContext>) -> impl Iterator<Item = Arc<ScalarUDF>> {
-    all().map(|spec| udf(spec, context)).chain([ROWS_OR_EMPTY.clone()])
+    all().map(|spec| udf(spec, Some(context))).chain([ROWS_OR_EMPTY.clone()])
 }
 
 /// One of the functions of this module has the name.
@@ -134,16 +142,21 @@ pub(super) fn infos() -> impl Iterator<Item = FunctionInfo> {
     })
 }
 
-fn udf(spec: &'static Spec, context: &Arc<SystemContext>) -> Arc<ScalarUDF> {
+fn udf(spec: &'static Spec, context: Option<&Arc<SystemContext>>) -> Arc<ScalarUDF> {
     let signature = Signature::user_defined(spec.volatility);
-    Arc::new(ScalarUDF::new_from_impl(SystemFunction { spec, signature, context: context.clone() }))
+    let context = match spec.body {
+        Body::Pure(_) => None,
+        Body::Asks(_) => context.cloned(),
+    };
+    Arc::new(ScalarUDF::new_from_impl(SystemFunction { spec, signature, context }))
 }
 
 /// A [`Spec`] as DataFusion calls it.
 struct SystemFunction {
     spec: &'static Spec,
     signature: Signature,
-    context: Arc<SystemContext>,
+    /// There for those that ask.
+    context: Option<Arc<SystemContext>>,
 }
 
 impl std::fmt::Debug for SystemFunction {
@@ -155,7 +168,8 @@ impl std::fmt::Debug for SystemFunction {
 /// Two are the same if they are of the same name and context.
 impl PartialEq for SystemFunction {
     fn eq(&self, other: &SystemFunction) -> bool {
-        self.spec.name == other.spec.name && Arc::ptr_eq(&self.context, &other.context)
+        let context = |f: &SystemFunction| f.context.as_ref().map(Arc::as_ptr);
+        self.spec.name == other.spec.name && context(self) == context(other)
     }
 }
 
@@ -198,7 +212,7 @@ impl ScalarUDFImpl for SystemFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        Ok(invoke(self.spec, &self.context, args)?)
+        Ok(invoke(self.spec, self.context.as_deref(), args)?)
     }
 }
 
@@ -235,18 +249,23 @@ fn target(wanted: &str, actual: &DataType) -> DataType {
     }
 }
 
-fn invoke(spec: &Spec, context: &SystemContext, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+fn invoke(spec: &Spec, context: Option<&SystemContext>, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
     let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_))) && spec.volatility != Volatility::Volatile;
     let rows = if constant { 1 } else { args.number_rows };
     let columns = args.args.into_iter().map(|a| a.into_array(rows)).collect::<DfResult<Vec<ArrayRef>>>()?;
-    let call = Call { context, fields: &args.arg_fields };
+    let fields = &args.arg_fields;
+    let call = |values: &[Value]| match (spec.body, context) {
+        (Body::Pure(call), _) => call(fields, values),
+        (Body::Asks(call), Some(context)) => call(&Call { context, fields }, values),
+        (Body::Asks(_), None) => Err(Error::internal(format!("{} was called outside of a session", spec.name))),
+    };
     let mut values = Vec::with_capacity(columns.len());
     let mut results = Vec::with_capacity(rows);
     for row in 0..rows {
         values.clear();
         values.extend(columns.iter().map(|c| value_at(c, row)));
         let is_null = spec.strict && values.contains(&Value::Null);
-        results.push(if is_null { Value::Null } else { (spec.call)(&call, &values)? });
+        results.push(if is_null { Value::Null } else { call(&values)? });
     }
     let result = array(&results, &arrow_type(spec.result))?;
     match constant {

@@ -1,5 +1,7 @@
 //! Functions over the session and the server: settings, names, clocks of the server, other sessions.
 
+use arrow::datatypes::FieldRef;
+
 use super::super::context::POSTGRES_VERSION;
 use super::super::definitions::schema_name;
 use super::super::value::Value;
@@ -106,7 +108,7 @@ fn commit(call: &Call<'_>, _: &[Value]) -> Result<Value> {
 /// The one encoding of a server.
 const UTF8: i64 = 6;
 
-fn encoding_name(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn encoding_name(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     let name = match int(values, 0) {
         0 => "SQL_ASCII",
         UTF8 => "UTF8",
@@ -116,7 +118,7 @@ fn encoding_name(_: &Call<'_>, values: &[Value]) -> Result<Value> {
     Ok(name.into())
 }
 
-fn encoding_number(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn encoding_number(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     let number = match text(values, 0).to_ascii_lowercase().as_str() {
         "utf8" | "utf-8" | "unicode" => UTF8,
         "sql_ascii" => 0,

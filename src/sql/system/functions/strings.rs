@@ -1,6 +1,6 @@
 //! Quoting, formatting, and the text form of arrays.
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef};
 
 use super::super::definitions::PG_TYPE;
 use super::super::types;
@@ -28,12 +28,12 @@ fn quote_literal(text: &str) -> String {
     format!("'{doubled}'")
 }
 
-fn quote_nullable(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn quote_nullable(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     Ok(values[0].text().map_or_else(|| "NULL".to_string(), quote_literal).into())
 }
 
 /// `%[position$][-][width]type` with the types `s`, `I` and `L`.
-fn format_text(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn format_text(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     let Some(template) = values[0].text() else { return Ok(Value::Null) };
     let mut output = String::new();
     let mut rest = template;
@@ -160,7 +160,7 @@ pub(in crate::sql::system) fn escape_pattern(pattern: &str, escape: &str) -> Res
     Ok(output)
 }
 
-fn like_escape(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn like_escape(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     Ok(escape_pattern(text(values, 0), text(values, 1))?.into())
 }
 
@@ -201,11 +201,11 @@ fn dimension(value: &Value, dimension: i64) -> Option<usize> {
     }
 }
 
-fn array_upper(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn array_upper(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     Ok(dimension(&values[0], int(values, 1)).and_then(|n| i64::try_from(n).ok()).into())
 }
 
-fn array_lower(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn array_lower(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     Ok(dimension(&values[0], int(values, 1)).map(|_| 1i64).into())
 }
 

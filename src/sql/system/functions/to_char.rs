@@ -1,17 +1,17 @@
 //! `to_char` with PostgreSQL's templates, for instants and for numbers.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use chrono::{Datelike, NaiveDateTime, Timelike};
 
 use super::super::value::Value;
-use super::{Call, Spec, immutable, text};
+use super::{Spec, immutable, text};
 use crate::error::{Error, Result};
 
 pub(super) const FUNCTIONS: &[Spec] = &[immutable("to_char", &[&["any", "text"]], "text", to_char)];
 
-fn to_char(call: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn to_char(fields: &[FieldRef], values: &[Value]) -> Result<Value> {
     let template = text(values, 1);
-    let data_type = call.fields.first().map(|f| f.data_type());
+    let data_type = fields.first().map(|f| f.data_type());
     match (&values[0], data_type) {
         (Value::Int(micros), Some(DataType::Timestamp(_, zone))) => {
             Ok(instant(super::time::instant(*micros)?, zone.is_some(), template).into())
