@@ -295,3 +295,32 @@ pub enum SetValue {
 ///    `slide => INTERVAL …` (HOP; `step` of CUMULATE), `gap => INTERVAL …`, `offset => INTERVAL …`, `zone => 'Europe/Berlin'`,
 ///    `lateness => INTERVAL …`, `partition_by => (a, b)` (SESSION).
 pub const WINDOW_FUNCTIONS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
+
+/// Marks in a join's condition: what was written between its relation and ON ([`crate::sql::plan::marks`]). `$within(before, after,
+/// grace)`: the times of the right side are at most so far before and after those of the left.
+pub const WITHIN_MARK: &str = "$within";
+/// `$nearest(comparison)`, or `$nearest()` where the comparison is among the conditions: only the nearest row of the right side.
+pub const NEAREST_MARK: &str = "$nearest";
+/// `$as_of(time)`: the rows that the right side, a table, had then.
+pub const AS_OF_MARK: &str = "$as_of";
+
+/// `name(args)`.
+pub fn function_call(name: sp::Ident, args: Vec<sp::Expr>) -> sp::Function {
+    let args = args.into_iter().map(|arg| sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(arg))).collect();
+    sp::Function {
+        name: sp::ObjectName::from(vec![name]),
+        uses_odbc_syntax: false,
+        parameters: sp::FunctionArguments::None,
+        args: sp::FunctionArguments::List(sp::FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }
+}
+
+/// A condition with a mark before it.
+pub fn marked(mark: sp::Expr, condition: sp::Expr) -> sp::Expr {
+    let right = Box::new(sp::Expr::Nested(Box::new(condition)));
+    sp::Expr::BinaryOp { left: Box::new(mark), op: sp::BinaryOperator::And, right }
+}

@@ -197,7 +197,11 @@ impl World {
         let windowed =
             views.iter().find(|(_, sql)| sql.starts_with("SELECT window_start, window_end, k, ") && sql.contains("TUMBLE"));
         match self.rng.random_range(0..9) {
-            0 | 1 => format!("SELECT a.k, a.n, a.ts, b.n AS bn, b.ts AS bts FROM s a {kind} q b ON a.k = b.k AND {bound}{rest}"),
+            0 => format!("SELECT a.k, a.n, a.ts, b.n AS bn, b.ts AS bts FROM s a {kind} q b ON a.k = b.k AND {bound}{rest}"),
+            1 => {
+                let within = self.one(&["5 SECONDS", "(3 SECONDS, 8 SECONDS)", "2 SECONDS GRACE PERIOD 4 SECONDS"]);
+                format!("SELECT a.k, a.n, a.ts, b.n AS bn, b.ts AS bts FROM s a {kind} q b WITHIN {within} ON a.k = b.k{rest}")
+            }
             2 => format!("SELECT a.n, b.n AS bn FROM s a, q b WHERE a.n < b.n AND {bound}"),
             3 => format!("SELECT a.k, a.n, b.n AS bn, a.window_end FROM {s} a {kind} {q} b ON {same} AND a.k = b.k{rest}"),
             4 => format!(

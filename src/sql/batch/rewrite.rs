@@ -152,7 +152,7 @@ impl Rewrite<'_> {
         let streams: Vec<RelationId> = time.streams.iter().map(|stream| stream.id).collect();
         let input = self.node(node.input.as_ref().clone(), Some(&streams))?;
         let (instant, watermark) = (cast(Expr::Column(node.time.clone()), DataType::Int64), last_column(&input));
-        let instant = instant + lit(time.delay);
+        let instant = instant + lit(time.delay.saturating_add(node.grace));
         let wanted = if node.late { instant.lt(watermark) } else { instant.gt_eq(watermark) };
         let mut columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
         columns.pop();

@@ -14,6 +14,7 @@ use crate::flow::{Edge, Input, LATE, Make, Node, Operator, TimeColumn};
 use crate::sql::plan::event_time::event_time;
 use crate::sql::plan::late_rows::late_rows;
 use crate::sql::plan::on_time::OnTimeNode;
+use crate::sql::window::show_duration;
 
 impl Lowering<'_> {
     /// Cut the rows that are behind the watermark, if rows are judged one by one here. See [`crate::sql::plan::on_time`].
@@ -29,10 +30,13 @@ impl Lowering<'_> {
                 _ => Ok(input),
             };
         };
-        let times = input.edge.times.iter().map(|time| TimeColumn { hard: time.hard || time.column == column, ..*time });
+        let delay = delay.saturating_add(node.grace);
+        let judged = |time: &TimeColumn| if time.column == column { TimeColumn { column, delay, hard: true } } else { *time };
+        let times = input.edge.times.iter().map(judged);
         let edge = Edge { times: times.collect(), ..input.edge.clone() };
         let make: Make = Box::new(move |_| Ok(Box::new(OnTime { column, delay }) as Box<dyn Operator>));
-        let label = format!("On time: {} not behind the watermark", node.time.name);
+        let by = if node.grace > 0 { format!(" by more than {}", show_duration(node.grace)) } else { String::new() };
+        let label = format!("On time: {} not behind the watermark{by}", node.time.name);
         let lowered = self.add(label, String::new(), input.inputs, make, None, edge);
         self.late_from(&lowered);
         Ok(lowered)

@@ -4,6 +4,7 @@
 //!
 //! * accept `TABLE s` and `s PARTITION BY (k)` as arguments of a window function, marked as [`sqlparser::ast::Expr::Prefixed`] so that
 //!   nothing else takes them;
+//! * read the marks that [`super::join`] put behind ON, together with the condition that follows;
 //! * keep `EMIT …` from being read as an alias;
 //! * build chains of AND and OR as balanced trees, and bound all other chains: a tree of n operators in a row would be n deep, and
 //!   overflow the stack when it is dropped;
@@ -22,6 +23,7 @@ use sqlparser::tokenizer::Token;
 
 use super::tokens::is_word;
 use crate::limits::STATEMENT_OPERATORS;
+use crate::sql::ast::{NEAREST_MARK, WITHIN_MARK, function_call, marked};
 
 /// `Expr::Prefixed` with this prefix: `TABLE name`.
 pub(super) const TABLE_MARK: &str = "TABLE";
@@ -82,6 +84,18 @@ fn parse_interval_name(parser: &mut Parser) -> Option<Result<Expr, ParserError>>
             | Token::Plus
     );
     (is_word(&first.token, "INTERVAL") && !value).then(|| parser.parse_identifier().map(Expr::Identifier))
+}
+
+/// `$within(…) condition`: both must hold.
+fn parse_mark(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let is_mark = [WITHIN_MARK, NEAREST_MARK].iter().any(|mark| is_word(&parser.peek_token_ref().token, mark));
+    is_mark.then(|| {
+        let name = parser.parse_identifier()?;
+        parser.expect_token(&Token::LParen)?;
+        let args = parser.parse_comma_separated0(Parser::parse_expr, Token::RParen)?;
+        parser.expect_token(&Token::RParen)?;
+        Ok(marked(Expr::Function(function_call(name, args)), parser.parse_expr()?))
+    })
 }
 
 /// Does `EMIT` with a word after it that makes it ours start at the current token, which has been consumed?
@@ -226,7 +240,7 @@ impl Dialect for StreamDialect {
             return Some(Err(error));
         }
         self.reached(parser);
-        parse_table_argument(parser).or_else(|| parse_interval_name(parser))
+        parse_mark(parser).or_else(|| parse_table_argument(parser)).or_else(|| parse_interval_name(parser))
     }
 
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! text ──tokens──► tokens of each statement ──rewrite──► tokens that sqlparser reads ──statement──► ast::Statement
-//!                  (absolute positions)      (WINDOW TUMBLING, TABLE( ))        │
+//!                  (absolute positions)      (WINDOW TUMBLING, JOIN … WITHIN)    │
 //!                                                                   query ──window──► one form of all time windows
 //! ```
 //!
@@ -18,6 +18,7 @@ mod dialect;
 mod explain;
 mod grammar;
 mod interval;
+mod join;
 mod message;
 mod options;
 mod query;

@@ -8,11 +8,13 @@
 //! | `TIMESTAMP WITH LOCAL TIME ZONE` | `TIMESTAMP WITH TIME ZONE` |
 //! | `TABLE s` as a query | `SELECT * FROM s` |
 //! | `ROW<…>` in CREATE | `STRUCT<…>` |
+//! | `JOIN … WITHIN …`, `ASOF JOIN` | see [`super::join`] |
 //!
 //! The table hint `WITH (…)` is taken up by [`super::window`]. What is known but not built is refused here, where it can be named.
 
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Whitespace};
 
+use super::join::OpenJoins;
 use super::tokens::{is_word, position};
 use crate::error::{Error, Result};
 use crate::sql::ast::{Options, WINDOW_FUNCTIONS};
@@ -21,11 +23,13 @@ use crate::sql::ast::{Options, WINDOW_FUNCTIONS};
 pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<(Vec<TokenWithSpan>, Options)> {
     refuse(&tokens)?;
     let end = tokens.last().map_or(1, |token| token.span.end.column as u32);
-    let mut rewriter = Rewriter { out: Vec::with_capacity(tokens.len()), tokens, at: 0, end, options: Options::new() };
+    let out = Vec::with_capacity(tokens.len());
+    let mut rewriter = Rewriter { out, tokens, at: 0, end, options: Options::new(), joins: OpenJoins::default() };
     let create = rewriter.is(0, "CREATE");
     while rewriter.at < rewriter.tokens.len() {
         rewriter.step(create)?;
     }
+    rewriter.joins.end()?;
     Ok((rewriter.out, rewriter.options))
 }
 
@@ -49,15 +53,12 @@ fn refuse(tokens: &[TokenWithSpan]) -> Result<()> {
             return Err(error.with_hint("EMIT stands at the end of the whole query"));
         }
         let next = tokens.get(at + 1).map(|token| &token.token);
-        let after = tokens.get(at + 2).map(|token| &token.token);
         let (what, hint) = if is(at, "MATCH_RECOGNIZE") && next == Some(&Token::LParen) {
             ("MATCH_RECOGNIZE", "join the stream with itself over a time bound")
         } else if is(at, "FOR") && is(at + 1, "SYSTEM_TIME") {
             ("FOR SYSTEM_TIME AS OF", "join the table itself: a view then follows its changes")
         } else if is(at, "AS") && is(at + 1, "OF") && (is(at + 2, "COMMIT") || is(at + 2, "TIMESTAMP")) && !subscribe {
             ("AS OF", "SUBSCRIBE … AS OF n resumes from a commit")
-        } else if is(at, "WITHIN") && is_bound(next, after) {
-            ("JOIN … WITHIN", "write the bound into ON: a.ts BETWEEN b.ts - INTERVAL '1 hour' AND b.ts + INTERVAL '1 hour'")
         } else {
             continue;
         };
@@ -66,23 +67,21 @@ fn refuse(tokens: &[TokenWithSpan]) -> Result<()> {
     Ok(())
 }
 
-/// `WITHIN 1 HOUR`, `WITHIN (1 HOUR, …)`.
-fn is_bound(next: Option<&Token>, after: Option<&Token>) -> bool {
-    let number = |token: Option<&Token>| matches!(token, Some(Token::Number(..)));
-    number(next) && matches!(after, Some(Token::Word(_))) || next == Some(&Token::LParen) && number(after)
-}
-
-struct Rewriter {
-    tokens: Vec<TokenWithSpan>,
-    at: usize,
+pub(super) struct Rewriter {
+    pub(super) tokens: Vec<TokenWithSpan>,
+    pub(super) at: usize,
     /// Position after the statement.
     end: u32,
-    out: Vec<TokenWithSpan>,
+    pub(super) out: Vec<TokenWithSpan>,
     options: Options,
+    pub(super) joins: OpenJoins,
 }
 
 impl Rewriter {
     fn step(&mut self, create: bool) -> Result<()> {
+        if self.join_clause()? {
+            return Ok(());
+        }
         if self.is(0, "WINDOW") && self.is_token(2, &Token::LParen) {
             for (word, function) in [("TUMBLING", "tumble"), ("HOPPING", "hop"), ("SESSION", "session")] {
                 if self.is(1, word) {
@@ -156,7 +155,7 @@ impl Rewriter {
     }
 
     /// The index of the parenthesis that closes the one at `open`.
-    fn matching(&self, open: usize) -> Option<usize> {
+    pub(super) fn matching(&self, open: usize) -> Option<usize> {
         let mut depth = 0usize;
         for (at, token) in self.tokens.iter().enumerate().skip(open) {
             match token.token {
@@ -253,7 +252,7 @@ impl Rewriter {
     }
 
     /// `5 MINUTES`, `INTERVAL '5' MINUTES`, `INTERVAL '5 minutes'`: as the latter two.
-    fn duration(&mut self) -> Result<Vec<TokenWithSpan>> {
+    pub(super) fn duration(&mut self) -> Result<Vec<TokenWithSpan>> {
         const EXPECTED: &str = "expected a length of time, for example 5 MINUTES";
         let mut out = Vec::new();
         match self.next() {
@@ -281,7 +280,7 @@ impl Rewriter {
         Ok(out)
     }
 
-    fn is_duration(&self, ahead: usize) -> bool {
+    pub(super) fn is_duration(&self, ahead: usize) -> bool {
         let number = matches!(self.tokens.get(self.at + ahead).map(|token| &token.token), Some(Token::Number(..)));
         self.is(ahead, "INTERVAL") || number && self.is_unit(ahead + 1)
     }
@@ -293,27 +292,27 @@ impl Rewriter {
         word.quote_style.is_none() && UNITS.contains(&unit.strip_suffix('S').unwrap_or(&unit))
     }
 
-    fn is(&self, ahead: usize, word: &str) -> bool {
+    pub(super) fn is(&self, ahead: usize, word: &str) -> bool {
         self.tokens.get(self.at + ahead).is_some_and(|token| is_word(&token.token, word))
     }
 
-    fn is_token(&self, ahead: usize, token: &Token) -> bool {
+    pub(super) fn is_token(&self, ahead: usize, token: &Token) -> bool {
         self.tokens.get(self.at + ahead).is_some_and(|t| t.token == *token)
     }
 
-    fn eat(&mut self, words: &[&str]) -> bool {
+    pub(super) fn eat(&mut self, words: &[&str]) -> bool {
         let all = words.iter().enumerate().all(|(n, word)| self.is(n, word));
         self.at += if all { words.len() } else { 0 };
         all
     }
 
-    fn next(&mut self) -> Option<TokenWithSpan> {
+    pub(super) fn next(&mut self) -> Option<TokenWithSpan> {
         let token = self.tokens.get_mut(self.at).map(|token| std::mem::replace(token, TokenWithSpan::wrap(Token::EOF)));
         self.at += 1;
         token
     }
 
-    fn unexpected(&self, token: Option<&TokenWithSpan>, detail: &str) -> Error {
+    pub(super) fn unexpected(&self, token: Option<&TokenWithSpan>, detail: &str) -> Error {
         let error = match token {
             Some(token) => Error::syntax(format!("syntax error at or near \"{}\"", token.token)).at(position(token)),
             None => Error::syntax("syntax error at end of input").at(self.end),
@@ -322,7 +321,7 @@ impl Rewriter {
     }
 
     /// Tokens that stand for the text at `span`.
-    fn push_made<const N: usize>(&mut self, span: Span, tokens: [Token; N]) {
+    pub(super) fn push_made<const N: usize>(&mut self, span: Span, tokens: [Token; N]) {
         self.out.extend(tokens.map(|token| TokenWithSpan::new(token, span)));
     }
 }

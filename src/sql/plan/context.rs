@@ -19,8 +19,8 @@ use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, 
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast as sp;
 
-use super::Planner;
 use super::source::{Hidden, RelationSource};
+use super::{Planner, marks};
 use crate::catalog::{Catalog, Kind, Relation, RelationId};
 use crate::error::Error;
 use crate::sql::window::WindowPlanner;
@@ -155,7 +155,7 @@ impl ContextProvider for Context<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let system = self.planner.system.as_ref().and_then(|system| system.function(name));
-        system.or_else(|| self.planner.state.scalar_functions().get(name).cloned())
+        system.or_else(|| marks::function(name)).or_else(|| self.planner.state.scalar_functions().get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

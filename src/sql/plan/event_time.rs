@@ -59,7 +59,9 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
         other => match OnTimeNode::of(other) {
             Some(node) => {
                 let time = event_time(&node.input, column)?;
-                Some(EventTime { hard: time.hard || column == node.time_index(), ..time })
+                let judged = column == node.time_index() && !time.hard;
+                let delay = time.delay.saturating_add(if judged { node.grace } else { 0 });
+                Some(EventTime { hard: time.hard || judged, delay, ..time })
             }
             None => window_time(WindowNode::of(other)?, column),
         },

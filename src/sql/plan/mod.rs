@@ -7,7 +7,8 @@
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * `lateral`: UNNEST of a column beside it in FROM;
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
-//! * [`on_time`], [`time_bound`], [`late_rows`]: joins with a bound on time, which see no late rows, and where those go;
+//! * [`marks`]: what joins are said to be before ON: WITHIN, ASOF, FOR SYSTEM_TIME AS OF;
+//! * [`on_time`], [`time_bound`], [`within`], [`late_rows`]: joins with a bound on time, which see no late rows, and where those go;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
 //! * [`order`]: which of two equal rows comes first, where it matters;
 //! * [`errors`]: what went wrong, and where in the statement.
@@ -20,11 +21,13 @@ pub mod errors;
 pub mod event_time;
 pub mod late_rows;
 mod lateral;
+pub mod marks;
 pub mod names;
 pub mod on_time;
 pub mod order;
 pub mod source;
 pub mod time_bound;
+mod within;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 //! watermark, as it was before the row's commit, is late for such a join. It takes no part, and goes to `name$late`, as it does
 //! at a window. An [`OnTimeNode`] on each side of the join says so in the plan, for the operators and for batch answers alike.
 //!
-//! A bound counts if both columns are event time, whether ON or, for an inner join, WHERE has it.
+//! A bound counts if both columns are event time, whether ON or, for an inner join, WHERE has it, or WITHIN ([`super::within`]).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,14 +17,20 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::event_time::event_time;
+use super::marks::{self, Mark};
 use super::time_bound::{bounds_of, merge, time_bounds};
+use super::within;
 use crate::error::Error;
+use crate::sql::window::show_duration;
+use crate::time::Micros;
 
 /// Lets the rows through that are not behind the watermark of a time column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd)]
 pub struct OnTimeNode {
     /// Of the input.
     pub time: Column,
+    /// How far behind the watermark a row may be besides.
+    pub grace: Micros,
     /// The other rows instead; only in batch answers.
     pub late: bool,
     pub input: Arc<LogicalPlan>,
@@ -71,14 +77,15 @@ impl UserDefinedLogicalNodeCore for OnTimeNode {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "OnTime: {}", self.time)
+        write!(f, "OnTime: {}", self.time)?;
+        if self.grace > 0 { write!(f, " grace={}", show_duration(self.grace)) } else { Ok(()) }
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
         let (Some(Expr::Column(time)), Some(input)) = (exprs.pop(), inputs.pop()) else {
             return Err(Error::internal("a cut of late rows was rewritten without its input or its time column").into());
         };
-        Ok(OnTimeNode { time, late: self.late, input: Arc::new(input) })
+        Ok(OnTimeNode { time, grace: self.grace, late: self.late, input: Arc::new(input) })
     }
 
     // Late rows are kept whole.
@@ -108,6 +115,7 @@ fn cut(plan: LogicalPlan, known: &[Expr]) -> DfResult<LogicalPlan> {
 }
 
 fn cut_join(mut join: Join, known: &[Expr]) -> DfResult<LogicalPlan> {
+    let mark = marks::take(&mut join)?;
     let inner = join.join_type == JoinType::Inner;
     let mut below = if inner { join.filter.clone().map_or_else(Vec::new, split_conjunction_owned) } else { Vec::new() };
     below.extend_from_slice(known);
@@ -120,6 +128,10 @@ fn cut_join(mut join: Join, known: &[Expr]) -> DfResult<LogicalPlan> {
     join.left = Arc::new(cut(Arc::unwrap_or_clone(join.left), to_left)?);
     join.right = Arc::new(cut(Arc::unwrap_or_clone(join.right), to_right)?);
 
+    let grace = match mark {
+        Some(Mark::Within { before, after, grace }) => within::bound(&mut join, before, after).map(|()| grace)?,
+        _ => 0,
+    };
     let (left, right) = (&join.left, &join.right);
     let timed = |l: usize, r: usize| event_time(left, l).is_some() && event_time(right, r).is_some();
     let mut bounds = time_bounds(&join);
@@ -137,17 +149,17 @@ fn cut_join(mut join: Join, known: &[Expr]) -> DfResult<LogicalPlan> {
     let cut: Vec<(usize, usize)> = both_ways.map(|(l, r, _)| (l, r)).collect();
     join.filter = conjunction(join.filter.into_iter().chain(given));
     for (l, r) in cut {
-        join.left = on_time(join.left, l);
-        join.right = on_time(join.right, r);
+        join.left = on_time(join.left, l, grace);
+        join.right = on_time(join.right, r, grace);
     }
     Ok(LogicalPlan::Join(join))
 }
 
 /// The input without rows that are late by this column, if rows can be.
-fn on_time(input: Arc<LogicalPlan>, column: usize) -> Arc<LogicalPlan> {
+fn on_time(input: Arc<LogicalPlan>, column: usize, grace: Micros) -> Arc<LogicalPlan> {
     if event_time(&input, column).is_none_or(|time| time.hard) {
         return input;
     }
     let time = Column::from(input.schema().qualified_field(column));
-    Arc::new(OnTimeNode { time, late: false, input }.into_plan())
+    Arc::new(OnTimeNode { time, grace, late: false, input }.into_plan())
 }

@@ -92,7 +92,8 @@ fn shifted(expr: &Expr) -> Option<(&datafusion::common::Column, Micros)> {
     }
 }
 
-fn duration(expr: &Expr) -> Option<Micros> {
+/// A length of time, unless it is no literal or has months.
+pub fn duration(expr: &Expr) -> Option<Micros> {
     let whole = |nanoseconds: i64| (nanoseconds % 1000 == 0).then_some(nanoseconds / 1000);
     match expr {
         Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {

@@ -243,17 +243,7 @@ fn call(name: &str, arguments: Vec<sp::Expr>) -> sp::Expr {
 }
 
 fn function(name: &str, arguments: Vec<sp::Expr>) -> sp::Function {
-    let args = arguments.into_iter().map(|a| sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(a))).collect();
-    sp::Function {
-        name: sp::ObjectName::from(vec![sp::Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: sp::FunctionArguments::None,
-        args: sp::FunctionArguments::List(sp::FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    }
+    crate::sql::ast::function_call(sp::Ident::new(name), arguments)
 }
 
 #[cfg(test)]
