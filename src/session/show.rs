@@ -159,7 +159,7 @@ async fn explain_batch(
 ) -> Result<Vec<String>> {
     let logical = plan.display_indent().to_string();
     let state = batch::session(&database.state, &database.query_options())?;
-    let physical = batch::physical(plan, &source(database, snapshot), &state).await?;
+    let physical = batch::physical(plan, &source(database, snapshot), &state, &database.query_options()).await?;
     let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(verbose).to_string();
     let lines = if verbose { format!("{logical}\n{physical}") } else { physical };
     Ok(lines.lines().map(str::to_string).collect())

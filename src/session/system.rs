@@ -8,10 +8,14 @@ use datafusion::logical_expr::ScalarUDF;
 use super::Client;
 use crate::catalog::RelationId;
 use crate::database::Database;
+use crate::log::CommitId;
 use crate::sql::plan::SystemRelations;
-use crate::sql::system::{self, Activity, SystemContext};
+use crate::sql::system::{self, Activity, CommitInfo, SystemContext};
 use crate::time::Micros;
 use crate::view::Snapshot;
+
+/// Commits read from the log at once.
+const COMMITS_AT_ONCE: usize = 256;
 
 /// The system relations and functions of one statement.
 struct System(Arc<SystemContext>);
@@ -54,6 +58,24 @@ impl system::Server for Database {
     fn offsets(&self, relation: RelationId) -> Vec<(u64, u64)> {
         let head = self.log.head(relation).unwrap_or_default();
         head.next_offsets.into_iter().map(|next| (0, next)).collect()
+    }
+
+    fn commits(&self, upto: CommitId) -> Vec<CommitInfo> {
+        let mut found: Vec<CommitInfo> = Vec::new();
+        let (reader, mut next) = (self.log.reader(), 1);
+        while next <= upto {
+            let Ok(records) = reader.commits(next, COMMITS_AT_ONCE) else { break };
+            let Some(last) = records.last() else { break };
+            next = last.id + 1;
+            found.extend(records.into_iter().take_while(|record| record.id <= upto).map(|record| {
+                let mut relations: Vec<RelationId> = record.batches.iter().map(|batch| batch.header.relation).collect();
+                relations.sort_unstable();
+                relations.dedup();
+                let rows = record.batches.iter().map(|batch| u64::from(batch.header.rows)).sum();
+                CommitInfo { id: record.id, time: record.time, rows, relations }
+            }));
+        }
+        found
     }
 
     fn size(&self, _relation: RelationId) -> Option<u64> {

@@ -314,6 +314,9 @@ impl Client {
 
     fn changed_table(&self, table: &sp::TableWithJoins, statement: &str) -> Result<(Arc<Relation>, Option<sp::TableAlias>)> {
         match &table.relation {
+            sp::TableFactor::Table { version: Some(_), .. } => {
+                Err(Error::unsupported("what has been cannot be changed").with_hint("leave AS OF out; subqueries may have it"))
+            }
             sp::TableFactor::Table { name, alias, .. } if table.joins.is_empty() => {
                 Ok((self.writable(name, statement)?, alias.clone()))
             }

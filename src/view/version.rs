@@ -64,6 +64,12 @@ impl Version {
         Version::new(schema, key.into(), Vec::new())
     }
 
+    /// Rows that a query gave; the key holds of them.
+    pub fn of_rows(schema: SchemaRef, key: Vec<usize>, rows: Vec<RecordBatch>) -> Version {
+        let part = |rows: RecordBatch| Part { rows: rows.num_rows(), segment: Arc::new(Segment::new(rows)), live: None };
+        Version::new(schema, key.into(), rows.into_iter().map(part).collect())
+    }
+
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }

@@ -3,6 +3,7 @@
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use tidegate::session::{Client, Outcome};
 
@@ -29,6 +30,24 @@ pub async fn numbers<const COLUMNS: usize>(session: &mut Client, who: &str, sql:
         rows.extend((0..batch.num_rows()).map(|row| values.map(|column| column.value(row))));
     }
     rows
+}
+
+/// Rows as sorted lines of text; `None` if one of the columns is a float, which has no one text.
+pub async fn lines(session: &mut Client, who: &str, sql: &str) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    for batch in batches(session, who, sql).await {
+        if batch.schema().fields().iter().any(|field| field.data_type().is_floating()) {
+            return None;
+        }
+        let options = FormatOptions::default().with_null("NULL");
+        let columns: Vec<_> =
+            batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).expect("every type has a text")).collect();
+        lines.extend(
+            (0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|")),
+        );
+    }
+    lines.sort_unstable();
+    Some(lines)
 }
 
 /// How a view differs from its batch answer, if it does.

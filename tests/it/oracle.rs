@@ -6,7 +6,8 @@
 //!
 //! The database runs in this process, over stores in memory that outlive it: restarts come between commits, in order and as after
 //! a kill, with newer and older checkpoints, with another number of workers and other steps. The batch answer shares no code with
-//! the operators: it is planned and run by DataFusion over the log (`VERIFY`).
+//! the operators: it is planned and run by DataFusion over the log (`VERIFY`). What relations showed is remembered, and read again
+//! later, AS OF the commit at which they did.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tidegate::session::Client;
 use tidegate::time::ManualClock;
 use tidegate::{engine, log, state};
 
-use super::local::{differences, execute};
+use super::local::{differences, execute, lines};
 use super::{number_from_env, oracle_shapes, say};
 
 const COMMITS: usize = 25;
@@ -58,6 +59,7 @@ async fn run(seed: u64) -> usize {
     execute(&mut session, &seed_of, TABLES).await;
     let mut views: Vec<(String, String)> = Vec::new();
     let mut checked = 0;
+    let mut past = Past::default();
     for commit in 0..COMMITS {
         if views.len() < VIEWS && world.rng.random_bool(0.5) {
             let (name, sql) = (format!("v{}", views.len()), world.query(&views));
@@ -89,10 +91,42 @@ async fn run(seed: u64) -> usize {
             }
             checked += 1;
         }
+        past.remember(&mut world, &database, &mut session, &seed_of, &views).await;
+        past.check(&mut world, &mut session, &seed_of).await;
     }
     drop(session);
     database.close().unwrap_or_else(|error| panic!("seed {seed}: closing: {error}"));
     checked
+}
+
+/// What was asked at a commit, and what came.
+#[derive(Default)]
+struct Past(Vec<(u64, String, Vec<String>)>);
+
+impl Past {
+    async fn remember(
+        &mut self,
+        world: &mut World,
+        database: &Arc<Database>,
+        session: &mut Client,
+        who: &str,
+        views: &[(String, String)],
+    ) {
+        let mut queries = vec!["SELECT k, n FROM s".to_string(), "SELECT k, n FROM t".into(), "SELECT k, n FROM p".into()];
+        queries.extend(views.iter().map(|(name, _)| format!("SELECT * FROM {name}")));
+        let query = queries.choose(&mut world.rng).expect("there are some").clone();
+        if let Some(rows) = lines(session, who, &query).await {
+            self.0.push((database.engine().snapshot().commit, query, rows));
+        }
+    }
+
+    async fn check(&self, world: &mut World, session: &mut Client, who: &str) {
+        if let Some((commit, query, rows)) = self.0.choose(&mut world.rng) {
+            let query = format!("{query} AS OF COMMIT {commit}");
+            let read = lines(session, who, &query).await;
+            assert_eq!(read.as_ref(), Some(rows), "{who}: {query} is not what was shown");
+        }
+    }
 }
 
 const TABLES: &str = "

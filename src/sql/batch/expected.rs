@@ -32,7 +32,11 @@ pub async fn expected(
     source: &Source,
     options: &Options,
 ) -> Result<SendableRecordBatchStream> {
-    let plan = plan(planner, relation, source)?;
+    run(plan(planner, relation, source)?, planner, source, options).await
+}
+
+/// Run such a plan; `now()` is the time of the source's commit.
+pub async fn run(plan: LogicalPlan, planner: &Planner, source: &Source, options: &Options) -> Result<SendableRecordBatchStream> {
     // Partitions would have to be brought together again in order.
     let target_partitions = if order::matters(&plan) { 1 } else { options.target_partitions };
     let options = Options { target_partitions, now: source.snapshot.time, ..options.clone() };

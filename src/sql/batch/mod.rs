@@ -8,15 +8,17 @@
 //!
 //! * [`rewrite`](self): relations get their rows ([`stream`], and the versions of a snapshot), windows become functions.
 //! * [`expected`]: the batch answer of a view, from streams and tables alone.
+//! * [`history`]: relations as they were at former commits, for AS OF.
 //!
 //! A query sees one commit. It runs on the runtime that polls its batches, holds at most the memory of its [`RuntimeEnv`], and
 //! ends when its stream is dropped. Reading a stream blocks the polling thread while the store reads; so queries run on threads
 //! of their own, not on the network's.
 
 pub mod expected;
+pub mod history;
 mod rewrite;
 mod stream;
-mod watermarks;
+pub mod watermarks;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 
+use self::history::History;
 use crate::error::{Error, Result};
 use crate::log::LogHandle;
 use crate::time::Micros;
@@ -65,19 +68,20 @@ pub async fn execute(
     options: &Options,
 ) -> Result<SendableRecordBatchStream> {
     let state = session(state, options)?;
-    let physical = physical(plan, source, &state).await?;
+    let physical = physical(plan, source, &state, options).await?;
     Ok(execute_stream(physical, state.task_ctx())?)
 }
 
 /// The physical plan, for EXPLAIN too. `state` comes from [`session`].
-pub async fn physical(plan: LogicalPlan, source: &Source, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
-    let plan = rewrite::over_snapshot(plan, source)?;
+pub async fn physical(
+    plan: LogicalPlan,
+    source: &Source,
+    state: &SessionState,
+    options: &Options,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let history = History::read(&plan, source, state, options).await?;
+    let plan = rewrite::over_snapshot(plan, source, &history, state)?;
     Ok(state.create_physical_plan(&plan).await?)
-}
-
-/// The optimised logical plan over the snapshot, for EXPLAIN.
-pub fn optimized(plan: LogicalPlan, source: &Source, state: &SessionState) -> Result<LogicalPlan> {
-    Ok(state.optimize(&rewrite::over_snapshot(plan, source)?)?)
 }
 
 /// The settings of one query.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, NullHandling, Result as DfResult, ScalarValue, UnnestOptions};
+use datafusion::common::{Column, NullHandling, Result as DfResult, ScalarValue, TableReference, UnnestOptions};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionState;
 use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
@@ -19,12 +20,14 @@ use datafusion::logical_expr::{
 };
 
 use super::Source;
+use super::history::History;
 use super::stream::{self, RowWatermark, WATERMARK};
 use super::watermarks::Watermarks;
 use crate::catalog::{Kind, RelationId};
 use crate::error::{Error, Result};
 use crate::sql::functions::instants::{Instant, Keep, WindowEnds};
 use crate::sql::functions::sessions::SessionStart;
+use crate::sql::plan::as_of::AsOfNode;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::{Hidden, RelationSource, event_time};
 use crate::sql::window::{Assignment, WINDOW_COLUMNS, WINDOW_TIME_BEFORE_END, WindowNode};
@@ -37,13 +40,18 @@ const ENDS: &str = "$ends";
 const START: &str = "$start";
 const LAST: &str = "$last";
 
-/// The plan, reading the rows that its relations have at the snapshot's commit.
-pub fn over_snapshot(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
-    Ok(Rewrite { source }.node(plan, None)?)
+/// The plan, reading the rows that its relations have at the snapshot's commit, or had at those of `history`.
+pub fn over_snapshot(plan: LogicalPlan, source: &Source, history: &History, state: &SessionState) -> Result<LogicalPlan> {
+    let at = |node: &AsOfNode| history.at(node, source, state);
+    Ok(Rewrite { source, at: &at, past: false }.node(plan, None)?)
 }
 
 struct Rewrite<'a> {
     source: &'a Source,
+    /// What is read below AS OF.
+    at: &'a dyn Fn(&AsOfNode) -> Result<&'a Source>,
+    /// `source` is one of those.
+    past: bool,
 }
 
 /// Streams whose least watermark is to be carried along.
@@ -57,6 +65,10 @@ impl Rewrite<'_> {
         }
         if let Some(node) = OnTimeNode::of(&plan) {
             return self.on_time(node, carried);
+        }
+        if let Some(node) = AsOfNode::of(&plan) {
+            let below = Rewrite { source: (self.at)(node)?, at: self.at, past: true };
+            return below.node(node.input.as_ref().clone(), carried);
         }
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan, carried),
@@ -106,11 +118,20 @@ impl Rewrite<'_> {
             columns.extend(carried.map(|_| width));
             columns
         });
-        let scan = TableScanBuilder::new(scan.table_name, provider_as_source(provider))
-            .with_projection(projection)
-            .with_filters(scan.filters)
-            .with_fetch(scan.fetch);
-        Ok(LogicalPlan::TableScan(scan.build()?))
+        let called = |name: TableReference| {
+            TableScanBuilder::new(name, provider_as_source(provider))
+                .with_projection(projection)
+                .with_filters(scan.filters)
+                .with_fetch(scan.fetch)
+                .build()
+        };
+        if !self.past {
+            return Ok(LogicalPlan::TableScan(called(scan.table_name)?));
+        }
+        // Two scans of one name are the same to the optimizer.
+        let name = format!("{} at commit {}", scan.table_name, self.source.snapshot.commit);
+        let rows = LogicalPlan::TableScan(called(TableReference::bare(name))?);
+        Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(rows), scan.table_name)?))
     }
 
     fn rows_of(&self, of: &RelationSource, carried: Carried) -> Result<Arc<dyn TableProvider>> {

@@ -19,7 +19,7 @@ use sqlparser::ast::{BinaryOperator, Expr, Ident};
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::{Keyword, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::tokens::is_word;
 use crate::limits::STATEMENT_OPERATORS;
@@ -37,17 +37,20 @@ pub(super) struct StreamDialect {
     budget: Cell<usize>,
     /// Index of the last token that was looked at where an expression or alias may start or end.
     furthest: Cell<usize>,
+    /// Somewhere the statement says AS OF. Others keep words like `at` and `changes` as names of their tables.
+    versioned: bool,
 }
 
 impl StreamDialect {
-    /// For a statement of so many tokens: each may be looked at a few dozen times.
-    pub fn new(tokens: usize) -> StreamDialect {
-        StreamDialect { budget: Cell::new(tokens * 32 + 1000), furthest: Cell::new(0) }
+    /// For a statement: each token may be looked at a few dozen times.
+    pub fn new(tokens: &[TokenWithSpan]) -> StreamDialect {
+        let versioned = tokens.windows(2).any(|pair| is_word(&pair[0].token, "AS") && is_word(&pair[1].token, "OF"));
+        StreamDialect { budget: Cell::new(tokens.len() * 32 + 1000), furthest: Cell::new(0), versioned }
     }
 
     /// To tokenize only.
     pub fn for_tokens() -> StreamDialect {
-        StreamDialect { budget: Cell::new(0), furthest: Cell::new(0) }
+        StreamDialect { budget: Cell::new(0), furthest: Cell::new(0), versioned: false }
     }
 
     pub fn furthest(&self) -> usize {
@@ -274,6 +277,11 @@ impl Dialect for StreamDialect {
     /// `f(a => 1)` with a plain name: trying every argument as `expression => …` first doubles the work at each level of a nest.
     fn supports_named_fn_args_with_expr_name(&self) -> bool {
         false
+    }
+
+    /// `x AS OF COMMIT n`, after [`super::rewrite`].
+    fn supports_table_versioning(&self) -> bool {
+        self.versioned
     }
 
     fn supports_map_literal_with_angle_brackets(&self) -> bool {

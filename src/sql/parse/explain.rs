@@ -96,8 +96,7 @@ impl Grammar<'_> {
             if self.is("WITH") && *self.peek_nth(1) == Token::LParen {
                 self.skip(1);
                 self.parenthesized(|grammar| grammar.subscribe_option(&mut subscribe))?;
-            } else if subscribe.as_of.is_none() && self.eat("AS OF") {
-                let _ = self.eat("COMMIT");
+            } else if subscribe.as_of.is_none() && self.eat_one(&["AS OF", "VERSION AS OF"]).is_some() {
                 subscribe.as_of = Some(self.number()?);
             } else if subscribe.up_to.is_none() && self.eat("UP TO") {
                 let _ = self.eat("COMMIT");

@@ -80,6 +80,6 @@ fn parse_one(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Parsed> {
 
 fn with_grammar<T>(sql: &str, tokens: Vec<TokenWithSpan>, read: impl FnOnce(&mut Grammar) -> Result<T>) -> Result<T> {
     let (tokens, window_options) = rewrite::rewrite(tokens)?;
-    let dialect = StreamDialect::new(tokens.len());
+    let dialect = StreamDialect::new(&tokens);
     read(&mut Grammar::new(sql, &dialect, tokens, window_options))
 }

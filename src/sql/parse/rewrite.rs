@@ -9,6 +9,7 @@
 //! | `TABLE s` as a query | `SELECT * FROM s` |
 //! | `ROW<…>` in CREATE | `STRUCT<…>` |
 //! | `JOIN … WITHIN …`, `ASOF JOIN` | see [`super::join`] |
+//! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | `VERSION AS OF n`, `TIMESTAMP AS OF t` |
 //!
 //! The table hint `WITH (…)` is taken up by [`super::window`]. What is known but not built is refused here, where it can be named.
 
@@ -38,9 +39,8 @@ const EMISSIONS: [&str; 4] = ["CHANGES", "FINAL", "ON", "AFTER"];
 
 fn refuse(tokens: &[TokenWithSpan]) -> Result<()> {
     let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| is_word(&token.token, word));
-    let subscribe = is(0, "SUBSCRIBE");
     // Parentheses that may hold a whole query.
-    let whole = usize::from(subscribe || is(0, "COPY"));
+    let whole = usize::from(is(0, "SUBSCRIBE") || is(0, "COPY"));
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate() {
         match token.token {
@@ -55,10 +55,6 @@ fn refuse(tokens: &[TokenWithSpan]) -> Result<()> {
         let next = tokens.get(at + 1).map(|token| &token.token);
         let (what, hint) = if is(at, "MATCH_RECOGNIZE") && next == Some(&Token::LParen) {
             ("MATCH_RECOGNIZE", "join the stream with itself over a time bound")
-        } else if is(at, "FOR") && is(at + 1, "SYSTEM_TIME") {
-            ("FOR SYSTEM_TIME AS OF", "join the table itself: a view then follows its changes")
-        } else if is(at, "AS") && is(at + 1, "OF") && (is(at + 2, "COMMIT") || is(at + 2, "TIMESTAMP")) && !subscribe {
-            ("AS OF", "SUBSCRIBE … AS OF n resumes from a commit")
         } else {
             continue;
         };
@@ -92,6 +88,10 @@ impl Rewriter {
         if self.is(0, "ALLOWED") && self.is(1, "LATENESS") && self.is_duration(2) {
             return self.allowed_lateness();
         }
+        if self.is(0, "AS") && self.is(1, "OF") && (self.is(2, "COMMIT") || self.is(2, "TIMESTAMP")) {
+            self.as_of();
+            return Ok(());
+        }
         if self.is(0, "TABLE") && self.is_token(1, &Token::LParen) && self.is_token(3, &Token::LParen) {
             let function = WINDOW_FUNCTIONS.iter().any(|name| self.is(2, name));
             if function && self.unwrap_table() {
@@ -115,6 +115,17 @@ impl Rewriter {
             self.out.push(token);
         }
         Ok(())
+    }
+
+    /// `AS OF COMMIT`, `AS OF TIMESTAMP`, ahead: the unit comes first.
+    fn as_of(&mut self) {
+        let words: Vec<TokenWithSpan> = std::iter::from_fn(|| self.next()).take(3).collect();
+        let [_, of, unit] = words.as_slice() else { return };
+        let unit_word = if is_word(&unit.token, "COMMIT") { Token::make_keyword("VERSION") } else { unit.token.clone() };
+        // The texts before and after are slices up to the first and from the last of them.
+        let spans = [words[0].span, of.span, unit.span];
+        let made = [unit_word, Token::make_keyword("AS"), Token::make_keyword("OF")];
+        self.out.extend(made.into_iter().zip(spans).map(|(token, span)| TokenWithSpan::new(token, span)));
     }
 
     /// Is this TABLE a query, not the kind of an object or an argument?

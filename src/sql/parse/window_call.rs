@@ -113,8 +113,12 @@ pub(super) struct Around {
 
 /// `s WITH (tumble(size => …))` becomes `tumble(s, size => …)`.
 pub(super) fn apply_clause(factor: &mut TableFactor, around: Around) -> Result<()> {
-    let TableFactor::Table { with_hints, name, .. } = factor else { return Ok(()) };
+    let TableFactor::Table { with_hints, name, version, .. } = factor else { return Ok(()) };
     let position = position(name);
+    if version.is_some() {
+        let error = Error::unsupported("a WINDOW clause after AS OF is not supported");
+        return Err(at(error.with_hint("write FROM (SELECT * FROM s AS OF COMMIT n) WINDOW …"), position));
+    }
     let hints = std::mem::take(with_hints);
     let [hint] = hints.as_slice() else { return Err(at(Error::syntax("a relation has one WINDOW clause"), position)) };
     let Some((function, extra)) = clause(hint) else { return Ok(()) };

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, 
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast as sp;
 
+use super::as_of::AsOfPlanner;
 use super::source::{Hidden, RelationSource};
 use super::{Planner, marks};
 use crate::catalog::{Catalog, Kind, Relation, RelationId};
@@ -30,7 +31,7 @@ pub(super) struct Context<'a> {
     planner: &'a Planner,
     /// Hidden columns that the statement names.
     hidden: Vec<Hidden>,
-    relations: [Arc<dyn RelationPlanner>; 1],
+    relations: [Arc<dyn RelationPlanner>; 2],
     /// Views that are being inlined, from the outermost: a view that is met again would never end.
     inlining: Vec<RelationId>,
     /// Views that were inlined before, for statements that name them more than once.
@@ -39,7 +40,13 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub fn new(planner: &'a Planner, hidden: Vec<Hidden>, inlining: Vec<RelationId>) -> Context<'a> {
-        Context { planner, hidden, relations: [Arc::new(WindowPlanner)], inlining, inlined: RefCell::default() }
+        Context {
+            planner,
+            hidden,
+            relations: [Arc::new(AsOfPlanner), Arc::new(WindowPlanner)],
+            inlining,
+            inlined: RefCell::default(),
+        }
     }
 
     fn user_relation(&self, name: &str) -> DfResult<Arc<dyn TableSource>> {

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Volatility};
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 use sqlparser::ast as sp;
 
+use super::as_of::AsOfNode;
 use super::event_time::input_column;
 use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
 use super::{Planner, errors};
@@ -72,6 +73,10 @@ fn check(plan: &LogicalPlan) -> Result<(), DataFusionError> {
         {
             let error = Error::unsupported(format!("a continuous query cannot read {}", scan.table_name));
             return Err(error.with_hint("it reads streams, tables and materialized views").into());
+        }
+        if let Some(AsOfNode { unit, .. }) = AsOfNode::of(node) {
+            let error = Error::unsupported(format!("a continuous query cannot read {}", unit.clause()));
+            return Err(error.with_hint("it follows its relations from their first commit on").into());
         }
         if let LogicalPlan::RecursiveQuery(_) = node {
             return Err(Error::unsupported("WITH RECURSIVE is not supported in continuous queries").into());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
+use super::as_of::AsOfNode;
 use super::on_time::OnTimeNode;
 use super::source::{RelationSource, SourceColumn, scan_columns};
 use super::time_bound::time_bounds;
@@ -56,6 +57,7 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
         // The input's columns come first. A later row may change former ones, except where their time says that none comes.
         LogicalPlan::Window(window) => event_time(&window.input, column).filter(|time| time.hard),
         LogicalPlan::Join(join) => join_time(join, column),
+        other if AsOfNode::of(other).is_some() => event_time(&AsOfNode::of(other)?.input, column),
         other => match OnTimeNode::of(other) {
             Some(node) => {
                 let time = event_time(&node.input, column)?;

@@ -5,6 +5,7 @@
 //! * [`source`]: a relation as a plan scans it;
 //! * [`names`]: hidden columns, and other things settled before names are resolved;
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
+//! * [`as_of`]: relations as they were at a former commit;
 //! * `lateral`: UNNEST of a column beside it in FROM;
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
 //! * [`marks`]: what joins are said to be before ON: WITHIN, ASOF, FOR SYSTEM_TIME AS OF;
@@ -15,6 +16,7 @@
 //!
 //! Planning is synchronous and reads nothing but the catalog it was given.
 
+pub mod as_of;
 mod context;
 pub mod continuous;
 pub mod errors;

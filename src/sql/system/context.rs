@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::objects::Objects;
 use crate::catalog::{Catalog, RelationId};
 use crate::error::Result;
+use crate::log::CommitId;
 use crate::time::Micros;
 use crate::view::Snapshot;
 
@@ -49,6 +50,16 @@ pub trait Settings: Send + Sync {
     fn all(&self) -> Vec<Setting>;
 }
 
+/// What a commit of the log was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitInfo {
+    pub id: CommitId,
+    pub time: Micros,
+    pub rows: u64,
+    /// Those that it wrote rows of, once each.
+    pub relations: Vec<RelationId>,
+}
+
 /// What only the running server knows.
 pub trait Server: Send + Sync {
     /// When it started.
@@ -56,6 +67,8 @@ pub trait Server: Send + Sync {
     fn sessions(&self) -> Vec<Activity>;
     /// First kept and next offset of each partition.
     fn offsets(&self, relation: RelationId) -> Vec<(u64, u64)>;
+    /// The commits up to this one, in order, as far as the log can be read.
+    fn commits(&self, upto: CommitId) -> Vec<CommitInfo>;
     /// Bytes that a relation takes, on disk or in memory; `None` if that is not known.
     fn size(&self, relation: RelationId) -> Option<u64>;
     /// Interrupts the running statement of a session, or ends the session: false if there is none of that number.

@@ -42,7 +42,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{ScalarUDF, Volatility};
 
-pub use context::{Activity, FunctionInfo, Server, Setting, Settings, SystemContext};
+pub use context::{Activity, CommitInfo, FunctionInfo, Server, Setting, Settings, SystemContext};
 pub use decorrelate::Decorrelate;
 pub use definitions::PG_TYPE;
 pub use rewrite::{rewrite, visible_name};

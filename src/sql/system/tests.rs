@@ -16,10 +16,11 @@ use rstest::rstest;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-use super::context::{Activity, Server, Setting, Settings, SystemContext};
+use super::context::{Activity, CommitInfo, Server, Setting, Settings, SystemContext};
 use super::*;
 use crate::catalog::{Catalog, Change, Column, Emit, Kind, Relation, RelationId, Watermark};
 use crate::error::{Error, Result};
+use crate::log::CommitId;
 use crate::time::Micros;
 use crate::view::Snapshot;
 
@@ -168,6 +169,10 @@ impl Server for TestServer {
 
     fn offsets(&self, relation: RelationId) -> Vec<(u64, u64)> {
         if relation == 16384 { vec![(0, 3), (0, 5), (2, 2), (0, 1)] } else { Vec::new() }
+    }
+
+    fn commits(&self, _: CommitId) -> Vec<CommitInfo> {
+        vec![CommitInfo { id: 1, time: 1_700_000_000_000_000, rows: 3, relations: vec![16384] }]
     }
 
     fn size(&self, relation: RelationId) -> Option<u64> {

@@ -3,7 +3,7 @@
 use super::context::SystemContext;
 use super::table::Table;
 use super::value::Value;
-use crate::catalog::{Durability, Emit, Kind, Relation};
+use crate::catalog::{Durability, Emit, Kind, Relation, RelationId};
 use crate::time::{Micros, NO_TIME};
 
 pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
@@ -12,6 +12,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "views" => views(context, table),
         "watermarks" => watermarks(context, table),
         "partitions" => partitions(context, table),
+        "commits" => commits(context, table),
         "snapshot" => snapshot(context, table),
         _ => {}
     }
@@ -115,6 +116,18 @@ fn partitions(context: &SystemContext, table: &mut Table<'_>) {
                 ("end_offset", offset(end)),
             ]);
         }
+    }
+}
+
+fn commits(context: &SystemContext, table: &mut Table<'_>) {
+    let name = |id: &RelationId| context.catalog().get(*id).map_or_else(|| id.to_string(), |r| r.name.clone());
+    for commit in context.server.commits(context.snapshot.commit) {
+        table.row([
+            ("commit", i64::try_from(commit.id).unwrap_or(i64::MAX).into()),
+            ("commit_time", commit.time.into()),
+            ("rows", i64::try_from(commit.rows).unwrap_or(i64::MAX).into()),
+            ("relations", commit.relations.iter().map(name).collect::<Vec<_>>().into()),
+        ]);
     }
 }
 
