@@ -19,6 +19,7 @@ use crate::copy::modifier::Modifier;
 use crate::copy::value::parse_interval;
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::sql::plan::Planner;
 use crate::time::Micros;
 
 /// The column that stands for `now()`.
@@ -43,7 +44,9 @@ pub struct CompiledRelation {
 
 impl CompiledRelation {
     /// Plan the expressions with the functions and settings of a session.
-    pub fn compile(relation: Arc<Relation>, state: &SessionState) -> Result<CompiledRelation> {
+    pub fn compile(relation: Arc<Relation>, state: &Arc<SessionState>) -> Result<CompiledRelation> {
+        // Their expressions name columns only.
+        let planner = Planner::new(Arc::default(), Arc::clone(state));
         let schema = relation.schema();
         let over_columns = with_now(schema.fields().iter().cloned());
         let over_nothing = with_now(std::iter::empty());
@@ -51,7 +54,7 @@ impl CompiledRelation {
         let mut generated = Vec::new();
         for column in &relation.columns {
             let compile = |sql: &Option<String>, schema: &SchemaRef| {
-                sql.as_ref().map(|sql| compile(sql, schema, &column.data_type, state)).transpose().map_err(|error| {
+                sql.as_ref().map(|sql| compile(sql, schema, &column.data_type, &planner)).transpose().map_err(|error| {
                     let context = format!("column \"{}\" of relation \"{}\"", column.name, relation.name);
                     error.with_context(context)
                 })
@@ -69,7 +72,7 @@ impl CompiledRelation {
                         format!("event time must be a timestamp, and column \"{}\" is {}", column.name, column.sql_type);
                     return Err(Error::invalid_object_definition(message));
                 }
-                Some(compile(&watermark.expression, &over_columns, &column.data_type, state)?)
+                Some(compile(&watermark.expression, &over_columns, &column.data_type, &planner)?)
             }
         };
         Ok(CompiledRelation {
@@ -161,12 +164,12 @@ fn evaluate(
 }
 
 /// An expression of a type, from its SQL.
-fn compile(sql: &str, schema: &SchemaRef, to: &DataType, state: &SessionState) -> Result<Arc<dyn PhysicalExpr>> {
+fn compile(sql: &str, schema: &SchemaRef, to: &DataType, planner: &Planner) -> Result<Arc<dyn PhysicalExpr>> {
     let schema = DFSchema::try_from(schema.as_ref().clone())?;
-    let expr = state.create_logical_expr(sql, &schema)?.unalias();
+    let expr = planner.expression_from_text(sql, &schema)?.unalias();
     let expr = now_as_column(expr, &schema)?;
     let expr = if expr.get_type(&schema)? == *to { expr } else { cast(expr, to.clone()) };
-    Ok(state.create_physical_expr(expr, &schema)?)
+    planner.physical(expr, &schema)
 }
 
 fn now_as_column(expr: Expr, schema: &DFSchema) -> Result<Expr> {

@@ -22,6 +22,7 @@ use crate::sql::ast::{ColumnDef, CreateRelation, CreateView, Drop, ObjectType, S
 use crate::sql::lower::lower;
 use crate::sql::plan::names::{fold, fold_object};
 use crate::sql::plan::{Hidden, RelationSource, output_key};
+use crate::sql::system::visible_name;
 use crate::sql::types;
 
 /// Suffix of the relation of a view's late rows.
@@ -530,7 +531,7 @@ fn view_relation(
         return Err(Error::invalid_object_definition(format!("{got} column names for the {wanted} columns of the query")));
     }
     let column = |(at, field): (usize, &Arc<arrow::datatypes::Field>)| {
-        let name = given.get(at).unwrap_or(field.name()).clone();
+        let name = given.get(at).map_or_else(|| visible_name(field.name()).to_string(), String::clone);
         Column { name, ..computed(field) }
     };
     let columns: Vec<Column> = schema.fields().iter().enumerate().map(column).collect();

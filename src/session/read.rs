@@ -73,9 +73,7 @@ impl Client {
         query: &sp::Query,
         types: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
-        let mut query = query.clone();
-        crate::sql::system::rewrite(&mut query)?;
-        self.planner(snapshot).query_with_parameters(&query, types)
+        self.planner(snapshot).query_with_parameters(query, types)
     }
 
     pub(super) async fn select(&mut self, query: &sp::Query, parameters: Parameters, tag: &'static str) -> Result<Outcome> {

@@ -98,5 +98,5 @@ pub fn continuous(sql: &str) -> Result<LogicalPlan> {
 
 /// Names of a plan's output.
 pub fn names(plan: &LogicalPlan) -> Vec<String> {
-    plan.schema().fields().iter().map(|field| field.name().clone()).collect()
+    plan.schema().fields().iter().map(|field| crate::sql::system::visible_name(field.name()).to_string()).collect()
 }

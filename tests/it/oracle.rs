@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! TIDEGATE_ORACLE_SEEDS=200 TIDEGATE_ORACLE_SEED=7 cargo test --test it oracle
+//! TIDEGATE_ORACLE_SEEDS=1600 cargo test --test it oracle          the soak: 200,000 views checked after a commit
 //! ```
+//!
+//! It goes on after a failure, and ends with the list of the seeds that failed. Those that failed once are kept in [`FAILED`].
 //!
 //! The database runs in this process, over stores in memory that outlive it: restarts come between commits, in order and as after
 //! a kill, with newer and older checkpoints, with another number of workers and other steps. The batch answer shares no code with
@@ -12,6 +15,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -26,14 +30,19 @@ use super::{number_from_env, oracle_shapes, say};
 const COMMITS: usize = 25;
 const VIEWS: usize = 7;
 
-#[tokio::test(flavor = "multi_thread")]
+/// Seeds that found a bug when they were new; they come first. What each makes has changed with the generator since.
+const FAILED: [u64; 0] = [];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_view_equals_the_batch_answer_after_every_commit() {
-    let (seeds, first) = (number_from_env("TIDEGATE_ORACLE_SEEDS", 8), number_from_env("TIDEGATE_ORACLE_SEED", 1));
-    let mut checked = 0;
-    for seed in first..first + seeds {
-        checked += run(seed).await;
-    }
-    say(&format!("oracle: seeds {first} to {}, {checked} views checked after a commit, all equal", first + seeds - 1));
+    let (seeds, first) = (number_from_env("TIDEGATE_ORACLE_SEEDS", 16), number_from_env("TIDEGATE_ORACLE_SEED", 1));
+    let seeds: Vec<u64> = FAILED.into_iter().chain(first..first + seeds).collect();
+    let results = futures::stream::iter(&seeds).map(|seed| async move { (*seed, tokio::spawn(run(*seed)).await) });
+    let results: Vec<_> = results.buffered(2).collect().await;
+    let failed: Vec<u64> = results.iter().filter(|(_, result)| result.is_err()).map(|(seed, _)| *seed).collect();
+    let checked: usize = results.into_iter().filter_map(|(_, result)| result.ok()).sum();
+    say(&format!("oracle: {} seeds from {first} on, {checked} views checked after a commit, all equal", seeds.len()));
+    assert!(failed.is_empty(), "seeds {failed:?} failed");
 }
 
 /// Stores that outlive the database.

@@ -1,26 +1,51 @@
-//! Money moves between ten accounts and none is made or lost: the total is zero in every snapshot and after every commit that a
-//! subscriber is told of, while four writers move it. (Jamie Brandon, "Internal consistency in streaming systems", 2021.)
+//! Money moves between ten accounts and none is made or lost: every view shows that in every snapshot and after every commit
+//! that a subscriber is told of, while four writers move it. (Jamie Brandon, "Internal consistency in streaming systems", 2021.)
+//!
+//! ```text
+//! TIDEGATE_OBSERVATIONS=1000000 cargo test --test it transfers
+//! ```
+//!
+//! An observation is one fact, of [`FACTS`], looked at in one snapshot, or one commit of a subscription.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::server::{Server, Settings, numbers, run, verify};
+use crate::{number_from_env, say};
 
 const SETUP: &[&str] = &[
-    "CREATE STREAM transfers (from_account INT, to_account INT, amount BIGINT, at TIMESTAMP(3),
+    "CREATE STREAM transfers (id BIGINT, from_account INT, to_account INT, amount BIGINT, at TIMESTAMP(3),
        WATERMARK FOR at AS at - INTERVAL '5' SECOND) PARTITION BY (from_account) INTO 3 PARTITIONS",
     "CREATE MATERIALIZED VIEW credits AS SELECT to_account AS account, SUM(amount) AS amount FROM transfers GROUP BY to_account",
     "CREATE MATERIALIZED VIEW debits AS SELECT from_account AS account, SUM(amount) AS amount FROM transfers GROUP BY from_account",
     "CREATE MATERIALIZED VIEW balance AS SELECT account, SUM(amount) AS balance
        FROM (SELECT account, amount FROM credits UNION ALL SELECT account, -amount FROM debits) AS moves GROUP BY account",
     "CREATE MATERIALIZED VIEW total AS SELECT SUM(balance) AS total FROM balance",
+    "CREATE MATERIALIZED VIEW joined AS SELECT account, COALESCE(c.amount, 0) - COALESCE(d.amount, 0) AS balance
+       FROM credits AS c FULL JOIN debits AS d USING (account)",
+    "CREATE MATERIALIZED VIEW per_window AS SELECT window_start, SUM(CASE WHEN incoming THEN amount ELSE -amount END) AS total
+       FROM TUMBLE((SELECT at, amount, true AS incoming FROM transfers UNION ALL SELECT at, amount, false FROM transfers), at,
+         INTERVAL '1 minute') GROUP BY window_start, window_end",
+    "CREATE MATERIALIZED VIEW myself AS SELECT a.id, b.id AS same FROM transfers AS a LEFT JOIN transfers AS b ON a.id = b.id",
 ];
+
+/// Each is zero.
+const FACTS: [&str; 7] = [
+    "(SELECT total FROM total)",
+    "(SELECT SUM(balance) FROM balance)",
+    "(SELECT SUM(balance) FROM joined)",
+    "(SELECT COALESCE(SUM(amount), 0) FROM credits) - (SELECT COALESCE(SUM(amount), 0) FROM debits)",
+    "(SELECT COUNT(*) FROM joined FULL JOIN balance USING (account) WHERE joined.balance IS DISTINCT FROM balance.balance)",
+    "(SELECT COUNT(*) FROM per_window WHERE total <> 0)",
+    "(SELECT COUNT(*) FROM myself WHERE same IS NULL)",
+];
+
+const READERS: u64 = 2;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_total_is_zero_at_every_moment() {
@@ -31,6 +56,8 @@ async fn the_total_is_zero_at_every_moment() {
         run(&client, statement).await;
     }
     transfer(&client, &mut SmallRng::seed_from_u64(0), 0).await;
+    // A session waits for its own writes; after it, everyone sees them.
+    assert_eq!(numbers::<1>(&client, "SELECT total FROM total").await, [[0]]);
 
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = Vec::new();
@@ -46,15 +73,14 @@ async fn the_total_is_zero_at_every_moment() {
         }));
     }
     let follower = tokio::spawn(follow(server.connect().await, Arc::clone(&stop)));
-    for _ in 0..200 {
-        let moment = numbers::<3>(
-            &client,
-            "SELECT total, (SELECT SUM(balance) FROM balance),
-               COALESCE((SELECT SUM(amount) FROM credits), 0) - COALESCE((SELECT SUM(amount) FROM debits), 0) FROM total",
-        )
-        .await;
-        assert_eq!(moment, [[0, 0, 0]], "the views of one snapshot show different moments");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let wanted = number_from_env("TIDEGATE_OBSERVATIONS", 2000) / READERS;
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(tokio::spawn(observe(server.connect().await, wanted)));
+    }
+    let mut observations = 0;
+    for reader in readers {
+        observations += reader.await.unwrap();
     }
     stop.store(true, Ordering::Relaxed);
     for writer in writers {
@@ -62,9 +88,10 @@ async fn the_total_is_zero_at_every_moment() {
     }
     let commits = follower.await.unwrap();
     assert!(commits > 10, "the subscriber was told of {commits} commits only");
-    for view in ["credits", "debits", "balance", "total"] {
+    for view in ["credits", "debits", "balance", "total", "joined", "per_window", "myself"] {
         verify(&client, view).await;
     }
+    say(&format!("transfers: {observations} facts and {commits} commits observed, all consistent"));
 }
 
 /// One commit: a few transfers, with event times out of order.
@@ -73,9 +100,22 @@ async fn transfer(client: &Client, random: &mut SmallRng, count: i64) {
     for _ in 0..random.random_range(1..5) {
         let (from, to, amount) = (random.random_range(0..10), random.random_range(0..10), random.random_range(1..1000));
         let second = (count / 50 + random.random_range(0..10)) % 3600;
-        moves.push(format!("({from}, {to}, {amount}, '2025-01-01 10:{:02}:{:02}')", second / 60, second % 60));
+        let id = random.random_range(0..i64::MAX);
+        moves.push(format!("({id}, {from}, {to}, {amount}, '2025-01-01 10:{:02}:{:02}')", second / 60, second % 60));
     }
     run(client, &format!("INSERT INTO transfers VALUES {}", moves.join(", "))).await;
+}
+
+/// Look at every fact, over and over; returns how many were looked at.
+async fn observe(client: Client, wanted: u64) -> u64 {
+    let query = format!("SELECT {}", FACTS.join(", "));
+    let mut observations = 0;
+    while observations < wanted {
+        let moment = numbers::<{ FACTS.len() }>(&client, &query).await;
+        assert_eq!(moment, [[0; FACTS.len()]], "the views of one snapshot show different moments: {FACTS:?}");
+        observations += FACTS.len() as u64;
+    }
+    observations
 }
 
 /// Follow the balances; returns the number of commits seen.

@@ -3,29 +3,40 @@
 //! ```text
 //! cargo build --release && cargo run --release -p figures            all of them; or, by name:
 //!   … -p figures core                       the engine next to DataFusion's batch answer
+//!   … -p figures nexmark                    q0 to q22, each next to DataFusion's batch answer
+//!   … -p figures hop                        windows that overlap ten, a hundred and a thousand times
+//!   … -p figures changes                    one changed row, where there is much state
 //!   … -p figures copy                       COPY into a stream with a view, next to PostgreSQL's into a table
 //!   … -p figures latency                    from an acknowledged INSERT to the view, at 10,000 rows a second
+//!   … -p figures views                      a thousand views over one stream
 //!   … -p figures restart                    first answer after a start, memory, bytes on disk
 //! ```
 //!
-//! `--short`: a hundredth of the rows, to see that everything runs; its figures mean nothing. The last three start the server
+//! `--short`: a hundredth of the rows, to see that everything runs; its figures mean nothing. The last four start the server
 //! that lies beside this program as a process of its own, on a temporary directory (`TMPDIR` says where).
 
 #![allow(clippy::disallowed_methods, reason = "figures are about time")]
 #![allow(clippy::unwrap_used, reason = "a figure that can't be had is none")]
 
 mod bids;
+mod changes;
 mod copy;
 mod core;
+mod engine;
+mod hop;
 mod latency;
+mod nexmark;
 mod postgres;
 mod restart;
 mod table;
 mod usage;
+mod views;
 
 #[path = "../../../tests/it/server.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod server;
+
+const NAMES: [&str; 8] = ["core", "nexmark", "hop", "changes", "copy", "latency", "views", "restart"];
 
 fn main() {
     let mut chosen: Vec<String> = Vec::new();
@@ -33,27 +44,26 @@ fn main() {
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--short" => short = true,
-            name if ["core", "copy", "latency", "restart"].contains(&name) => chosen.push(argument),
+            name if NAMES.contains(&name) => chosen.push(argument),
             other => {
-                eprintln!("unknown argument {other}: say core, copy, latency or restart, and --short");
+                eprintln!("unknown argument {other}: say any of {}, and --short", NAMES.join(", "));
                 std::process::exit(2);
             }
         }
     }
-    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|c| c == name);
     let scale = if short { 100 } else { 1 };
     println!("{}", usage::machine());
-    if wanted("core") {
-        core::run(scale);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime starts");
-    if wanted("copy") {
-        runtime.block_on(copy::run(scale));
-    }
-    if wanted("latency") {
-        runtime.block_on(latency::run(scale));
-    }
-    if wanted("restart") {
-        runtime.block_on(restart::run(scale));
+    for name in NAMES.into_iter().filter(|name| chosen.is_empty() || chosen.iter().any(|c| c == name)) {
+        match name {
+            "core" => core::run(scale),
+            "nexmark" => nexmark::run(scale),
+            "hop" => hop::run(scale),
+            "changes" => changes::run(scale),
+            "copy" => runtime.block_on(copy::run(scale)),
+            "latency" => runtime.block_on(latency::run(scale)),
+            "views" => runtime.block_on(views::run(scale)),
+            _ => runtime.block_on(restart::run(scale)),
+        }
     }
 }

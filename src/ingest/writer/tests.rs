@@ -48,7 +48,7 @@ fn stream() -> Relation {
 }
 
 fn compiled(relation: Relation) -> Arc<CompiledRelation> {
-    Arc::new(CompiledRelation::compile(Arc::new(relation), &SessionContext::new().state()).unwrap())
+    Arc::new(CompiledRelation::compile(Arc::new(relation), &Arc::new(SessionContext::new().state())).unwrap())
 }
 
 fn rows(relation: &Relation, users: Vec<Option<&str>>, times: Vec<Option<Micros>>) -> RecordBatch {

@@ -92,7 +92,8 @@ impl Planner {
         &self.state
     }
 
-    /// The plan of a query, names and types resolved, not optimised.
+    /// The plan of a query, names and types resolved, not optimised. Names of columns may carry a mark: see
+    /// [`visible_name`](crate::sql::system::visible_name).
     pub fn query(&self, query: &sp::Query) -> Result<LogicalPlan> {
         self.query_with_parameters(query, &[])
     }
@@ -104,6 +105,7 @@ impl Planner {
 
     fn plan(&self, query: &sp::Query, types: &[Option<DataType>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
         let mut query = query.clone();
+        crate::sql::system::rewrite(&mut query)?;
         let hidden = names::hidden_columns(&query);
         names::prepare(&mut query, &self.catalog, &hidden);
         let context = Context::new(self, hidden, inlining);
@@ -134,6 +136,7 @@ impl Planner {
     pub fn expression(&self, expr: &sp::Expr, schema: &DFSchema) -> Result<Expr> {
         let context = Context::new(self, Vec::new(), Vec::new());
         let mut expr = expr.clone();
+        crate::sql::system::rewrite_expression(&mut expr)?;
         names::prepare(&mut expr, &self.catalog, &[]);
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_to_expr(expr, schema, &mut PlannerContext::new())

@@ -45,7 +45,7 @@ use datafusion::logical_expr::{ScalarUDF, Volatility};
 pub use context::{Activity, CommitInfo, FunctionInfo, Server, Setting, Settings, SystemContext};
 pub use decorrelate::Decorrelate;
 pub use definitions::PG_TYPE;
-pub use rewrite::{rewrite, visible_name};
+pub use rewrite::{rewrite, rewrite_expression, visible_name};
 
 /// The system relation of this name; without a schema, one of pg_catalog.
 pub fn relation(schema: Option<&str>, name: &str, context: &Arc<SystemContext>) -> Option<Arc<dyn TableProvider>> {

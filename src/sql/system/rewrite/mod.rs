@@ -11,6 +11,7 @@
 //! | `FROM pg_catalog.unnest(x) y`, `FROM version() v` | `FROM UNNEST(x) AS y(y)`, `FROM (SELECT version() AS v) v` |
 //! | `SELECT 1, 1` | every column has a name of its own, see [`names`] |
 //! | `c.tableoid`, `mod(a, b)` | `regclassin('pg_catalog.pg_class')::oid`, `a % b` |
+//! | `SELECT k FROM a FULL JOIN b USING (k)` | `SELECT coalesce(a.k, b.k) AS k FROM a FULL JOIN b ON a.k = b.k` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
@@ -19,6 +20,7 @@ mod arrays;
 mod casts;
 mod from;
 mod names;
+mod using;
 
 use std::ops::ControlFlow;
 
@@ -40,17 +42,33 @@ pub fn rewrite(query: &mut sp::Query) -> Result<()> {
     Ok(())
 }
 
+/// The same for an expression that stands alone: a default, a computed column.
+pub fn rewrite_expression(expr: &mut sp::Expr) -> Result<()> {
+    match expr.visit(&mut Forms) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
 /// Rewrites from the leaves up, so that what a form contains is done before the form.
 struct Forms;
 
 impl VisitorMut for Forms {
     type Break = Error;
 
-    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<Error> {
-        match expression(expr) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(error),
+    fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<Error> {
+        match query.body.as_mut() {
+            sp::SetExpr::Select(select) => go_on(using::merge_columns(select, query.order_by.as_mut())),
+            _ => ControlFlow::Continue(()),
         }
+    }
+
+    fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<Error> {
+        go_on(using::merge_columns(select, None))
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<Error> {
+        go_on(expression(expr))
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut sp::TableFactor) -> ControlFlow<Error> {
@@ -61,6 +79,13 @@ impl VisitorMut for Forms {
     fn post_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<Error> {
         from::table_oids(select);
         ControlFlow::Continue(())
+    }
+}
+
+fn go_on(result: Result<()>) -> ControlFlow<Error> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
     }
 }
 
@@ -275,6 +300,20 @@ mod tests {
     #[case("SELECT a FROM t WHERE r <> '{0}'", "SELECT a FROM t WHERE array_out(r) <> '{0}'")]
     #[case("SELECT a FROM t WHERE mod(a, 2 + 1) = 0", "SELECT a FROM t WHERE ((a) % (2 + 1)) = 0")]
     #[case("SELECT x FROM pg_catalog.unnest(a) x", "SELECT x FROM UNNEST(a) x (x)")]
+    #[case("SELECT * FROM a JOIN b USING (k)", "SELECT * FROM a JOIN b USING(k)")]
+    #[case(
+        "SELECT k, a.n FROM a FULL JOIN b USING (k) WHERE k > 1 ORDER BY k",
+        "SELECT coalesce(a.k, b.k) AS k, a.n FROM a FULL JOIN b ON a.k = b.k WHERE coalesce(a.k, b.k) > 1 ORDER BY k"
+    )]
+    #[case(
+        "SELECT count(*) FROM a RIGHT JOIN b AS c USING (k, l) GROUP BY k HAVING l > 0",
+        "SELECT count(*) AS \"count\" FROM a RIGHT JOIN b AS c ON a.k = c.k AND a.l = c.l GROUP BY c.k HAVING c.l > 0"
+    )]
+    #[case(
+        "SELECT * FROM a FULL JOIN b USING (k) FULL JOIN c USING (k)",
+        "SELECT coalesce(coalesce(a.k, b.k), c.k) AS k, a.* EXCLUDE (k), b.* EXCLUDE (k), c.* EXCLUDE (k) \
+         FROM a FULL JOIN b ON a.k = b.k FULL JOIN c ON coalesce(a.k, b.k) = c.k"
+    )]
     fn forms_of_postgres_become_forms_of_the_planner(#[case] sql: &str, #[case] expected: &str) {
         assert_eq!(rewritten(sql), expected);
     }

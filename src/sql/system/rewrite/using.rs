@@ -1,0 +1,233 @@
+//! `FULL JOIN … USING` and `RIGHT JOIN … USING`: the column that both sides share is neither side's own.
+//!
+//! The planner takes the left side's, which is NULL where that side has no row. Here the join gets a condition, and the shared
+//! column's name stands for `COALESCE(a.k, b.k)` (FULL) or `b.k` (RIGHT) wherever the query says it without a relation. A name
+//! within a subquery is left to the planner, which refuses it as ambiguous if it means this one.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast as sp;
+use sqlparser::ast::{VisitMut, VisitorMut};
+
+use super::{call, normal};
+use crate::error::{Error, Result};
+
+/// Rewrites the joins of a select, and its expressions; `order` are those of its ORDER BY.
+pub(super) fn merge_columns(select: &mut sp::Select, order: Option<&mut sp::OrderBy>) -> Result<()> {
+    let mut shared = Vec::new();
+    let mut sides = Vec::new();
+    if !select.from.iter().any(needs_merging) {
+        return Ok(());
+    }
+    for from in &mut select.from {
+        merge(from, &mut shared, &mut sides)?;
+    }
+    let shown = project(select, &shared, &sides);
+    let mut replace = Replace { shared: &shared, depth: 0 };
+    let mut visit = |expr: &mut sp::Expr| _ = expr.visit(&mut replace);
+    if let Some(sp::Distinct::On(keys)) = &mut select.distinct {
+        keys.iter_mut().for_each(&mut visit);
+    }
+    if let sp::GroupByExpr::Expressions(keys, _) = &mut select.group_by {
+        keys.iter_mut().for_each(&mut visit);
+    }
+    [&mut select.selection, &mut select.having, &mut select.qualify].into_iter().flatten().for_each(&mut visit);
+    if let Some(sp::OrderBy { kind: sp::OrderByKind::Expressions(keys), .. }) = order {
+        // A name of the output comes before one of the input.
+        let of_output = |expr: &sp::Expr| matches!(expr, sp::Expr::Identifier(name) if shown.contains(&normal(name)));
+        keys.iter_mut().filter(|key| !of_output(&key.expr)).for_each(|key| visit(&mut key.expr));
+    }
+    Ok(())
+}
+
+/// A column that joins share: its name as written, and what it means.
+type Shared = (sp::Ident, sp::Expr);
+
+/// A relation of FROM by the name that it has there, and its columns that are shared.
+struct Side {
+    name: sp::Ident,
+    shared: Vec<sp::Ident>,
+}
+
+fn needs_merging(from: &sp::TableWithJoins) -> bool {
+    let one_sided = |join: &sp::Join| {
+        use sp::JoinOperator as J;
+        let (J::FullOuter(constraint) | J::Right(constraint) | J::RightOuter(constraint)) = &join.join_operator else {
+            return false;
+        };
+        matches!(constraint, sp::JoinConstraint::Using(_) | sp::JoinConstraint::Natural)
+    };
+    from.joins.iter().any(one_sided)
+}
+
+fn merge(from: &mut sp::TableWithJoins, shared: &mut Vec<Shared>, sides: &mut Vec<Side>) -> Result<()> {
+    let (first_side, first_shared) = (sides.len(), shared.len());
+    sides.push(side(&from.relation)?);
+    for join in &mut from.joins {
+        let mut right = side(&join.relation)?;
+        let (constraint, takes_right, coalesces) = match &mut join.join_operator {
+            sp::JoinOperator::FullOuter(constraint) => (constraint, true, true),
+            sp::JoinOperator::Right(constraint) | sp::JoinOperator::RightOuter(constraint) => (constraint, true, false),
+            sp::JoinOperator::Join(constraint)
+            | sp::JoinOperator::Inner(constraint)
+            | sp::JoinOperator::Left(constraint)
+            | sp::JoinOperator::LeftOuter(constraint) => (constraint, false, false),
+            _ => {
+                sides.push(right);
+                continue;
+            }
+        };
+        match constraint {
+            sp::JoinConstraint::Natural => {
+                return Err(Error::unsupported("NATURAL beside a FULL or RIGHT JOIN of shared columns is not supported")
+                    .with_hint("write USING ( … ) with the columns that both sides have"));
+            }
+            sp::JoinConstraint::Using(columns) => {
+                let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+                let mut conditions = Vec::new();
+                for name in columns {
+                    let known = (first_shared..shared.len()).find(|at| normal(&shared[*at].0) == normal(&name));
+                    let left = match (known, &mut sides[first_side..]) {
+                        (Some(at), _) => shared[at].1.clone(),
+                        (None, [only]) => {
+                            only.shared.push(name.clone());
+                            of(&only.name, &name)
+                        }
+                        _ => return Err(unclear(&name)),
+                    };
+                    let own = of(&right.name, &name);
+                    right.shared.push(name.clone());
+                    conditions.push(binary(left.clone(), sp::BinaryOperator::Eq, own.clone()));
+                    let means = match (takes_right, coalesces) {
+                        (_, true) => call("coalesce", vec![left, own]),
+                        (true, _) => own,
+                        _ => left,
+                    };
+                    match known {
+                        Some(at) => shared[at].1 = means,
+                        None => shared.push((name, means)),
+                    }
+                }
+                let all = conditions.into_iter().reduce(|a, b| binary(a, sp::BinaryOperator::And, b));
+                *constraint = all.map_or(sp::JoinConstraint::None, sp::JoinConstraint::On);
+            }
+            _ => {}
+        }
+        sides.push(right);
+    }
+    Ok(())
+}
+
+fn side(factor: &sp::TableFactor) -> Result<Side> {
+    use sp::TableFactor as F;
+    let alias = match factor {
+        F::Table { alias, .. } | F::Derived { alias, .. } | F::TableFunction { alias, .. } | F::Function { alias, .. } => alias,
+        F::UNNEST { alias, .. } | F::NestedJoin { alias, .. } => alias,
+        _ => &None,
+    };
+    let name = match (alias, factor) {
+        (Some(alias), _) => Some(alias.name.clone()),
+        (None, F::Table { name, args: None, .. }) => name.0.last().and_then(|part| part.as_ident()).cloned(),
+        _ => None,
+    };
+    let name = name.ok_or_else(|| {
+        Error::unsupported("a relation beside a FULL or RIGHT JOIN with USING needs a name").with_hint("give it one with AS")
+    })?;
+    Ok(Side { name, shared: Vec::new() })
+}
+
+fn column(name: &sp::ObjectName) -> Result<sp::Ident> {
+    match &name.0[..] {
+        [sp::ObjectNamePart::Identifier(name)] => Ok(name.clone()),
+        _ => Err(Error::syntax(format!("USING takes names of columns, not {name}"))),
+    }
+}
+
+fn unclear(name: &sp::Ident) -> Error {
+    Error::unsupported(format!("USING ({name}) after a join of several relations, beside a FULL or RIGHT JOIN, is not supported"))
+        .with_hint(format!("write ON a.{name} = b.{name}, with the relation that is meant"))
+}
+
+fn of(relation: &sp::Ident, column: &sp::Ident) -> sp::Expr {
+    sp::Expr::CompoundIdentifier(vec![relation.clone(), column.clone()])
+}
+
+fn binary(left: sp::Expr, op: sp::BinaryOperator, right: sp::Expr) -> sp::Expr {
+    sp::Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+/// Rewrites the select list; the names of its columns.
+fn project(select: &mut sp::Select, shared: &[Shared], sides: &[Side]) -> Vec<String> {
+    let mut replace = Replace { shared, depth: 0 };
+    let mut items = Vec::with_capacity(select.projection.len());
+    for mut item in std::mem::take(&mut select.projection) {
+        match &mut item {
+            // As in PostgreSQL, the shared columns come first.
+            sp::SelectItem::Wildcard(_) => {
+                items.extend(shared.iter().map(|(name, means)| named(means.clone(), name)));
+                items.extend(sides.iter().map(rest));
+                continue;
+            }
+            sp::SelectItem::UnnamedExpr(sp::Expr::Identifier(name)) => {
+                if let Some((_, means)) = shared.iter().find(|(shared, _)| normal(shared) == normal(name)) {
+                    item = named(means.clone(), &name.clone());
+                }
+            }
+            sp::SelectItem::UnnamedExpr(expr) | sp::SelectItem::ExprWithAlias { expr, .. } => {
+                let _ = expr.visit(&mut replace);
+            }
+            _ => {}
+        }
+        items.push(item);
+    }
+    let wildcard = items.iter().any(|item| matches!(item, sp::SelectItem::QualifiedWildcard(..)));
+    let names = items.iter().filter_map(|item| match item {
+        sp::SelectItem::ExprWithAlias { alias, .. } => Some(normal(alias)),
+        _ => None,
+    });
+    let names = names.chain(shared.iter().filter(|_| wildcard).map(|(name, _)| normal(name))).collect();
+    select.projection = items;
+    names
+}
+
+fn named(expr: sp::Expr, name: &sp::Ident) -> sp::SelectItem {
+    sp::SelectItem::ExprWithAlias { expr, alias: name.clone() }
+}
+
+/// The columns of a relation that are not shared.
+fn rest(side: &Side) -> sp::SelectItem {
+    let kind = sp::SelectItemQualifiedWildcardKind::ObjectName(sp::ObjectName::from(vec![side.name.clone()]));
+    let names: Vec<_> = side.shared.iter().map(|name| sp::ObjectName::from(vec![name.clone()])).collect();
+    let opt_exclude = (!names.is_empty()).then_some(sp::ExcludeSelectItem::Multiple(names));
+    sp::SelectItem::QualifiedWildcard(kind, sp::WildcardAdditionalOptions { opt_exclude, ..Default::default() })
+}
+
+/// Puts what shared columns mean in place of their names, outside of subqueries.
+struct Replace<'a> {
+    shared: &'a [Shared],
+    depth: usize,
+}
+
+impl VisitorMut for Replace<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
+        if self.depth == 0
+            && let sp::Expr::Identifier(name) = expr
+            && let Some((_, means)) = self.shared.iter().find(|(shared, _)| normal(shared) == normal(name))
+        {
+            *expr = means.clone();
+        }
+        ControlFlow::Continue(())
+    }
+}
