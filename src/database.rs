@@ -20,10 +20,15 @@ use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use parking_lot::Mutex;
 
-use crate::catalog::{Catalog, Kind, Relation, RelationId};
+use crate::auth::scram::Login;
+use crate::auth::{self, KEY_BYTES, Verifier};
+use crate::catalog::acl::{Object, Privilege};
+use crate::catalog::rights::Rights;
+use crate::catalog::role::{Role, RoleId, SUPERUSER};
+use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::connect::Connectors;
 use crate::engine::{self, EngineHandle, Recovery};
-use crate::error::{Result, SqlState};
+use crate::error::{Error, Result, SqlState};
 use crate::ingest::{CompiledRelation, RelationWriter, RowIds};
 use crate::limits;
 use crate::log::datadir::DataDir;
@@ -35,6 +40,9 @@ use crate::sql::system::{self, FunctionInfo};
 use crate::state::StateStore;
 use crate::state::sled::SledStore;
 use crate::time::{Clock, Micros, SystemClock};
+
+/// The name of the one database.
+const DATABASE: &str = "tidegate";
 
 /// How a database is opened.
 pub struct Config {
@@ -80,6 +88,10 @@ pub struct Database {
     writers: Mutex<HashMap<RelationId, Arc<RelationWriter>>>,
     row_ids: Mutex<HashMap<RelationId, Arc<RowIds>>>,
     pub(crate) next_session: AtomicU64,
+    /// Sessions of clients, by role.
+    clients: Mutex<HashMap<RoleId, u32>>,
+    /// For users who are not there, while no password is known that could serve.
+    mock_secret: [u8; KEY_BYTES],
     connectors: Mutex<Option<Connectors>>,
     /// Held for its lock.
     _data_dir: Option<DataDir>,
@@ -111,6 +123,8 @@ impl Database {
         data_dir: Option<DataDir>,
         config: Config,
     ) -> Result<(Arc<Database>, Opened)> {
+        let mut mock_secret = [0; KEY_BYTES];
+        auth::random(&mut mock_secret)?;
         let log = LogHandle::start(log, Arc::clone(&config.clock), config.log)?;
         let state = Arc::new(crate::sql::functions::state());
         let compiler = Arc::new(ViewCompiler { state: Arc::clone(&state) });
@@ -127,6 +141,8 @@ impl Database {
             writers: Mutex::default(),
             row_ids: Mutex::default(),
             next_session: AtomicU64::new(1),
+            clients: Mutex::default(),
+            mock_secret,
             connectors: Mutex::default(),
             _data_dir: data_dir,
         });
@@ -143,9 +159,28 @@ impl Database {
         Ok((database, opened))
     }
 
-    /// A session that is driven from this process.
+    /// A session that is driven from this process: the user's, if there is one of this name, otherwise the superuser's.
     pub fn session(self: &Arc<Self>, user: &str) -> Client {
-        Client::new(Arc::clone(self), user, "tidegate")
+        let role = self.log.catalog().roles().find(user).map_or(SUPERUSER, |role| role.id);
+        Client::new(Arc::clone(self), role, DATABASE)
+    }
+
+    /// Gives the superuser a password, unless it has one already. Says whether it did.
+    pub fn set_first_password(&self, password: &str) -> Result<bool> {
+        let catalog = self.log.catalog();
+        let Some(superuser) = catalog.roles().get(SUPERUSER).filter(|role| role.verifier.is_none()) else { return Ok(false) };
+        let Some(verifier) = Verifier::of_text(password)? else {
+            return Err(Error::invalid_parameter("the password is empty"));
+        };
+        let role = Role { verifier: Some(verifier), ..Role::clone(superuser) };
+        let changes = vec![Change::SetRole(role)];
+        self.log.submit(log::Transaction { changes, ..log::Transaction::default() }).wait()?;
+        Ok(true)
+    }
+
+    /// Can a superuser log in with a password? Then nobody is shut out by asking for them.
+    pub fn has_superuser_password(&self) -> bool {
+        self.log.catalog().roles().all().any(|role| role.is_superuser && role.can_login && role.verifier.is_some())
     }
 
     /// The writer of a relation, shared by all sessions: it deals rows out to partitions and hands out row ids.
@@ -234,10 +269,75 @@ pub struct Served(pub Arc<Database>);
 
 impl Backend for Served {
     fn connect(&self, user: &str, database: &str, settings: &[(String, String)]) -> Result<Box<dyn ClientSession>> {
-        let mut client = Client::new(Arc::clone(&self.0), user, database);
+        let catalog = self.0.log.catalog();
+        let Some(role) = catalog.roles().find(user) else {
+            return Err(Error::invalid_authorization(format!("role \"{user}\" does not exist"))
+                .with_hint(format!("log in as \"{}\", and CREATE ROLE \"{user}\" LOGIN", catalog.roles().name(SUPERUSER))));
+        };
+        if !role.can_login {
+            return Err(Error::invalid_authorization(format!("role \"{user}\" is not permitted to log in")));
+        }
+        if !Rights::new(Arc::clone(&catalog), role.id).holds(Object::Database, Privilege::Connect) {
+            return Err(Error::insufficient_privilege(format!("permission denied for database \"{database}\""))
+                .with_detail("the user does not have the CONNECT privilege"));
+        }
+        let seat = Seat::take(&self.0, role)?;
+        let mut client = Client::new(Arc::clone(&self.0), role.id, database).seated(seat);
         for (name, value) in settings {
             client.start_up_setting(name, value)?;
         }
         Ok(Box::new(client))
+    }
+
+    fn login(&self, user: &str) -> Login {
+        let catalog = self.0.log.catalog();
+        let now = self.0.clock.now();
+        let role = catalog.roles().find(user).filter(|role| role.valid_until.is_none_or(|until| now < until));
+        match role.and_then(|role| role.verifier.clone()) {
+            Some(verifier) => Login { verifier, is_genuine: true },
+            None => {
+                let superuser = catalog.roles().get(SUPERUSER).and_then(|role| role.verifier.as_ref());
+                let secret = superuser.map_or(self.0.mock_secret, Verifier::secret);
+                Login { verifier: Verifier::mock(user, &secret), is_genuine: false }
+            }
+        }
+    }
+
+    fn is_superuser(&self, user: &str) -> bool {
+        self.0.log.catalog().roles().find(user).is_some_and(|role| role.is_superuser)
+    }
+
+    fn has_passwords(&self) -> bool {
+        self.0.log.catalog().roles().all().any(|role| role.can_login && role.verifier.is_some())
+    }
+}
+
+/// A client's place among those of its role, given back when it goes.
+pub(crate) struct Seat {
+    database: Arc<Database>,
+    role: RoleId,
+}
+
+impl Seat {
+    fn take(database: &Arc<Database>, role: &Role) -> Result<Seat> {
+        let mut clients = database.clients.lock();
+        let taken = clients.entry(role.id).or_default();
+        if role.connection_limit.is_some_and(|limit| *taken >= limit) && !role.is_superuser {
+            return Err(Error::too_many_connections(format!("too many connections for role \"{}\"", role.name)));
+        }
+        *taken += 1;
+        Ok(Seat { database: Arc::clone(database), role: role.id })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut clients = self.database.clients.lock();
+        if let Some(taken) = clients.get_mut(&self.role) {
+            *taken -= 1;
+            if *taken == 0 {
+                clients.remove(&self.role);
+            }
+        }
     }
 }

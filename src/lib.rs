@@ -14,11 +14,12 @@
 //!                                    └─ tail kept as Arrow ┘  checkpoint ──► state store
 //! ```
 
-// The words: errors, bounds, time, changes, and what relations there are.
+// The words: errors, bounds, time, changes, passwords, and what relations and roles there are.
 pub mod error;
 pub mod limits;
 pub mod time;
 pub mod delta;
+pub mod auth;
 pub mod catalog;
 
 // For tests that must fail.

@@ -59,8 +59,11 @@ pub const PARTITIONS: u32 = 1024;
 /// Memory that all queries together may take; one that needs more fails.
 pub const QUERY_BYTES: usize = 2 << 30;
 
-/// Connections at most.
+/// Connections at most, unless the server is told otherwise.
 pub const CONNECTIONS: usize = 256;
+
+/// Of these, how many are kept for superusers.
+pub const SUPERUSER_CONNECTIONS: usize = 3;
 
 /// The longest message a client may send.
 pub const MESSAGE_BYTES: usize = 64 << 20;
@@ -83,8 +86,23 @@ pub const COLUMNS: usize = 1600;
 /// The longest message before a client's session has begun.
 pub const STARTUP_BYTES: usize = 10_000;
 
-/// How long a client may take to say who it is.
+/// The longest message of a client that proves who it is.
+pub const AUTHENTICATION_BYTES: usize = 2048;
+
+/// How long a client may take to say who it is, and to prove it.
 pub const STARTUP_TIME: Duration = Duration::from_secs(30);
+
+/// How long an attempt to log in waits after the first failure from its address; twice as long after each further one.
+pub const FAILURE_DELAY: Duration = Duration::from_millis(100);
+
+/// How long it waits at most.
+pub const FAILURE_DELAY_MOST: Duration = Duration::from_secs(5);
+
+/// How long a failure counts.
+pub const FAILURES_REMEMBERED: Duration = Duration::from_secs(120);
+
+/// Addresses whose failures are counted, at most.
+pub const FAILURES_COUNTED: usize = 10_000;
 
 /// Bytes of answers that are gathered before they are sent.
 pub const SEND_BYTES: usize = 64 << 10;
@@ -118,5 +136,8 @@ const _: () = {
     assert!(STATEMENT_BYTES <= MESSAGE_BYTES);
     assert!(STATEMENT_NESTING < PARSER_RECURSION);
 
+    assert!(AUTHENTICATION_BYTES < STARTUP_BYTES);
     assert!(STARTUP_BYTES < MESSAGE_BYTES);
+    assert!(SUPERUSER_CONNECTIONS < CONNECTIONS);
+    assert!(FAILURE_DELAY_MOST.as_secs() < STARTUP_TIME.as_secs());
 };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tidegate::database::{Config, Database, Opened, Served};
 use tidegate::error::{Error, Result};
-use tidegate::server::Server;
+use tidegate::server::{self, Authentication, Server, TlsFiles};
 use tidegate::{engine, inspect, limits};
 use tokio::runtime::Runtime;
 
@@ -38,9 +38,24 @@ struct Serve {
     /// Where the data is; made if it is not there
     #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "tidegate-data")]
     data_dir: PathBuf,
-    /// Address to listen on, of this machine only
+    /// Address to listen on; one that other machines can reach needs a certificate and passwords
     #[arg(long, env = "TIDEGATE_LISTEN", default_value = "127.0.0.1:6433")]
     listen: String,
+    /// The server's certificate, and after it those that vouch for it, as PEM; read again at SIGHUP
+    #[arg(long, env = "TIDEGATE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key, as PEM
+    #[arg(long, env = "TIDEGATE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Whether clients prove who they are: trust (this machine only) or scram-sha-256; by default, from when the superuser has a password
+    #[arg(long, env = "TIDEGATE_AUTH")]
+    auth: Option<Authentication>,
+    /// The superuser's first password is the first line of this file, or TIDEGATE_PASSWORD
+    #[arg(long, env = "TIDEGATE_PASSWORD_FILE", value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Sessions at a time; the last three are for superusers
+    #[arg(long, env = "TIDEGATE_MAX_CONNECTIONS", default_value_t = limits::CONNECTIONS as u16, value_parser = clap::value_parser!(u16).range(4..))]
+    max_connections: u16,
     /// Threads that compute views
     #[arg(long, env = "TIDEGATE_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
@@ -175,11 +190,14 @@ fn serve(options: &Serve) -> Result<ExitCode> {
         queries.block_on(run_script(&database, DEMO))?;
     }
     let result = network.block_on(async {
-        let server = Server::bind(&options.listen, Arc::new(Served(Arc::clone(&database))), queries.handle().clone()).await?;
+        let server =
+            Server::bind(&server_options(options, &database)?, Arc::new(Served(Arc::clone(&database))), queries.handle().clone())
+                .await?;
         let address = server.local_addr()?;
         println!("Tidegate {} is ready. Connect with:", env!("CARGO_PKG_VERSION"));
         println!("  psql -h {} -p {} -U tidegate", address.ip(), address.port());
         std::io::stdout().flush()?;
+        tokio::spawn(at_hangup(server.reloader()));
         server.run(stop_signal()).await;
         Ok(())
     });
@@ -191,6 +209,39 @@ fn serve(options: &Serve) -> Result<ExitCode> {
         tracing::info!(commit = database.log().end(), "stopped");
         ExitCode::SUCCESS
     })
+}
+
+fn server_options(options: &Serve, database: &Database) -> Result<server::Options> {
+    if let Some(password) = first_password(options)? {
+        match database.set_first_password(&password)? {
+            true => tracing::info!("the superuser has its first password"),
+            false => tracing::info!("the superuser has a password already; it stays as it is"),
+        }
+    }
+    let asked_for = if database.has_superuser_password() { Authentication::Scram } else { Authentication::Trust };
+    let tls = options.tls_cert.clone().zip(options.tls_key.clone());
+    Ok(server::Options {
+        listen: options.listen.clone(),
+        tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+        authentication: options.auth.unwrap_or(asked_for),
+        connections: options.max_connections.into(),
+    })
+}
+
+/// There is no flag for it: others can see the command line.
+fn first_password(options: &Serve) -> Result<Option<String>> {
+    let Some(path) = &options.password_file else { return Ok(std::env::var("TIDEGATE_PASSWORD").ok()) };
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(format!("cannot read {}: {e}", path.display())))?;
+    Ok(Some(text.lines().next().unwrap_or_default().to_string()))
+}
+
+/// Reads the certificate again whenever SIGHUP comes.
+async fn at_hangup(reload: impl Fn()) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        reload();
+    }
 }
 
 fn report(opened: &Opened, took: Duration) {

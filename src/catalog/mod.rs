@@ -2,12 +2,23 @@
 //!
 //! The catalog changes only by commits of the log ([`Change`]); so it has a state at every commit, and a snapshot holds the
 //! one that belongs to its data. A relation's id is never reused; its name may be.
+//!
+//! * [`role`]: who there is;
+//! * [`acl`]: what was granted to whom;
+//! * [`rights`]: what one role may do, all in all.
+
+pub mod acl;
+pub mod rights;
+pub mod role;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
+
+use acl::{Access, Acl, Object};
+use role::{Role, RoleId, Roles};
 
 /// Identifies a relation for ever. Also its Postgres OID, so it starts where user objects do there.
 pub type RelationId = u32;
@@ -168,11 +179,18 @@ pub enum Change {
     /// The same id with another definition (rename, options, comment).
     Alter(Relation),
     Drop(RelationId),
+    /// A new role, or the same with other attributes.
+    SetRole(Role),
+    DropRole(RoleId),
+    /// Who owns an object, and what was granted on it.
+    SetAccess(Object, Access),
 }
 
-/// All relations at one commit.
+/// All relations at one commit, the roles, and who may do what.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
+    roles: Roles,
+    access: BTreeMap<Object, Access>,
     by_id: BTreeMap<RelationId, Arc<Relation>>,
     by_name: BTreeMap<String, RelationId>,
     next_id: RelationId,
@@ -193,8 +211,57 @@ impl Catalog {
                 if let Some(old) = self.by_id.remove(id) {
                     self.by_name.remove(&old.name);
                 }
+                self.access.remove(&Object::Relation(*id));
+            }
+            Change::SetRole(role) => self.roles.set(role),
+            Change::DropRole(id) => {
+                self.roles.remove(*id);
+                self.access.retain(|object, _| !matches!(object, Object::Default { owner, .. } if owner == id));
+            }
+            Change::SetAccess(object, access) => {
+                self.access.insert(*object, access.clone());
             }
         }
+    }
+
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// What was ever granted or given away.
+    pub fn all_access(&self) -> impl Iterator<Item = (Object, &Access)> {
+        self.access.iter().map(|(object, access)| (*object, access))
+    }
+
+    /// Of `name$late` and `name$dead`: the owner of what they belong to.
+    pub fn owner(&self, object: Object) -> RoleId {
+        if let Object::Default { owner, .. } = object {
+            return owner;
+        }
+        let parent = match object {
+            Object::Relation(id) => self.get(id).and_then(|r| r.parent).map(Object::Relation),
+            _ => None,
+        };
+        self.access.get(&parent.unwrap_or(object)).map_or(role::SUPERUSER, |access| access.owner)
+    }
+
+    /// What was granted, or what stands for nothing having been.
+    pub fn acl(&self, object: Object) -> Acl {
+        self.explicit_acl(object).cloned().unwrap_or_else(|| object.default_acl(self.owner(object)))
+    }
+
+    pub fn explicit_acl(&self, object: Object) -> Option<&Acl> {
+        self.access.get(&object)?.acl.as_ref()
+    }
+
+    /// Without the relations that are not wanted.
+    #[must_use]
+    pub fn retaining(&self, wanted: impl Fn(&Relation) -> bool) -> Catalog {
+        let mut catalog = self.clone();
+        catalog.by_id.retain(|_, relation| wanted(relation));
+        let Catalog { by_id, by_name, .. } = &mut catalog;
+        by_name.retain(|_, id| by_id.contains_key(id));
+        catalog
     }
 
     pub fn get(&self, id: RelationId) -> Option<&Arc<Relation>> {

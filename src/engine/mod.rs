@@ -368,7 +368,8 @@ impl Engine {
             match change {
                 Change::Create(relation) if relation.kind == Kind::MaterializedView => self.build_view(relation),
                 Change::Drop(id) => self.drop_relation(*id),
-                Change::Create(_) | Change::Alter(_) => {}
+                // Who may read a view does not change what is in it.
+                Change::Create(_) | Change::Alter(_) | Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
             }
         }
         self.publish();

@@ -72,6 +72,15 @@ fn dump_commit(reader: &dyn LogReader, catalog: &Catalog, commit: &CommitRecord,
             Change::Create(relation) => writeln!(out, "  create {}", called(Some(relation), relation.id))?,
             Change::Alter(relation) => writeln!(out, "  alter {}", called(Some(relation), relation.id))?,
             Change::Drop(id) => writeln!(out, "  drop {}", called(None, *id))?,
+            Change::SetRole(role) => {
+                writeln!(out, "  role {}{}", role.name, if role.verifier.is_some() { " with a password" } else { "" })?
+            }
+            Change::DropRole(id) => writeln!(out, "  drop role {}", catalog.roles().name(*id))?,
+            Change::SetAccess(object, access) => {
+                let granted = access.acl.iter().flat_map(|acl| acl.to_text(|role| catalog.roles().name(role)));
+                let granted: Vec<String> = granted.collect();
+                writeln!(out, "  access {object:?}: owner {}, {}", catalog.roles().name(access.owner), granted.join(" "))?;
+            }
         }
     }
     for stored in &commit.batches {

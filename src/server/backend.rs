@@ -27,6 +27,29 @@ pub fn authentication_ok(out: &mut Vec<u8>) {
     message(out, b'R', |out| out.extend_from_slice(&[0; 4]));
 }
 
+/// The ways to prove a password, the best first.
+pub fn authentication_sasl(out: &mut Vec<u8>, mechanisms: &[&str]) {
+    message(out, b'R', |out| {
+        out.extend_from_slice(&10u32.to_be_bytes());
+        mechanisms.iter().for_each(|mechanism| string(out, mechanism));
+        out.push(0);
+    });
+}
+
+pub fn authentication_continue(out: &mut Vec<u8>, data: &[u8]) {
+    message(out, b'R', |out| {
+        out.extend_from_slice(&11u32.to_be_bytes());
+        out.extend_from_slice(data);
+    });
+}
+
+pub fn authentication_final(out: &mut Vec<u8>, data: &[u8]) {
+    message(out, b'R', |out| {
+        out.extend_from_slice(&12u32.to_be_bytes());
+        out.extend_from_slice(data);
+    });
+}
+
 /// What is spoken from now on: `version` at most, and none of the `unknown` protocol options.
 pub fn negotiate_version(out: &mut Vec<u8>, version: u32, unknown: &[String]) {
     message(out, b'v', |out| {

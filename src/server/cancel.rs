@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{random, same};
 use crate::error::{Error, Result};
 
 pub const SHUTTING_DOWN: &str = "terminating connection: the server is shutting down";
@@ -34,7 +35,7 @@ impl Registry {
     /// `length` is that of the secret: 4 bytes in protocol 3.0, more later.
     pub fn register(self: &Arc<Self>, length: usize, interrupt: Arc<Interrupt>) -> Result<Registration> {
         let mut secret = vec![0; length];
-        getrandom::fill(&mut secret).map_err(|error| Error::internal(format!("the system gives no random bytes: {error}")))?;
+        random(&mut secret)?;
         let mut sessions = self.sessions.lock();
         let process = loop {
             sessions.last = sessions.last.checked_add(1).unwrap_or(1);
@@ -61,11 +62,6 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.sessions.lock().by_process.remove(&self.process);
     }
-}
-
-/// Compares all bytes whatever they are, so that the time taken tells nothing of them.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && std::hint::black_box(a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b))) == 0
 }
 
 /// What may stop a session's statement.

@@ -1,4 +1,4 @@
-//! A connection from its first byte: startup, then a task that reads for the session until one of them ends.
+//! A connection from its first byte: startup, the proof of who it is, then a task that reads for the session until one of them ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,40 +7,101 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::authenticate::{self, Authentication, Peer};
 use super::cancel::{Interrupt, Registration};
 use super::conversation::Conversation;
 use super::frontend::Input;
 use super::output::{Fault, Output};
-use super::startup::{self, Request, Startup};
+use super::startup::{self, Refused, Request, Startup, Stream};
 use super::{SERVER_VERSION, Shared, backend};
 use crate::error::Error;
 use crate::limits;
 
-/// Serves a client, whose `permit` ends when it has said who it is. Runs on the network's runtime.
-pub(super) async fn serve<R, W>(shared: Arc<Shared>, mut reader: R, mut writer: W, permit: OwnedSemaphorePermit)
-where
-    R: AsyncRead + Unpin + Send,
-    W: AsyncWrite + Unpin + Send + 'static,
-{
-    let request = tokio::select! {
-        request = tokio::time::timeout(limits::STARTUP_TIME, startup::receive(&mut reader, &mut writer)) => request,
+/// Serves a client, whose `permit` ends when it has proven who it is. Runs on the network's runtime.
+pub(super) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, mut peer: Peer, permit: OwnedSemaphorePermit) {
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(limits::STARTUP_TIME, begin(&shared, stream, &mut peer)) => begun,
         () = shared.stopping.cancelled() => return,
     };
     drop(permit);
-    match request {
-        Ok(Ok(Request::Cancel { process, secret })) => shared.cancels.cancel(process, &secret),
-        Ok(Ok(Request::Session(startup))) => {
+    match begun {
+        Ok(Ok(Some(Begun { stream, startup, greeting }))) => {
             let interrupt = Arc::new(Interrupt::new(shared.killed.clone()));
             let (sender, chunks) = mpsc::channel(limits::READS_AHEAD);
             let gone = interrupt.gone.clone();
-            let session = hold(shared.clone(), startup, Input::new(chunks), Output::new(writer), interrupt);
+            let (reader, writer) = tokio::io::split(stream);
+            let mut output = Output::new(writer);
+            output.buffer().extend(greeting);
+            let session = hold(shared.clone(), startup, Input::new(chunks), output, interrupt);
             shared.queries.spawn(session);
             forward(reader, sender, gone).await;
         }
-        Ok(Err(Fault::Statement(error) | Fault::Fatal(error))) => farewell(&mut Output::new(writer), &error).await,
-        Ok(Err(Fault::Gone)) | Err(_) => {}
+        Ok(Err(Refused { stream: Some(stream), fault: Fault::Statement(error) | Fault::Fatal(error) })) => {
+            farewell(&mut Output::new(stream), &error).await;
+        }
+        Ok(Ok(None) | Err(_)) | Err(_) => {}
+    }
+}
+
+/// A client that has proven who it is.
+struct Begun {
+    stream: Box<dyn Stream>,
+    startup: Startup,
+    /// What it is still to be told of that.
+    greeting: Vec<u8>,
+}
+
+/// From the first byte to the last proof; `None` if it only wanted to cancel a statement.
+async fn begin<S: Stream>(shared: &Shared, stream: S, peer: &mut Peer) -> Result<Option<Begun>, Refused> {
+    let (mut stream, request) = startup::receive(stream, shared.tls.as_ref(), peer).await?;
+    let startup = match request {
+        Request::Session(startup) => startup,
+        Request::Cancel { process, secret } => {
+            shared.cancels.cancel(process, &secret);
+            return Ok(None);
+        }
+    };
+    let mut greeting = Vec::new();
+    match admit(shared, &mut stream, &startup, peer, &mut greeting).await {
+        Ok(()) => Ok(Some(Begun { stream, startup, greeting })),
+        Err(fault) => Err(Refused { stream: Some(stream), fault }),
+    }
+}
+
+async fn admit<S: Stream>(
+    shared: &Shared,
+    stream: &mut S,
+    startup: &Startup,
+    peer: &Peer,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    if !peer.is_encrypted && peer.address.is_some_and(|address| !address.to_canonical().is_loopback()) {
+        let error = Error::invalid_authorization("connections from other machines must be encrypted");
+        return Err(error.with_hint("connect with sslmode=require, or better verify-full").into());
+    }
+    if let Some((version, unknown)) = &startup.negotiate {
+        backend::negotiate_version(out, *version, unknown);
+    }
+    if shared.authentication == Authentication::Trust {
+        return Ok(());
+    }
+    tokio::time::sleep(shared.failures.delay(peer.address, Instant::now())).await;
+    let login = shared.backend.login(&startup.user);
+    match authenticate::prove(stream, out, &startup.user, login, peer).await {
+        Err(Fault::Statement(error)) => {
+            shared.failures.failed(peer.address, Instant::now());
+            tracing::warn!(user = startup.user, address = ?peer.address, "a client was not let in: {}", error.message());
+            Err(Fault::Fatal(error))
+        }
+        proven => {
+            if proven.is_ok() {
+                shared.failures.succeeded(peer.address);
+            }
+            proven
+        }
     }
 }
 
@@ -73,9 +134,9 @@ async fn hold<W>(shared: Arc<Shared>, startup: Startup, input: Input, mut output
 where
     W: AsyncWrite + Unpin + Send,
 {
-    let Ok(_permit) = shared.sessions.clone().try_acquire_owned() else {
-        let error = Error::too_many_connections("sorry, too many clients already");
-        return farewell(&mut output, &error.with_hint(format!("the server takes {} at a time", limits::CONNECTIONS))).await;
+    let _permit = match shared.seat(&startup.user) {
+        Ok(permit) => permit,
+        Err(error) => return farewell(&mut output, &error).await,
     };
     let session = match shared.backend.connect(&startup.user, &startup.database, &startup.settings) {
         Ok(session) => session,
@@ -87,7 +148,7 @@ where
         Err(error) => return farewell(&mut output, &error).await,
     };
     let mut conversation = Conversation::new(session, input, output, interrupt, shared.stopping.clone());
-    greet(conversation.buffer(), &startup, &registration);
+    greet(conversation.buffer(), &startup, shared.backend.is_superuser(&startup.user), &registration);
     // A fault of ours in one session must not be one of the others.
     let held = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(conversation.hold())).await;
     let error = match held {
@@ -103,10 +164,7 @@ where
 }
 
 /// What a client is told before its first statement. The session adds where it differs.
-fn greet(out: &mut Vec<u8>, startup: &Startup, registration: &Registration) {
-    if let Some((version, unknown)) = &startup.negotiate {
-        backend::negotiate_version(out, *version, unknown);
-    }
+fn greet(out: &mut Vec<u8>, startup: &Startup, is_superuser: bool, registration: &Registration) {
     backend::authentication_ok(out);
     let settings = [
         ("server_version", SERVER_VERSION),
@@ -120,7 +178,7 @@ fn greet(out: &mut Vec<u8>, startup: &Startup, registration: &Registration) {
         ("standard_conforming_strings", "on"),
         ("default_transaction_read_only", "off"),
         ("in_hot_standby", "off"),
-        ("is_superuser", "on"),
+        ("is_superuser", if is_superuser { "on" } else { "off" }),
         ("session_authorization", &startup.user),
     ];
     settings.iter().for_each(|(name, value)| backend::parameter_status(out, name, value));

@@ -3,7 +3,8 @@
 //! ```text
 //!  network runtime                         query runtime
 //!  accept ──► startup ──► read socket ══════► conversation ──► session: prepare, execute
-//!               │           chunks, bounded        │
+//!               │ TLS       chunks, bounded        │
+//!               │ SCRAM                            │
 //!               └─ CancelRequest ──► interrupt ──► │ ──► rows, encoded ──► write socket
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! Every wait of a running statement (for its rows, for COPY data, for a client that does not read) ends when it is cancelled.
 //! Everything a client can make the server hold is bounded in [`crate::limits`].
 
+mod authenticate;
 mod backend;
 mod cancel;
 mod connection;
@@ -25,7 +27,11 @@ mod execute;
 mod frontend;
 mod output;
 mod startup;
+mod tls;
 pub mod types;
+
+pub use authenticate::Authentication;
+pub use tls::TlsFiles;
 
 #[cfg(test)]
 mod tests;
@@ -37,15 +43,36 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::session::Backend;
+use authenticate::{Failures, Peer};
+use tls::Tls;
 
 /// The version that clients are told: features go by the number, the rest is for people.
 pub const SERVER_VERSION: &str = concat!("15.0 (Tidegate ", env!("CARGO_PKG_VERSION"), ")");
+
+/// How a server listens, and whom it lets in.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `host:port`
+    pub listen: String,
+    pub tls: Option<TlsFiles>,
+    pub authentication: Authentication,
+    /// Sessions at a time.
+    pub connections: usize,
+}
+
+impl Options {
+    /// For clients of this machine, without passwords and encryption.
+    pub fn loopback(listen: &str) -> Options {
+        let (tls, authentication) = (None, Authentication::Trust);
+        Options { listen: listen.to_string(), tls, authentication, connections: limits::CONNECTIONS }
+    }
+}
 
 /// A listening server.
 pub struct Server {
@@ -58,10 +85,14 @@ struct Shared {
     backend: Arc<dyn Backend>,
     /// The runtime that conversations run on.
     queries: Handle,
+    tls: Option<Tls>,
+    authentication: Authentication,
+    failures: Failures,
     cancels: Arc<cancel::Registry>,
-    /// A permit per session.
+    /// A permit per session, of so many.
     sessions: Arc<Semaphore>,
-    /// A permit per client that has not said yet who it is.
+    connections: usize,
+    /// A permit per client that has not proven yet who it is.
     startups: Arc<Semaphore>,
     /// No new statements.
     stopping: CancellationToken,
@@ -70,12 +101,28 @@ struct Shared {
 }
 
 impl Server {
-    /// Listens on `listen`, `host:port`, which must be of this machine only. Sessions run on `queries`, which must not be the
-    /// runtime that [`Server::run`] runs on.
-    pub async fn bind(listen: &str, backend: Arc<dyn Backend>, queries: Handle) -> Result<Server> {
-        let listener = TcpListener::bind(&*resolve(listen).await?).await;
+    /// Listens. Addresses that other machines can reach need encryption and passwords. Sessions run on `queries`, which must
+    /// not be the runtime that [`Server::run`] runs on.
+    pub async fn bind(options: &Options, backend: Arc<dyn Backend>, queries: Handle) -> Result<Server> {
+        let listen = &options.listen;
+        let addresses = resolve(listen).await?;
+        if let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback()) {
+            check_public(options, backend.as_ref(), address)?;
+        }
+        let shared = Arc::new(Shared::new(options, backend, queries)?);
+        let listener = TcpListener::bind(&*addresses).await;
         let listener = listener.map_err(|error| Error::io(format!("cannot listen on {listen}: {error}")))?;
-        Ok(Server { listener, shared: Arc::new(Shared::new(backend, queries)) })
+        Ok(Server { listener, shared })
+    }
+
+    /// Something that reads the certificate again, for connections from then on.
+    pub fn reloader(&self) -> impl Fn() + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || match shared.tls.as_ref().map(Tls::reload) {
+            None => tracing::info!("there is no certificate to be read again"),
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
+            Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
+        }
     }
 
     pub fn local_addr(&self) -> Result<SocketAddr> {
@@ -90,7 +137,7 @@ impl Server {
             tokio::select! {
                 () = &mut stop => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((socket, _)) => self.shared.welcome(socket),
+                    Ok((socket, address)) => self.shared.welcome(socket, address),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         // Most often there are no file descriptors left: trying again at once would only burn time.
@@ -105,32 +152,52 @@ impl Server {
 }
 
 impl Shared {
-    fn new(backend: Arc<dyn Backend>, queries: Handle) -> Shared {
-        Shared {
+    fn new(options: &Options, backend: Arc<dyn Backend>, queries: Handle) -> Result<Shared> {
+        let connections = options.connections;
+        Ok(Shared {
             backend,
             queries,
+            tls: options.tls.clone().map(Tls::load).transpose()?,
+            authentication: options.authentication,
+            failures: Failures::default(),
             cancels: Arc::default(),
-            sessions: Arc::new(Semaphore::new(limits::CONNECTIONS)),
-            startups: Arc::new(Semaphore::new(limits::CONNECTIONS)),
+            sessions: Arc::new(Semaphore::new(connections)),
+            connections,
+            startups: Arc::new(Semaphore::new(connections)),
             stopping: CancellationToken::new(),
             killed: CancellationToken::new(),
-        }
+        })
     }
 
-    fn welcome(self: &Arc<Self>, socket: TcpStream) {
+    fn welcome(self: &Arc<Self>, socket: TcpStream, address: SocketAddr) {
         // Beyond the bound of those that have not even spoken, closing the socket is the only answer we can afford.
         let Ok(permit) = self.startups.clone().try_acquire_owned() else { return };
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "a socket has failed already");
         }
-        let (reader, writer) = socket.into_split();
-        tokio::spawn(connection::serve(self.clone(), reader, writer, permit));
+        let peer = Peer { address: Some(address.ip()), ..Peer::default() };
+        tokio::spawn(connection::serve(self.clone(), socket, peer, permit));
+    }
+
+    /// A place for a session. The last ones are for superusers, who can find out why there are no others.
+    fn seat(&self, user: &str) -> Result<OwnedSemaphorePermit> {
+        let full = |message: &str| {
+            Error::too_many_connections(message)
+                .with_hint(format!("the server takes {} at a time (--max-connections)", self.connections))
+        };
+        let Ok(seat) = self.sessions.clone().try_acquire_owned() else {
+            return Err(full("sorry, too many clients already"));
+        };
+        if self.sessions.available_permits() < limits::SUPERUSER_CONNECTIONS && !self.backend.is_superuser(user) {
+            return Err(full("remaining connection slots are reserved for superuser connections"));
+        }
+        Ok(seat)
     }
 
     async fn end(&self) {
         self.stopping.cancel();
         // All permits are there when all sessions have ended.
-        let all = limits::CONNECTIONS as u32;
+        let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
         if tokio::time::timeout(limits::SHUTDOWN_TIME, self.sessions.acquire_many(all)).await.is_err() {
             tracing::warn!("statements still run: they are ended now");
             self.killed.cancel();
@@ -139,19 +206,31 @@ impl Shared {
     }
 }
 
-/// The addresses of `listen`, all of this machine only: without passwords and encryption, nobody else may come near.
+/// The addresses of `listen`.
 async fn resolve(listen: &str) -> Result<Vec<SocketAddr>> {
     let addresses = tokio::net::lookup_host(listen).await;
     let addresses = addresses.map_err(|error| {
         let hint = "write it as host:port, for example 127.0.0.1:6433";
         Error::invalid_parameter(format!("cannot listen on \"{listen}\": {error}")).with_hint(hint)
     })?;
-    let addresses: Vec<SocketAddr> = addresses.collect();
-    match addresses.iter().find(|address| !address.ip().is_loopback()) {
-        None => Ok(addresses),
-        Some(address) => {
-            let message = format!("refusing to listen on {address}, which is no loopback address: other machines could reach it");
-            Err(Error::invalid_parameter(message).with_hint("there are no passwords yet: listen on 127.0.0.1 or ::1"))
-        }
+    Ok(addresses.collect())
+}
+
+/// Other machines can reach this address: what is missing before they may?
+fn check_public(options: &Options, backend: &dyn Backend, address: &SocketAddr) -> Result<()> {
+    let mut missing = Vec::new();
+    if options.tls.is_none() {
+        missing.push("--tls-cert and --tls-key (TIDEGATE_TLS_CERT, TIDEGATE_TLS_KEY): the server's certificate and its key");
     }
+    if options.authentication == Authentication::Trust {
+        missing.push("--auth scram-sha-256 (TIDEGATE_AUTH): passwords are asked for");
+    }
+    if !backend.has_passwords() {
+        missing.push("--password-file (TIDEGATE_PASSWORD_FILE, or TIDEGATE_PASSWORD): the first password of the superuser");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("refusing to listen on {address}, which other machines can reach, without encryption and passwords");
+    Err(Error::invalid_parameter(message).with_hint(format!("missing: {}", missing.join("; "))))
 }

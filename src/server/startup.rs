@@ -1,14 +1,18 @@
-//! The first packets of a connection: encryption refused, a protocol version agreed on, a client that says who it is, or one
-//! that only wants to cancel another's statement.
+//! The first packets of a connection: encryption agreed on or refused, a protocol version agreed on, a client that says who it
+//! is, or one that only wants to cancel another's statement.
 //!
 //! Packets are read one by one and never beyond their end, so that nothing sent ahead of an answer is taken for more than it is.
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::authenticate::Peer;
 use super::frontend::Fields;
 use super::output::Fault;
+use super::tls::{Encrypted, Tls};
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -35,17 +39,108 @@ pub struct Startup {
     pub settings: Vec<(String, String)>,
 }
 
-pub async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(reader: &mut R, writer: &mut W) -> Result<Request, Fault> {
+/// Reads up to the request itself. The stream becomes an encrypted one if the client asks for that and there is a
+/// certificate. Its `peer` is told so.
+pub(super) async fn receive<S: Stream>(
+    mut stream: S,
+    tls: Option<&Tls>,
+    peer: &mut Peer,
+) -> Result<(Box<dyn Stream>, Request), Refused> {
+    let first = match stream.read_u8().await {
+        Ok(first) => first,
+        Err(_) => return Err(Refused::silently()),
+    };
+    if first == TLS_HANDSHAKE {
+        // Encrypted from the first byte on; what is not ours to decrypt is not ours to answer.
+        let Some(tls) = tls else { return Err(Refused::silently()) };
+        return encrypted(tls, Replay { first: Some(first), stream }, true, peer).await;
+    }
+    match negotiate(&mut stream, first, tls.is_some()).await {
+        Ok(Negotiated::Request(request)) => Ok((Box::new(stream), request)),
+        Ok(Negotiated::Encrypt) => match tls {
+            Some(tls) => encrypted(tls, stream, false, peer).await,
+            None => Err(Refused::silently()),
+        },
+        Err(fault) => Err(Refused { stream: Some(Box::new(stream)), fault }),
+    }
+}
+
+/// A client that does not come in, and the connection that it can be told on.
+pub(super) struct Refused {
+    pub stream: Option<Box<dyn Stream>>,
+    pub fault: Fault,
+}
+
+impl Refused {
+    fn silently() -> Refused {
+        Refused { stream: None, fault: Fault::Gone }
+    }
+}
+
+/// A connection, whatever carries it.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// The first byte of TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The handshake, and the request that comes after it. Bytes that the client sent ahead of our answer are taken for a part of
+/// the handshake and nothing else, so that nobody between us can put words before it that count as the client's.
+async fn encrypted<S: Stream>(
+    tls: &Tls,
+    stream: S,
+    direct: bool,
+    peer: &mut Peer,
+) -> Result<(Box<dyn Stream>, Request), Refused> {
+    let Encrypted { mut stream, end_point } = match tls.accept(stream, direct).await {
+        Ok(encrypted) => encrypted,
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            return Err(Refused::silently());
+        }
+    };
+    (peer.is_encrypted, peer.end_point) = (true, end_point);
+    let request = async {
+        let first = stream.read_u8().await?;
+        match negotiate(&mut stream, first, false).await? {
+            Negotiated::Request(request) => Ok(request),
+            Negotiated::Encrypt => Err(Fault::Gone),
+        }
+    };
+    match request.await {
+        Ok(request) => Ok((Box::new(stream), request)),
+        Err(fault) => Err(Refused { stream: Some(Box::new(stream)), fault }),
+    }
+}
+
+enum Negotiated {
+    Request(Request),
+    /// The client was told that it may begin the handshake.
+    Encrypt,
+}
+
+/// `first`: the byte that was read already.
+async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, first: u8, can_encrypt: bool) -> Result<Negotiated, Fault> {
+    let mut first = Some(first);
     // Once each for both kinds of encryption, then the request itself.
     for _ in 0..3 {
-        let mut packet = Fields(packet(reader).await?);
+        let mut packet = Fields(packet(stream, first.take()).await?);
         match packet.i32()? as u32 {
-            SSL | GSS => {
-                writer.write_all(b"N").await?;
-                writer.flush().await?;
+            SSL if can_encrypt => {
+                stream.write_all(b"S").await?;
+                stream.flush().await?;
+                return Ok(Negotiated::Encrypt);
             }
-            CANCEL => return Ok(Request::Cancel { process: packet.i32()?, secret: packet.0.to_vec() }),
-            version if version >> 16 == 3 => return Ok(Request::Session(startup(version, packet)?)),
+            SSL | GSS => {
+                stream.write_all(b"N").await?;
+                stream.flush().await?;
+            }
+            CANCEL => {
+                let (process, secret) = (packet.i32()?, packet.0.to_vec());
+                return Ok(Negotiated::Request(Request::Cancel { process, secret }));
+            }
+            version if version >> 16 == 3 => return Ok(Negotiated::Request(Request::Session(startup(version, packet)?))),
             version => {
                 let message =
                     format!("unsupported frontend protocol {}.{}: server supports 3.0 to 3.2", version >> 16, version & 0xffff);
@@ -56,9 +151,47 @@ pub async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(reader: &mut R
     Err(Error::protocol_violation("encryption was refused already").into())
 }
 
+/// A stream whose first byte was read already.
+struct Replay<S> {
+    first: Option<u8>,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        match self.first.take_if(|_| buffer.remaining() > 0) {
+            Some(first) => {
+                buffer.put_slice(&[first]);
+                Poll::Ready(Ok(()))
+            }
+            None => Pin::new(&mut self.stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Replay<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 /// A packet without its length.
-async fn packet<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Bytes, Fault> {
-    let length = reader.read_u32().await? as usize;
+async fn packet<R: AsyncRead + Unpin>(reader: &mut R, first: Option<u8>) -> Result<Bytes, Fault> {
+    let mut head = [0; 4];
+    let read = first.map_or(0, |first| {
+        head[0] = first;
+        1
+    });
+    reader.read_exact(&mut head[read..]).await?;
+    let length = u32::from_be_bytes(head) as usize;
     if !(8..=limits::STARTUP_BYTES).contains(&length) {
         return Err(Error::protocol_violation("invalid length of startup packet").into());
     }

@@ -9,20 +9,22 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::cursor::Cursor;
+use super::identity::Who;
 use super::settings::Settings;
 use super::transaction::Transaction;
 use super::{ClientSession, CopyIn, Outcome, Parameters, Prepared, Rows, TransactionStatus};
-use crate::database::Database;
+use crate::catalog::role::RoleId;
+use crate::database::{Database, Seat};
 use crate::error::{Error, Result};
 use crate::log::{CommitId, Write};
-use crate::sql::ast::{CopyTarget, Parsed, Statement};
+use crate::sql::ast::{CopyTarget, Parsed, SetValue, Statement};
 use crate::sql::parse;
 use crate::sql::plan::names::fold;
 
 /// One client. Dropping it rolls back its open transaction and ends its cursors.
 pub struct Client {
     pub(super) database: Arc<Database>,
-    pub(super) user: String,
+    pub(super) who: Who,
     pub(super) database_name: String,
     pub(super) number: u64,
     pub(super) settings: Settings,
@@ -34,14 +36,16 @@ pub struct Client {
     /// Writes of COPYs that ended in the open transaction block.
     pub(super) copied: Arc<Mutex<Vec<Write>>>,
     pub(super) notices: Vec<Error>,
+    /// Held for its end.
+    _seat: Option<Seat>,
 }
 
 impl Client {
-    pub(crate) fn new(database: Arc<Database>, user: &str, database_name: &str) -> Client {
-        Client {
+    pub(crate) fn new(database: Arc<Database>, role: RoleId, database_name: &str) -> Client {
+        let mut client = Client {
             number: database.next_session.fetch_add(1, Ordering::Relaxed),
             database,
-            user: user.to_string(),
+            who: Who::of(role),
             database_name: database_name.to_string(),
             settings: Settings::default(),
             transaction: None,
@@ -50,7 +54,16 @@ impl Client {
             last_commit: Arc::default(),
             copied: Arc::default(),
             notices: Vec::new(),
-        }
+            _seat: None,
+        };
+        client.show_who();
+        client
+    }
+
+    /// As one of so many that its role may have.
+    pub(crate) fn seated(mut self, seat: Seat) -> Client {
+        self._seat = Some(seat);
+        self
     }
 
     /// Run a string of statements and return what the last one answered.
@@ -125,6 +138,8 @@ impl Client {
             Statement::CreateDerivedStream(_) => Err(Error::unsupported("CREATE STREAM … AS is not supported yet")
                 .with_hint("use CREATE MATERIALIZED VIEW … AS; views can be read by other views")),
             Statement::Drop(drop) => self.drop_objects(drop).await,
+            Statement::Role(statement) => self.change_roles(statement).await,
+            Statement::Grant(statement) => self.change_grants(statement).await,
             Statement::Rename { name, to } => self.rename(name, to).await,
             Statement::Comment { on, column, comment } => self.comment(on, column.as_ref(), comment.as_deref()).await,
 
@@ -165,6 +180,10 @@ impl Client {
             Statement::RollbackTo(name) => self.rollback_to(&fold(name)).map(|()| Outcome::Done("ROLLBACK".into())),
             Statement::Release(name) => self.release(&fold(name)).map(|()| Outcome::Done("RELEASE".into())),
 
+            Statement::Set { local, name, value } if name == "role" => self.set_role(value, *local),
+            Statement::Set { local, name, value } if name == "session_authorization" => self.set_session_role(value, *local),
+            Statement::Reset(name) if name == "role" => self.set_role(&SetValue::Default, false),
+            Statement::Reset(name) if name == "session_authorization" => self.set_session_role(&SetValue::Default, false),
             Statement::Set { name, value, .. } => {
                 self.settings.assign(name, value, &mut self.notices)?;
                 done("SET")
@@ -180,6 +199,7 @@ impl Client {
                 self.cursors.clear();
                 self.prepared.clear();
                 self.settings.reset("all")?;
+                self.set_session_role(&SetValue::Default, false)?;
                 done("DISCARD ALL")
             }
             Statement::NoOperation(tag) => done(tag),
@@ -255,6 +275,7 @@ impl ClientSession for Client {
 
     async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared> {
         self.await_own_writes().await?;
+        self.authorize(&parsed.statement)?;
         let (parameters, schema) = self.columns_of(&parsed.statement, types)?;
         Ok(Prepared { parsed, parameters, schema })
     }
@@ -265,6 +286,7 @@ impl ClientSession for Client {
             return Err(Error::protocol_violation(format!("the statement needs {wanted} parameters, and {given} were given")));
         }
         let parsed = Arc::clone(&prepared.parsed);
+        self.authorize(&parsed.statement)?;
         self.execute_statement(&parsed, prepared, parameters).await
     }
 

@@ -10,6 +10,9 @@ use sqlparser::ast as sp;
 use super::client::done;
 use super::read::planner_over;
 use super::{Client, Outcome};
+use crate::catalog::acl::{Access, Object, PUBLIC_SCHEMA, Privilege};
+use crate::catalog::rights::Rights;
+use crate::catalog::role::{RoleId, SUPERUSER};
 use crate::catalog::{Catalog, Change, Column, Durability, Emit, Kind, Relation, RelationId, Watermark};
 use crate::connect::{self, Connector};
 use crate::database::Database;
@@ -21,7 +24,7 @@ use crate::log::{Expect, Transaction};
 use crate::sql::ast::{ColumnDef, CreateRelation, CreateView, Drop, ObjectType, Statement};
 use crate::sql::lower::lower;
 use crate::sql::plan::names::{fold, fold_object};
-use crate::sql::plan::{Hidden, RelationSource, output_key};
+use crate::sql::plan::{Hidden, Reader, RelationSource, output_key};
 use crate::sql::system::visible_name;
 use crate::sql::types;
 
@@ -35,8 +38,37 @@ const RESERVED: char = '$';
 const OPTIONS: &[&str] = &["durability", "max_future", "partitions", "format", "kafka_topic", "value_format", "key_format"];
 
 impl Client {
-    /// Commit changes of the catalog that was current when they were thought of; try again if it has changed since.
-    async fn change_catalog(&mut self, changes: impl Fn(&Catalog) -> Result<Vec<Change>>) -> Result<()> {
+    /// Commit changes of the catalog that was current when they were thought of; try again if it has changed since. Whatever
+    /// they are, the session's role must have the right to them, and owns what they make.
+    pub(super) async fn change_catalog(&mut self, changes: impl Fn(&Catalog) -> Result<Vec<Change>>) -> Result<()> {
+        let role = self.who.current;
+        self.commit_catalog(|catalog| {
+            let mut changes = changes(catalog)?;
+            let rights = Rights::new(Arc::new(catalog.clone()), role);
+            for change in &changes {
+                match change {
+                    Change::Create(_) => rights.check_schema(Privilege::Create)?,
+                    Change::Alter(relation) => rights.check_owner(relation)?,
+                    // Of what is dropped with something else, the owner is not asked.
+                    Change::Drop(_) => {}
+                    Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {
+                        return Err(Error::internal("roles and privileges are changed elsewhere"));
+                    }
+                }
+            }
+            let owned = changes.iter().filter_map(|change| match change {
+                Change::Create(relation) if relation.parent.is_none() => new_access(catalog, role, relation),
+                _ => None,
+            });
+            let owned: Vec<Change> = owned.collect();
+            changes.extend(owned);
+            Ok(changes)
+        })
+        .await
+    }
+
+    /// The same for changes whose rights have been checked.
+    pub(super) async fn commit_catalog(&mut self, changes: impl Fn(&Catalog) -> Result<Vec<Change>>) -> Result<()> {
         loop {
             let at = self.database.log.end();
             let catalog = self.database.log.catalog();
@@ -109,10 +141,10 @@ impl Client {
             return done("CREATE MATERIALIZED VIEW");
         }
         check_options(&create.options)?;
-        let database = Arc::clone(&self.database);
+        let (database, reader) = (Arc::clone(&self.database), self.reader());
         self.change_catalog(|catalog| {
             free_name(catalog, &name)?;
-            let (view, fragment) = plan_view(&database, catalog, create, &name, sql)?;
+            let (view, fragment) = plan_view(&database, catalog, &reader, create, &name, sql)?;
             let late = fragment.late_schema.as_ref().map(|schema| late_relation(&view, schema));
             if let Some(late) = &late {
                 free_name(catalog, &late.name)?;
@@ -143,14 +175,14 @@ impl Client {
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE VIEW");
         }
-        let database = Arc::clone(&self.database);
+        let (database, reader) = (Arc::clone(&self.database), self.reader());
         self.change_catalog(|catalog| {
             let former = catalog.find(&name);
             match former {
                 Some(former) if create.or_replace && former.kind == Kind::View => {}
                 _ => free_name(catalog, &name)?,
             }
-            let planner = planner_over(&database, Arc::new(catalog.clone()));
+            let planner = planner_over(&database, Arc::new(catalog.clone()), reader.clone());
             let plan = planner.query(&create.query)?;
             let schema = Arc::new(plan.schema().as_arrow().clone());
             let mut view = view_relation(catalog, create, &name, sql, &schema, Kind::View)?;
@@ -262,8 +294,15 @@ impl Client {
     }
 }
 
-fn plan_view(database: &Database, catalog: &Catalog, create: &CreateView, name: &str, sql: &str) -> Result<(Relation, Fragment)> {
-    let planner = planner_over(database, Arc::new(catalog.clone()));
+fn plan_view(
+    database: &Database,
+    catalog: &Catalog,
+    reader: &Reader,
+    create: &CreateView,
+    name: &str,
+    sql: &str,
+) -> Result<(Relation, Fragment)> {
+    let planner = planner_over(database, Arc::new(catalog.clone()), reader.clone());
     let plan = planner.continuous(&create.query)?;
     let read = RelationSource::all_in(&plan);
     let fragment = lower(&planner, &plan, create.emit)?;
@@ -271,6 +310,19 @@ fn plan_view(database: &Database, catalog: &Catalog, create: &CreateView, name: 
     view.primary_key = output_key(&plan).unwrap_or_default();
     view.depends_on = read.iter().map(|r| r.id).collect();
     Ok((view, fragment))
+}
+
+/// Who owns a new relation, and what default privileges grant on it; `None` if nothing differs from what holds anyway.
+fn new_access(catalog: &Catalog, owner: RoleId, relation: &Relation) -> Option<Change> {
+    let defaults = |schema| catalog.explicit_acl(Object::Default { owner, schema });
+    let (everywhere, here) = (defaults(None), defaults(Some(PUBLIC_SCHEMA)));
+    let object = Object::Relation(relation.id);
+    let acl = (everywhere.is_some() || here.is_some()).then(|| {
+        let mut acl = everywhere.cloned().unwrap_or_else(|| object.default_acl(owner));
+        here.iter().flat_map(|acl| &acl.0).for_each(|grant| acl.grant(*grant));
+        acl
+    });
+    (owner != SUPERUSER || acl.is_some()).then_some(Change::SetAccess(object, Access { owner, acl }))
 }
 
 fn noun(object: ObjectType) -> &'static str {
@@ -359,7 +411,7 @@ fn made_by_table(relation: &Relation) -> bool {
 }
 
 /// The relation, what belongs to it, and with CASCADE all that read it.
-fn collect(catalog: &Catalog, relation: &Relation, cascade: bool, gone: &mut BTreeSet<RelationId>) -> Result<()> {
+pub(super) fn collect(catalog: &Catalog, relation: &Relation, cascade: bool, gone: &mut BTreeSet<RelationId>) -> Result<()> {
     if !gone.insert(relation.id) {
         return Ok(());
     }
@@ -374,7 +426,7 @@ fn collect(catalog: &Catalog, relation: &Relation, cascade: bool, gone: &mut BTr
     Ok(())
 }
 
-fn check_dependents(catalog: &Catalog, gone: &BTreeSet<RelationId>) -> Result<()> {
+pub(super) fn check_dependents(catalog: &Catalog, gone: &BTreeSet<RelationId>) -> Result<()> {
     for id in gone {
         let readers: Vec<_> = catalog.dependents(*id).filter(|r| !gone.contains(&r.id)).collect();
         if let (Some(relation), Some(_)) = (catalog.get(*id), readers.first()) {

@@ -2,12 +2,16 @@
 //!
 //! It knows nothing of the wire: the server asks it to prepare and execute, and turns what comes back into messages.
 
+mod authorize;
 mod client;
 mod copy;
 mod cursor;
 mod define;
 mod follow;
+mod grant;
+mod identity;
 mod read;
+mod role;
 mod settings;
 mod show;
 mod system;
@@ -24,6 +28,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use futures::Stream;
 
+use crate::auth::scram::Login;
 use crate::error::{Error, Result};
 use crate::sql::ast::Parsed;
 
@@ -106,6 +111,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Opens a session for a client. `settings` are the other parameters of its start-up message, names as it wrote them
     /// (`application_name`, `TimeZone`, …), and those of its `options` (`-c name=value`).
     fn connect(&self, user: &str, database: &str, settings: &[(String, String)]) -> Result<Box<dyn ClientSession>>;
+
+    /// What a client that says it is `user` has to prove. There is an answer for users who are not there, too.
+    fn login(&self, user: &str) -> Login;
+
+    /// May the user log in when only a few more sessions fit?
+    fn is_superuser(&self, user: &str) -> bool;
+
+    /// Is there anybody who can log in with a password?
+    fn has_passwords(&self) -> bool;
 }
 
 /// One client's session, as the server drives it: one call at a time. It is dropped when the client has gone, which rolls back

@@ -16,7 +16,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::batch;
-use crate::sql::plan::{self, Planner};
+use crate::sql::plan::{self, Planner, Reader};
 use crate::view::Snapshot;
 
 impl Client {
@@ -58,7 +58,7 @@ impl Client {
     }
 
     pub(super) fn planner(&self, snapshot: &Arc<Snapshot>) -> Planner {
-        planner_over(&self.database, Arc::clone(&snapshot.catalog)).with_system(self.system(snapshot))
+        planner_over(&self.database, Arc::clone(&snapshot.catalog), self.reader()).with_system(self.system(snapshot))
     }
 
     /// Parameters and columns of a query.
@@ -73,7 +73,17 @@ impl Client {
         query: &sp::Query,
         types: &[Option<DataType>],
     ) -> Result<LogicalPlan> {
-        self.planner(snapshot).query_with_parameters(query, types)
+        self.plan_query_as(self.reader(), snapshot, query, types)
+    }
+
+    pub(super) fn plan_query_as(
+        &self,
+        reader: Reader,
+        snapshot: &Arc<Snapshot>,
+        query: &sp::Query,
+        types: &[Option<DataType>],
+    ) -> Result<LogicalPlan> {
+        self.planner(snapshot).reading_as(reader).query_with_parameters(query, types)
     }
 
     pub(super) async fn select(&mut self, query: &sp::Query, parameters: Parameters, tag: &'static str) -> Result<Outcome> {
@@ -121,9 +131,10 @@ impl Client {
     }
 }
 
-/// A planner for definitions: no system relations, no session.
-pub(super) fn planner_over(database: &Database, catalog: Arc<Catalog>) -> Planner {
-    Planner::new(catalog, Arc::clone(&database.state))
+/// A planner for definitions: no system relations, no session. The reader is the session's, unless what is planned was allowed
+/// when it was defined.
+pub(super) fn planner_over(database: &Database, catalog: Arc<Catalog>, reader: Reader) -> Planner {
+    Planner::new(catalog, Arc::clone(&database.state)).reading_as(reader)
 }
 
 /// What a statement reads.

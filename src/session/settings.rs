@@ -29,6 +29,7 @@ const SETTINGS: &[(&str, &str, bool)] = &[
     ("lc_ctype", "C.UTF-8", false),
     ("lock_timeout", "0", false),
     ("max_identifier_length", "63", false),
+    ("role", "none", false),
     ("row_security", "on", false),
     ("search_path", "\"$user\", public", false),
     ("server_encoding", "UTF8", true),
@@ -54,10 +55,15 @@ const FIXED: &[&str] = &[
     "lc_collate",
     "lc_ctype",
     "max_identifier_length",
+    "role",
     "server_encoding",
     "server_version",
     "server_version_num",
+    "session_authorization",
 ];
+
+/// Of these, those that statements of their own change: who the session is.
+const IDENTITY: &[&str] = &["is_superuser", "role", "session_authorization"];
 
 /// The settings of a session, shared with the functions of its statements.
 #[derive(Clone, Default)]
@@ -99,7 +105,11 @@ impl Settings {
     pub fn set(&self, name: &str, value: &str, notices: &mut Vec<Error>) -> Result<()> {
         let lower = name.to_ascii_lowercase();
         if FIXED.contains(&lower.as_str()) {
-            return Err(Error::cannot_change_parameter(format!("parameter \"{name}\" cannot be changed")));
+            let error = Error::cannot_change_parameter(format!("parameter \"{name}\" cannot be changed"));
+            return Err(match IDENTITY.contains(&lower.as_str()) {
+                true => error.with_hint("use SET ROLE or SET SESSION AUTHORIZATION"),
+                false => error,
+            });
         }
         let known = find(name);
         if known.is_none() && !name.contains('.') {
@@ -127,7 +137,10 @@ impl Settings {
     pub fn reset(&self, name: &str) -> Result<()> {
         let all = name.eq_ignore_ascii_case("all");
         let mut changed = self.0.lock();
-        let names: Vec<String> = changed.values.keys().filter(|known| all || known.eq_ignore_ascii_case(name)).cloned().collect();
+        let names: Vec<String> = {
+            let wanted = |known: &&String| (all || known.eq_ignore_ascii_case(name)) && !IDENTITY.contains(&known.as_str());
+            changed.values.keys().filter(wanted).cloned().collect()
+        };
         for name in names {
             changed.values.remove(&name);
             if let Some((name, _, true)) = find(&name) {
@@ -135,6 +148,15 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    /// What is so, and not the client's to set.
+    pub fn tell(&self, name: &'static str, value: &str) {
+        let mut changed = self.0.lock();
+        let is_new = changed.values.insert(name.to_string(), value.to_string()).is_some_and(|old| old != value);
+        if is_new && find(name).is_some_and(|(_, _, reported)| *reported) {
+            changed.unreported.insert(name);
+        }
     }
 
     pub fn take_reported(&self) -> Vec<(String, String)> {

@@ -14,6 +14,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::sql::ast::{ExplainOf, Statement};
 use crate::sql::lower::{explain, lower};
+use crate::sql::plan::Reader;
 use crate::sql::system::show;
 use crate::sql::{batch, lateness, plan, verify};
 
@@ -107,7 +108,7 @@ impl Client {
                         Error::wrong_object_type(message).with_hint(format!("EXPLAIN SELECT * FROM {name} shows how it is read"))
                     );
                 }
-                let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog));
+                let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog), Reader::Server);
                 explain(&lower(&planner, &planner.continuous_view(view)?, view.emit)?, &snapshot.catalog)
             }
             ExplainOf::Statement(statement) => match statement.as_ref() {
@@ -126,7 +127,7 @@ impl Client {
 
     fn explain_continuous(&self, query: &sp::Query, emit: Emit) -> Result<Vec<String>> {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
-        let planner = planner_over(&self.database, Arc::clone(&catalog));
+        let planner = planner_over(&self.database, Arc::clone(&catalog), self.reader());
         Ok(explain(&lower(&planner, &planner.continuous(query)?, emit)?, &catalog))
     }
 
@@ -144,7 +145,7 @@ impl Client {
         let snapshot = self.snapshot().await?;
         let name = relation_name(name)?;
         let view = existing(&snapshot.catalog, &name)?;
-        let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog));
+        let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog), Reader::Server);
         let rows = verify::verify(&planner, view, &source(&self.database, &snapshot), &self.database.query_options()).await?;
         let schema = rows.schema();
         Ok(Outcome::Rows(Rows { schema, batches: Box::pin(futures::stream::iter([Ok(rows)])), tag: "VERIFY", live: false }))

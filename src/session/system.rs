@@ -7,6 +7,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::Client;
 use crate::catalog::RelationId;
+use crate::catalog::rights::Rights;
 use crate::database::Database;
 use crate::log::CommitId;
 use crate::sql::plan::SystemRelations;
@@ -38,7 +39,11 @@ impl Client {
     pub(super) fn system_context(&self, snapshot: &Arc<Snapshot>) -> Arc<SystemContext> {
         let server = Arc::clone(&self.database) as Arc<dyn system::Server>;
         let settings = Arc::new(self.settings.clone());
-        let mut context = SystemContext::new(Arc::clone(snapshot), &self.user, &self.database_name, settings, server);
+        let catalog = self.database.log.catalog();
+        let mut context = SystemContext::new(Arc::clone(snapshot), "", &self.database_name, settings, server);
+        context.user = catalog.roles().name(self.who.current);
+        context.session_user = catalog.roles().name(self.who.session);
+        context.rights = Rights::new(catalog, self.who.current);
         context.pid = i32::try_from(self.number).unwrap_or(i32::MAX);
         context.now = self.database.clock.now();
         context.functions = Arc::clone(&self.database.functions);

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Client;
+use super::identity::Identity;
 use crate::catalog::{Durability, RelationId};
 use crate::error::{Error, Result};
 use crate::log::{self, CommitId, Committed, Expect, Kind, Rows, Write};
@@ -18,6 +19,7 @@ pub(super) struct Transaction {
     pub snapshot: Option<Arc<Snapshot>>,
     pub read_only: bool,
     pub failed: bool,
+    pub identity: Identity,
     work: Work,
     savepoints: Vec<(String, usize)>,
     /// The snapshot with the first so many of the block's writes in it.
@@ -67,19 +69,25 @@ impl Client {
             return Ok("COMMIT");
         };
         self.close_cursors_of_block();
+        let Identity { before, after } = transaction.identity;
         if transaction.failed {
+            self.return_to(before);
             self.discard(transaction.work);
             return Ok("ROLLBACK");
         }
-        self.submit(transaction.work).await?;
-        Ok("COMMIT")
+        let written = self.submit(transaction.work).await;
+        self.return_to(if written.is_ok() { after.or(before) } else { before });
+        written.map(|_| "COMMIT")
     }
 
     pub(super) fn rollback(&mut self) {
         self.close_cursors_of_block();
         self.take_copied();
         match self.transaction.take() {
-            Some(transaction) => self.discard(transaction.work),
+            Some(transaction) => {
+                self.return_to(transaction.identity.before);
+                self.discard(transaction.work);
+            }
             None => self.notices.push(Error::no_active_transaction("there is no transaction in progress")),
         }
     }

@@ -23,8 +23,8 @@ use crate::flow::graph::{HIDDEN_COLUMNS, with_hidden};
 use crate::ingest::RelationWriter;
 use crate::log::{self, Committed, Header, Write};
 use crate::sql::ast::Options;
-use crate::sql::plan::RelationSource;
 use crate::sql::plan::names::fold;
+use crate::sql::plan::{Reader, RelationSource};
 use crate::view::Snapshot;
 
 /// Rows from which on a batch is encoded and handed to the store before the commit.
@@ -279,7 +279,8 @@ impl Client {
         }
         let (relation, alias) = self.changed_table(&update.table, "UPDATE")?;
         let query = update_query(update, &relation, alias)?;
-        let count = self.change_rows(&relation, &query, parameters, |writer, rows, now| updated(writer, &rows, now)).await?;
+        let count =
+            self.change_rows(&relation, &query, parameters, None, |writer, rows, now| updated(writer, &rows, now)).await?;
         done(&format!("UPDATE {count}"))
     }
 
@@ -297,7 +298,7 @@ impl Client {
         let (relation, alias) = self.changed_table(delete_target(delete)?, "DELETE")?;
         let query = delete_query(delete, &relation, alias)?;
         let count = self
-            .change_rows(&relation, &query, parameters, |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
+            .change_rows(&relation, &query, parameters, None, |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
             .await?;
         done(&format!("DELETE {count}"))
     }
@@ -306,8 +307,9 @@ impl Client {
         for name in names {
             let relation = self.writable(name, "TRUNCATE")?;
             let query = select_from(&relation, None, all_columns(&relation), None)?;
-            self.change_rows(&relation, &query, Vec::new(), |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
-                .await?;
+            // Who may empty it need not be allowed to read it.
+            let all = |writer: &RelationWriter, rows, now| writer.write(rows, log::Kind::Delete, now);
+            self.change_rows(&relation, &query, Vec::new(), Some(Reader::Server), all).await?;
         }
         done("TRUNCATE TABLE")
     }
@@ -325,18 +327,20 @@ impl Client {
         }
     }
 
-    /// Find rows with a query and write what `change` makes of them; again if they changed meanwhile.
+    /// Find rows with a query, in the session's name or another's, and write what `change` makes of them; again if they changed
+    /// meanwhile.
     async fn change_rows(
         &mut self,
         relation: &Arc<Relation>,
         query: &sp::Query,
         parameters: Parameters,
+        reader: Option<Reader>,
         change: impl Fn(&RelationWriter, RecordBatch, crate::time::Micros) -> Result<Vec<Write>>,
     ) -> Result<usize> {
         let writer = self.database.writer(relation)?;
         for attempt in 0.. {
             let snapshot = self.snapshot().await?;
-            let plan = self.changing_plan(&snapshot, query, &parameters)?;
+            let plan = self.changing_plan(&snapshot, query, &parameters, reader.clone())?;
             let decided_by = tables_of(&plan, &snapshot);
             let found = collect_plan(&self.database, plan, &snapshot).await?;
             let mut work = Work { durability: relation.durability, read_at: snapshot.commit, ..Work::default() };
@@ -363,9 +367,16 @@ impl Client {
         Err(Error::internal("an endless loop has ended"))
     }
 
-    fn changing_plan(&self, snapshot: &Arc<Snapshot>, query: &sp::Query, parameters: &Parameters) -> Result<LogicalPlan> {
+    fn changing_plan(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        query: &sp::Query,
+        parameters: &Parameters,
+        reader: Option<Reader>,
+    ) -> Result<LogicalPlan> {
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
-        let plan = self.plan_query(snapshot, query, &types)?;
+        let reader = reader.unwrap_or_else(|| self.reader());
+        let plan = self.plan_query_as(reader, snapshot, query, &types)?;
         crate::sql::plan::bind(plan, parameters.clone())
     }
 }
@@ -453,7 +464,7 @@ fn assignable(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-fn insert_target(insert: &sp::Insert) -> Result<&sp::ObjectName> {
+pub(super) fn insert_target(insert: &sp::Insert) -> Result<&sp::ObjectName> {
     match &insert.table {
         sp::TableObject::TableName(name) => Ok(name),
         other => Err(Error::unsupported(format!("INSERT INTO {other} is not supported"))),
@@ -549,7 +560,15 @@ fn all_columns(relation: &Relation) -> Vec<sp::Expr> {
     row_id.into_iter().chain(relation.columns.iter().map(|c| ident(&c.name))).collect()
 }
 
-fn delete_target(delete: &sp::Delete) -> Result<&sp::TableWithJoins> {
+/// The name of a table that is changed.
+pub(super) fn changed_name(table: &sp::TableWithJoins) -> Option<&sp::ObjectName> {
+    match &table.relation {
+        sp::TableFactor::Table { name, .. } if table.joins.is_empty() => Some(name),
+        _ => None,
+    }
+}
+
+pub(super) fn delete_target(delete: &sp::Delete) -> Result<&sp::TableWithJoins> {
     let (sp::FromTable::WithFromKeyword(tables) | sp::FromTable::WithoutKeyword(tables)) = &delete.from;
     match tables.as_slice() {
         [one] => Ok(one),

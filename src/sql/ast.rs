@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use sqlparser::ast as sp;
 
 use crate::catalog::Emit;
+use crate::catalog::acl::Privilege;
 
 /// A statement and the text it was read from (without the semicolon).
 #[derive(Clone, Debug)]
@@ -37,6 +38,10 @@ pub enum Statement {
         comment: Option<String>,
     },
     Truncate(Vec<sp::ObjectName>),
+    /// CREATE ROLE and its like.
+    Role(RoleStatement),
+    /// GRANT and its like.
+    Grant(GrantStatement),
 
     /// SELECT, VALUES, WITH …; with `emit`, it runs until cancelled.
     Query {
@@ -203,6 +208,127 @@ pub struct Drop {
     pub if_exists: bool,
     pub names: Vec<sp::ObjectName>,
     pub cascade: bool,
+}
+
+/// What is done to roles.
+#[derive(Clone, Debug)]
+pub enum RoleStatement {
+    Create {
+        name: sp::Ident,
+        options: RoleOptions,
+    },
+    Alter {
+        role: RoleName,
+        options: RoleOptions,
+    },
+    Rename {
+        role: RoleName,
+        to: sp::Ident,
+    },
+    Drop {
+        roles: Vec<RoleName>,
+        if_exists: bool,
+    },
+    /// `GRANT role TO role`, `REVOKE role FROM role`.
+    Member(MemberChange),
+    ReassignOwned {
+        from: Vec<RoleName>,
+        to: RoleName,
+    },
+    DropOwned {
+        roles: Vec<RoleName>,
+        cascade: bool,
+    },
+}
+
+/// A role as statements name it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoleName {
+    Name(sp::Ident),
+    /// CURRENT_USER, CURRENT_ROLE
+    Current,
+    /// SESSION_USER
+    Session,
+    /// Everybody.
+    Public,
+}
+
+/// What CREATE ROLE and ALTER ROLE say; `None` is not said.
+#[derive(Clone, Debug, Default)]
+pub struct RoleOptions {
+    pub login: Option<bool>,
+    pub superuser: Option<bool>,
+    pub inherit: Option<bool>,
+    pub create_role: Option<bool>,
+    pub create_db: Option<bool>,
+    pub connection_limit: Option<Option<u32>>,
+    /// `Some(None)`: PASSWORD NULL.
+    pub password: Option<Option<Password>>,
+    pub valid_until: Option<String>,
+    /// IN ROLE: groups that it becomes a member of.
+    pub in_roles: Vec<RoleName>,
+    /// ROLE: members that it gets; ADMIN: those that may pass it on.
+    pub members: Vec<RoleName>,
+    pub admins: Vec<RoleName>,
+}
+
+/// Text that is never printed.
+#[derive(Clone)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct MemberChange {
+    pub grant: bool,
+    pub roles: Vec<RoleName>,
+    pub members: Vec<RoleName>,
+    /// GRANT … WITH ADMIN OPTION, REVOKE ADMIN OPTION FOR …
+    pub admin: bool,
+}
+
+/// What is done to privileges and owners.
+#[derive(Clone, Debug)]
+pub enum GrantStatement {
+    Privileges {
+        change: GrantChange,
+        on: GrantTarget,
+    },
+    /// `ALTER DEFAULT PRIVILEGES`; no roles: the current one, no schemas: everywhere.
+    Default {
+        roles: Vec<RoleName>,
+        schemas: Vec<sp::Ident>,
+        change: GrantChange,
+    },
+    /// `ALTER … OWNER TO`
+    Owner {
+        of: GrantTarget,
+        to: RoleName,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct GrantChange {
+    pub grant: bool,
+    /// `None`: ALL
+    pub privileges: Option<Vec<Privilege>>,
+    pub roles: Vec<RoleName>,
+    /// WITH GRANT OPTION, GRANT OPTION FOR
+    pub option: bool,
+    pub cascade: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum GrantTarget {
+    /// Streams, tables and views of any kind.
+    Relations(Vec<sp::ObjectName>),
+    AllIn(Vec<sp::Ident>),
+    Schemas(Vec<sp::Ident>),
+    Databases(Vec<sp::Ident>),
 }
 
 #[derive(Clone, Debug)]

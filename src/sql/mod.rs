@@ -18,6 +18,8 @@ pub mod lateness;
 pub mod lower;
 pub mod parse;
 pub mod plan;
+#[cfg(test)]
+mod review;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;

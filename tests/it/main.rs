@@ -12,6 +12,7 @@
 //! * [`transfers`]: one moment for all views, in snapshots and subscriptions.
 //! * [`literature`]: the field's examples that need a clock or a restart.
 //! * [`full_disk`], [`damage`]: a disk without room, state that is damaged, work that is given up half-way.
+//! * [`security`]: passwords, certificates, and what roles may do; [`bent`]: bytes that are none of the protocol's.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
 //!   what must hold is in [`ledger`].
 //!
@@ -22,6 +23,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside: they wait, and give up after a while")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod bent;
 mod copy;
 mod crash;
 mod damage;
@@ -38,6 +40,7 @@ mod planted;
 mod power_cut;
 mod process;
 mod scripts;
+mod security;
 mod server;
 mod slt;
 mod sources;

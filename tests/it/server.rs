@@ -17,6 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Settings {
     pub workers: Option<usize>,
     pub environment: Vec<(&'static str, String)>,
+    /// Of the superuser, where the server asks for one.
+    pub password: Option<&'static str>,
 }
 
 /// A running server. Killed when dropped.
@@ -108,7 +110,8 @@ impl Server {
 
     /// For drivers.
     pub fn address(&self) -> String {
-        format!("host=127.0.0.1 port={} user=tidegate dbname=tidegate connect_timeout=10", self.port)
+        let password = self.settings.password.map(|password| format!("password='{password}'")).unwrap_or_default();
+        format!("host=127.0.0.1 port={} user=tidegate dbname=tidegate connect_timeout=10 {password}", self.port)
     }
 
     pub fn port(&self) -> u16 {

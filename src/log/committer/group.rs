@@ -12,6 +12,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::prepare::{Encoded, Part, Prepared, PreparedWrite};
+use crate::catalog::acl::Object;
 use crate::catalog::{Catalog, Change, Durability, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -73,7 +74,7 @@ impl State {
                 head.next_offsets.resize(partitions, 0);
                 head.commit = head.commit.max(commit);
             }
-            Change::Create(_) | Change::Alter(_) => {}
+            Change::Create(_) | Change::Alter(_) | Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
             Change::Drop(id) => {
                 self.heads.remove(id);
             }
@@ -463,6 +464,23 @@ fn check_change(committed: &Catalog, catalog: &Catalog, change: &Change) -> Resu
         }
         Change::Drop(id) => {
             if catalog.get(*id).is_none() {
+                return Err(Error::undefined_table("the relation was dropped by another session"));
+            }
+        }
+        Change::SetRole(role) => {
+            if catalog.roles().find(&role.name).is_some_and(|there| there.id != role.id) {
+                return Err(Error::duplicate_object(format!("role \"{}\" already exists", role.name)));
+            }
+        }
+        Change::DropRole(id) => {
+            if catalog.roles().get(*id).is_none() {
+                return Err(Error::undefined_object("the role was dropped by another session"));
+            }
+        }
+        Change::SetAccess(object, _) => {
+            if let Object::Relation(id) = object
+                && catalog.get(*id).is_none()
+            {
                 return Err(Error::undefined_table("the relation was dropped by another session"));
             }
         }

@@ -3,7 +3,8 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::{Shared, connection};
+use super::super::authenticate::Peer;
+use super::super::{Authentication, Shared, connection};
 use super::*;
 
 /// What a client may well send, one message each.
@@ -35,6 +36,14 @@ fn messages() -> Vec<Vec<u8>> {
     ]
 }
 
+/// The messages of SCRAM-SHA-256, with a proof that is none.
+fn answers_to_the_question() -> Vec<Vec<u8>> {
+    let first = b"n,,n=,r=rOprNGfwEbeRWgbNEkqO";
+    let first = [b"SCRAM-SHA-256\0".as_slice(), &(first.len() as u32).to_be_bytes(), first].concat();
+    let last = b"c=biws,r=rOprNGfwEbeRWgbNEkqO,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+    vec![message(b'p', &first), message(b'p', last)]
+}
+
 fn mutate(bytes: &mut Vec<u8>, random: &mut SmallRng) {
     for _ in 0..random.random_range(0..4) {
         if bytes.is_empty() {
@@ -54,17 +63,25 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut SmallRng) {
 /// One life of a connection: true if it ended by itself or at the end of input, false if it hung.
 async fn converse(seed: u64) {
     let mut random = SmallRng::seed_from_u64(seed);
-    let shared = Arc::new(Shared::new(Arc::new(Fake::default()), QUERIES.handle().clone()));
+    let asks = random.random_bool(0.2);
+    let authentication = if asks { Authentication::Scram } else { Authentication::Trust };
+    let options = Options { authentication, ..Options::loopback("") };
+    let shared = Shared::new(&options, Arc::new(Fake::default()), QUERIES.handle().clone());
+    let shared = Arc::new(shared.expect("there is no certificate that could be unusable"));
     let permit = shared.startups.clone().try_acquire_owned().unwrap();
     let (client, server) = tokio::io::duplex(1 << 12);
-    let (reader, writer) = tokio::io::split(server);
-    let serving = tokio::spawn(connection::serve(shared.clone(), reader, writer, permit));
+    let serving = tokio::spawn(connection::serve(shared.clone(), server, Peer::default(), permit));
 
     let mut sent = b"\0\0\0\x13\0\x03\0\0user\0tester\0\0".to_vec();
     sent[3] = sent.len() as u8;
     let untouched = random.random_bool(0.9);
     if !untouched {
         mutate(&mut sent, &mut random);
+    }
+    for word in if asks { answers_to_the_question() } else { Vec::new() } {
+        let mut word = word;
+        mutate(&mut word, &mut random);
+        sent.extend(word);
     }
     let choices = messages();
     for _ in 0..random.random_range(1..20) {

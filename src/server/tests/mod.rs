@@ -16,7 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Server;
+use super::{Options, Server};
+use crate::auth::Verifier;
+use crate::auth::scram::Login;
 use crate::error::{Error, Result};
 use crate::session::*;
 use crate::sql::ast::{Parsed, Statement};
@@ -50,6 +52,20 @@ impl Backend for Fake {
         let session =
             FakeSession { status: TransactionStatus::Idle, changed: settings.to_vec(), notices: Vec::new(), dropped, copied };
         Ok(Box::new(session))
+    }
+
+    /// The password is the name.
+    fn login(&self, user: &str) -> Login {
+        let verifier = Verifier::of_password(user).expect("the system gives random bytes");
+        Login { verifier, is_genuine: user != "nobody" }
+    }
+
+    fn is_superuser(&self, user: &str) -> bool {
+        user != "plain"
+    }
+
+    fn has_passwords(&self) -> bool {
+        true
     }
 }
 
@@ -232,7 +248,8 @@ struct Running {
 async fn start() -> Running {
     let fake = Fake::default();
     let (dropped, copied) = (fake.dropped.clone(), fake.copied.clone());
-    let server = Server::bind("127.0.0.1:0", Arc::new(fake), QUERIES.handle().clone()).await.expect("a port is free");
+    let server =
+        Server::bind(&Options::loopback("127.0.0.1:0"), Arc::new(fake), QUERIES.handle().clone()).await.expect("a port is free");
     let address = server.local_addr().expect("it listens");
     let stop = CancellationToken::new();
     let done = tokio::spawn(server.run(stop.clone().cancelled_owned()));

@@ -41,9 +41,12 @@ async fn startup_refuses(#[case] packet: &[u8], #[case] expected: &str) {
 
 #[tokio::test]
 async fn only_loopback_is_listened_on() {
-    let error =
-        Server::bind("0.0.0.0:0", Arc::new(Fake::default()), QUERIES.handle().clone()).await.err().expect("it is refused");
+    let bound = Server::bind(&Options::loopback("0.0.0.0:0"), Arc::new(Fake::default()), QUERIES.handle().clone()).await;
+    let error = bound.err().expect("it is refused");
     assert!(error.message().contains("other machines"), "{error}");
+    for setting in ["TIDEGATE_TLS_CERT", "TIDEGATE_AUTH"] {
+        assert!(error.hint().is_some_and(|hint| hint.contains(setting)), "{error}");
+    }
 }
 
 #[rstest::rstest]

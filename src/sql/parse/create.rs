@@ -31,6 +31,9 @@ impl Grammar<'_> {
     pub(super) fn create(&mut self) -> Result<Statement> {
         let position = self.position();
         self.skip(1);
+        if let Some(statement) = self.create_role()? {
+            return Ok(statement);
+        }
         let or_replace = self.eat("OR REPLACE");
         if self.eat("STREAM") || self.eat("SOURCE") {
             return self.create_stream(or_replace, position);

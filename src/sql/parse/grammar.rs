@@ -11,7 +11,7 @@ use super::message;
 use super::tokens::{is_word, position, slice};
 use crate::error::{Error, Result};
 use crate::limits::PARSER_RECURSION;
-use crate::sql::ast::{Options, SqlExpr};
+use crate::sql::ast::{Options, Password, SqlExpr};
 
 /// Reads one statement.
 pub(super) struct Grammar<'a> {
@@ -22,12 +22,14 @@ pub(super) struct Grammar<'a> {
     pub window_options: Options,
     /// Statements in statements: EXPLAIN EXPLAIN …
     pub depth: usize,
+    /// Where passwords stand: whoever keeps or shows the text leaves these out.
+    secrets: Vec<(Location, Location)>,
 }
 
 impl<'a> Grammar<'a> {
     pub fn new(sql: &'a str, dialect: &'a StreamDialect, tokens: Vec<TokenWithSpan>, window_options: Options) -> Grammar<'a> {
         let parser = Parser::new(dialect).with_recursion_limit(PARSER_RECURSION).with_tokens_with_locations(tokens);
-        Grammar { parser, dialect, sql, window_options, depth: 0 }
+        Grammar { parser, dialect, sql, window_options, depth: 0, secrets: Vec::new() }
     }
 
     /// Lets sqlparser read on from here.
@@ -179,6 +181,26 @@ impl<'a> Grammar<'a> {
             }
             _ => Err(self.unexpected("a string")),
         }
+    }
+
+    /// A string that nobody is to see again. What stands in its place is not repeated in an error either.
+    pub fn secret(&mut self) -> Result<Password> {
+        let (from, position) = (self.here(), self.position());
+        let text = self.string().map_err(|_| Error::syntax("PASSWORD needs a string in single quotes").at(position))?;
+        self.secrets.push((from, self.last_end()));
+        Ok(Password(text))
+    }
+
+    /// The text between two places, without secrets.
+    pub fn shown(&self, from: Location, to: Location) -> String {
+        let mut text = String::new();
+        let mut at = from;
+        for (secret, after) in &self.secrets {
+            text += slice(self.sql, at, *secret);
+            text += "'********'";
+            at = *after;
+        }
+        text + slice(self.sql, at, to)
     }
 
     pub fn number(&mut self) -> Result<u64> {

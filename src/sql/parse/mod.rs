@@ -17,12 +17,14 @@ mod cursor;
 mod dialect;
 mod explain;
 mod grammar;
+mod grant;
 mod interval;
 mod join;
 mod message;
 mod options;
 mod query;
 mod rewrite;
+mod role;
 mod session;
 mod show;
 mod statement;
@@ -69,11 +71,10 @@ fn parse_one(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Parsed> {
         return Err(Error::syntax("a statement is empty"));
     };
     let (from, to) = (first.span.start, last.span.end);
-    let text = tokens::slice(sql, from, to).to_string();
-    let statement = with_grammar(sql, tokens, |grammar| {
+    let (statement, text) = with_grammar(sql, tokens, |grammar| {
         let statement = grammar.statement()?;
         grammar.expect_end()?;
-        Ok(statement)
+        Ok((statement, grammar.shown(from, to)))
     })?;
     Ok(Parsed { statement, sql: text, offset: from.column.saturating_sub(1) as u32 })
 }

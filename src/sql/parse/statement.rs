@@ -6,7 +6,7 @@ use sqlparser::tokenizer::Token;
 use super::grammar::Grammar;
 use super::window;
 use crate::error::{Error, Result};
-use crate::sql::ast::{Drop, ObjectType, Options, Statement};
+use crate::sql::ast::{Drop, GrantStatement, GrantTarget, ObjectType, Options, Statement};
 
 /// EXPLAIN of PREPARE of …, at most.
 const STATEMENTS_IN_STATEMENTS: usize = 8;
@@ -28,12 +28,10 @@ const NO_OPERATIONS: [(&str, &str); 11] = [
 ];
 
 /// Known and not built.
-const UNSUPPORTED: [(&str, Option<&str>); 20] = [
+const UNSUPPORTED: [(&str, Option<&str>); 17] = [
     ("MERGE", Some("INSERT into a table with a primary key updates the rows that exist")),
     ("CALL", None),
     ("DO", None),
-    ("GRANT", None),
-    ("REVOKE", None),
     ("PAUSE", None),
     ("RESUME", None),
     ("TERMINATE", Some("DROP the view or stream that the query feeds")),
@@ -43,7 +41,6 @@ const UNSUPPORTED: [(&str, Option<&str>); 20] = [
     ("DETACH", None),
     ("IMPORT", None),
     ("EXPORT", None),
-    ("REASSIGN", None),
     ("SECURITY", None),
     ("REFRESH", None),
     ("INSTALL", None),
@@ -74,6 +71,8 @@ impl Grammar<'_> {
             "CREATE" => self.create(),
             "DROP" => self.drop(),
             "ALTER" => self.alter(),
+            "GRANT" | "REVOKE" => self.grant(),
+            "REASSIGN" => self.reassign_owned(),
             "COMMENT" => self.comment(),
             "TRUNCATE" => self.truncate(),
             "INSERT" => self.insert(),
@@ -132,6 +131,9 @@ impl Grammar<'_> {
 
     fn drop(&mut self) -> Result<Statement> {
         self.skip(1);
+        if let Some(statement) = self.drop_role()? {
+            return Ok(statement);
+        }
         let object = self.object_type("DROP")?;
         let _ = object == ObjectType::Index && self.eat("CONCURRENTLY");
         let if_exists = self.eat("IF EXISTS");
@@ -168,6 +170,12 @@ impl Grammar<'_> {
     fn alter(&mut self) -> Result<Statement> {
         let position = self.position();
         self.skip(1);
+        if let Some(statement) = self.alter_role()? {
+            return Ok(statement);
+        }
+        if let Some(statement) = self.alter_privileges()? {
+            return Ok(statement);
+        }
         let from = self.here();
         self.object_type("ALTER")?;
         let what = self.text_since(from).to_ascii_uppercase();
@@ -178,8 +186,12 @@ impl Grammar<'_> {
         if self.eat("RENAME TO") {
             return Ok(Statement::Rename { name, to: self.identifier()? });
         }
+        if self.eat("OWNER TO") {
+            let of = GrantTarget::Relations(vec![name]);
+            return Ok(Statement::Grant(GrantStatement::Owner { of, to: self.role_name()? }));
+        }
         let from = self.here();
-        let Token::Word(_) = self.next() else { return Err(self.unexpected("RENAME TO")) };
+        let Token::Word(_) = self.next() else { return Err(self.unexpected("RENAME TO or OWNER TO")) };
         let form = self.text_since(from).to_ascii_uppercase();
         Err(Error::unsupported(format!("ALTER {what} … {form} is not supported"))
             .with_hint("ALTER … RENAME TO is; for another definition, create a new relation and INSERT … SELECT into it")

@@ -53,6 +53,7 @@ impl<'a> Context<'a> {
         let Some(relation) = self.planner.catalog.find(name) else {
             return Err(undefined_relation(&self.planner.catalog, name).into());
         };
+        self.planner.check_read(relation)?;
         if relation.kind != Kind::View {
             return Ok(Arc::new(RelationSource::new(Arc::clone(relation), &self.hidden)));
         }
@@ -69,7 +70,7 @@ impl<'a> Context<'a> {
             return Err(Error::invalid_object_definition(format!("view \"{}\" reads itself", view.name)).into());
         }
         let inlining = self.inlining.iter().copied().chain([view.id]).collect();
-        Ok(self.planner.view_query(view, inlining)?)
+        Ok(self.planner.for_view(view).view_query(view, inlining)?)
     }
 }
 

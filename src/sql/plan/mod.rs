@@ -45,6 +45,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast as sp;
 
+use crate::catalog::acl::{Object, Privilege};
+use crate::catalog::rights::Rights;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::session::Parameters;
@@ -70,12 +72,45 @@ pub struct Planner {
     catalog: Arc<Catalog>,
     state: Arc<SessionState>,
     system: Option<Arc<dyn SystemRelations>>,
+    reader: Reader,
+}
+
+/// In whose name a plan reads.
+#[derive(Clone)]
+pub enum Reader {
+    /// The server's own, which computes what was allowed when it was defined.
+    Server,
+    /// A role's: it needs SELECT on every relation that a query names, and a view's owner on what is below the view.
+    Role(Rights),
 }
 
 impl Planner {
     /// `state`: functions and settings, see [`crate::sql::functions::state`].
     pub fn new(catalog: Arc<Catalog>, state: Arc<SessionState>) -> Planner {
-        Planner { catalog, state, system: None }
+        Planner { catalog, state, system: None, reader: Reader::Server }
+    }
+
+    #[must_use]
+    pub fn reading_as(mut self, reader: Reader) -> Planner {
+        self.reader = reader;
+        self
+    }
+
+    /// May the query name this relation?
+    fn check_read(&self, relation: &Relation) -> Result<()> {
+        match &self.reader {
+            Reader::Server => Ok(()),
+            Reader::Role(rights) => rights.check(relation, Privilege::Select),
+        }
+    }
+
+    /// Reads what is below a view in the name of its owner.
+    fn for_view(&self, view: &Relation) -> Planner {
+        let reader = match &self.reader {
+            Reader::Server => Reader::Server,
+            Reader::Role(rights) => Reader::Role(rights.of(rights.catalog().owner(Object::Relation(view.id)))),
+        };
+        self.clone().reading_as(reader)
     }
 
     #[must_use]

@@ -1,9 +1,13 @@
 //! What the system relations and functions are about: one session's view of the server at one snapshot.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::objects::Objects;
+use super::value::Value;
+use crate::catalog::acl::Object;
+use crate::catalog::rights::Rights;
+use crate::catalog::role::{RoleId, Roles, SUPERUSER};
 use crate::catalog::{Catalog, RelationId};
 use crate::error::Result;
 use crate::log::CommitId;
@@ -91,7 +95,11 @@ pub struct FunctionInfo {
 /// What the relations and functions of one statement look at.
 pub struct SystemContext {
     pub snapshot: Arc<Snapshot>,
+    /// CURRENT_USER
     pub user: String,
+    pub session_user: String,
+    /// What the current user may do: what it may not see is not in [`SystemContext::catalog`].
+    pub rights: Rights,
     pub database: String,
     /// Number of the session, as the client got it for cancelling.
     pub pid: i32,
@@ -102,7 +110,8 @@ pub struct SystemContext {
     pub server: Arc<dyn Server>,
     /// All functions, ordered; see [`super::functions_of`].
     pub functions: Arc<[FunctionInfo]>,
-    objects: std::sync::OnceLock<Objects>,
+    objects: OnceLock<Objects>,
+    seen: OnceLock<Arc<Catalog>>,
 }
 
 impl SystemContext {
@@ -113,22 +122,46 @@ impl SystemContext {
         settings: Arc<dyn Settings>,
         server: Arc<dyn Server>,
     ) -> SystemContext {
+        let role = snapshot.catalog.roles().find(user).map_or(SUPERUSER, |role| role.id);
         SystemContext {
             now: snapshot.time,
+            rights: Rights::new(Arc::clone(&snapshot.catalog), role),
             snapshot,
             user: user.to_string(),
+            session_user: user.to_string(),
             database: database.to_string(),
             pid: 0,
             client_address: None,
             settings,
             server,
             functions: Arc::from([]),
-            objects: std::sync::OnceLock::new(),
+            objects: OnceLock::new(),
+            seen: OnceLock::new(),
         }
     }
 
+    /// The relations that the current user may see, which is all there is to whoever asks through this context.
     pub fn catalog(&self) -> &Catalog {
-        &self.snapshot.catalog
+        self.seen.get_or_init(|| match self.rights.is_superuser() {
+            true => Arc::clone(&self.snapshot.catalog),
+            false => Arc::new(self.snapshot.catalog.retaining(|relation| self.rights.sees(relation))),
+        })
+    }
+
+    /// The roles and grants there are now.
+    pub(super) fn roles(&self) -> &Roles {
+        self.rights.catalog().roles()
+    }
+
+    /// Who owns an object, and what was granted on it, as aclitems; NULL while nothing was.
+    pub(super) fn access(&self, object: Object) -> (RoleId, Value) {
+        let catalog = self.rights.catalog();
+        let items = catalog.explicit_acl(object).map(|acl| acl.to_text(|role| catalog.roles().name(role)));
+        (catalog.owner(object), items.into())
+    }
+
+    pub(super) fn owner_name(&self, relation: RelationId) -> String {
+        self.roles().name(self.rights.catalog().owner(Object::Relation(relation)))
     }
 
     /// Everything that has an OID; put together when it is first asked for.

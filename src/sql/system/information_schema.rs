@@ -10,6 +10,8 @@ use super::pg_catalog::{argument_types, result_type};
 use super::table::Table;
 use super::types::{self, PgType};
 use super::value::Value;
+use crate::catalog::acl::{Object, Privilege};
+use crate::catalog::role::PUBLIC;
 use crate::catalog::{Kind, Relation};
 
 pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
@@ -27,7 +29,8 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "table_privileges" | "role_table_grants" => table_privileges(context, table),
         "routines" => routines(context, table),
         "parameters" => parameters(context, table),
-        "enabled_roles" => table.row([("role_name", context.user.as_str().into())]),
+        "enabled_roles" => enabled_roles(context, table),
+        "applicable_roles" => applicable_roles(context, table),
         "character_sets" => character_sets(context, table),
         "collations" => collations(context, table),
         _ => {}
@@ -196,11 +199,11 @@ fn view_table_usage(context: &SystemContext, table: &mut Table<'_>) {
 }
 
 fn schemata(context: &SystemContext, table: &mut Table<'_>) {
-    for (_, name, _) in SCHEMAS {
+    for (oid, name, _) in SCHEMAS {
         table.row([
             ("catalog_name", context.database.as_str().into()),
             ("schema_name", name.into()),
-            ("schema_owner", context.user.as_str().into()),
+            ("schema_owner", context.roles().name(context.rights.catalog().owner(Object::Schema(oid))).into()),
         ]);
     }
 }
@@ -282,24 +285,49 @@ fn constraint_table_usage(context: &SystemContext, table: &mut Table<'_>) {
     }
 }
 
-/// The one role owns everything: it may do whatever the relation can take.
+/// What was granted to the roles that the asker may be, by them, or to everybody, and what owners have anyhow.
 fn table_privileges(context: &SystemContext, table: &mut Table<'_>) {
+    let catalog = context.rights.catalog();
+    let mine = context.roles().member_of(context.rights.role());
+    let concerns = |role: u32| context.rights.is_superuser() || mine.contains(&role);
     for (schema, class) in relations(context) {
-        let writes: &[&str] = match user_relation(class).map(|r| r.kind) {
-            Some(Kind::Table) => &["INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE"],
-            Some(Kind::Stream) => &["INSERT", "SELECT"],
-            _ => &["SELECT"],
-        };
-        for privilege in writes {
+        let Some(relation) = user_relation(class) else { continue };
+        let acl = catalog.acl(Object::Relation(relation.id));
+        for grant in acl.0.iter().filter(|g| g.grantee == PUBLIC || concerns(g.grantee) || concerns(g.grantor)) {
+            for privilege in grant.privileges.iter() {
+                // An owner may pass on what is his without having been told so.
+                let is_grantable = grant.grantable.contains(privilege) || grant.grantee == grant.grantor;
+                let grantee = if grant.grantee == PUBLIC { "PUBLIC".to_string() } else { context.roles().name(grant.grantee) };
+                table.row([
+                    ("grantor", context.roles().name(grant.grantor).into()),
+                    ("grantee", grantee.into()),
+                    ("table_catalog", context.database.as_str().into()),
+                    ("table_schema", schema.into()),
+                    ("table_name", class.name.as_str().into()),
+                    ("privilege_type", privilege.word().into()),
+                    ("is_grantable", yes(is_grantable)),
+                    ("with_hierarchy", yes(privilege == Privilege::Select)),
+                ]);
+            }
+        }
+    }
+}
+
+/// The roles that the asker has the privileges of.
+fn enabled_roles(context: &SystemContext, table: &mut Table<'_>) {
+    for role in context.roles().with_privileges_of(context.rights.role()) {
+        table.row([("role_name", context.roles().name(role).into())]);
+    }
+}
+
+fn applicable_roles(context: &SystemContext, table: &mut Table<'_>) {
+    for member in context.roles().member_of(context.rights.role()) {
+        let memberships = context.roles().get(member).map(|role| role.member_of.clone()).unwrap_or_default();
+        for membership in memberships {
             table.row([
-                ("grantor", context.user.as_str().into()),
-                ("grantee", context.user.as_str().into()),
-                ("table_catalog", context.database.as_str().into()),
-                ("table_schema", schema.into()),
-                ("table_name", class.name.as_str().into()),
-                ("privilege_type", (*privilege).into()),
-                ("is_grantable", yes(true)),
-                ("with_hierarchy", yes(*privilege == "SELECT")),
+                ("grantee", context.roles().name(member).into()),
+                ("role_name", context.roles().name(membership.role).into()),
+                ("is_grantable", yes(membership.admin)),
             ]);
         }
     }

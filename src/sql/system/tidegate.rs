@@ -120,13 +120,18 @@ fn partitions(context: &SystemContext, table: &mut Table<'_>) {
 }
 
 fn commits(context: &SystemContext, table: &mut Table<'_>) {
-    let name = |id: &RelationId| context.catalog().get(*id).map_or_else(|| id.to_string(), |r| r.name.clone());
+    // Those that are gone have a number only; and of those that the asker may not see, not even that.
+    let is_hidden = |id: RelationId| context.catalog().get(id).is_none() && context.snapshot.catalog.get(id).is_some();
+    let name = |id: &RelationId| match context.catalog().get(*id) {
+        Some(relation) => Some(relation.name.clone()),
+        None => (!is_hidden(*id)).then(|| id.to_string()),
+    };
     for commit in context.server.commits(context.snapshot.commit) {
         table.row([
             ("commit", i64::try_from(commit.id).unwrap_or(i64::MAX).into()),
             ("commit_time", commit.time.into()),
             ("rows", i64::try_from(commit.rows).unwrap_or(i64::MAX).into()),
-            ("relations", commit.relations.iter().map(name).collect::<Vec<_>>().into()),
+            ("relations", commit.relations.iter().filter_map(name).collect::<Vec<_>>().into()),
         ]);
     }
 }

@@ -65,7 +65,7 @@ fn format_type(_: &[FieldRef], values: &[Value]) -> Result<Value> {
 
 fn user_by_id(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let id = oid(values, 0);
-    Ok(if id == objects::OWNER { call.context.user.as_str().into() } else { format!("unknown (OID={id})").into() })
+    Ok(call.context.roles().name(id).into())
 }
 
 fn table_is_visible(call: &Call<'_>, values: &[Value]) -> Result<Value> {

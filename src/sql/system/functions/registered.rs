@@ -5,7 +5,7 @@
 
 use super::super::context::SystemContext;
 use super::super::definitions::{PG_CATALOG, schema_name, schema_oid};
-use super::super::objects::{self, OWNER};
+use super::super::objects;
 use super::super::types;
 use super::super::value::Value;
 use super::definitions::quote_ident;
@@ -179,17 +179,24 @@ fn schema_text(_: &Call<'_>, values: &[Value]) -> Result<Value> {
     Ok(schema_name(id).map_or_else(|| number(id), Value::from))
 }
 
-fn role(context: &SystemContext, value: &Value) -> Result<u32> {
+/// A relation by its name, whether or not the asker may see it.
+pub(super) fn user_relation(context: &SystemContext, value: &Value) -> Option<u32> {
+    let parts = parts(value.text()?).ok()?;
+    let is_ours = parts.len() < 2 || parts.iter().rev().nth(1).is_some_and(|schema| schema == "public");
+    context.rights.catalog().find(parts.last()?).filter(|_| is_ours).map(|relation| relation.id)
+}
+
+pub(super) fn role(context: &SystemContext, value: &Value) -> Result<u32> {
     resolve(value, "role", |name| Ok(find_role(context, name)))
 }
 
 fn find_role(context: &SystemContext, name: &str) -> Option<u32> {
-    parts(name).ok()?.first().filter(|part| **part == context.user).map(|_| OWNER)
+    parts(name).ok()?.first().and_then(|name| context.roles().find(name)).map(|role| role.id)
 }
 
 fn role_name(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let id = oid(values, 0);
-    Ok(if id == OWNER { quote_ident(&call.context.user).into() } else { number(id) })
+    Ok(call.context.roles().get(id).map_or_else(|| number(id), |role| quote_ident(&role.name).into()))
 }
 
 #[cfg(test)]

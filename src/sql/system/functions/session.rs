@@ -17,7 +17,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     stable("current_schema", NONE, "name", current_schema),
     stable("current_schemas", &[&["bool"]], "name[]", current_schemas),
     stable("current_user", NONE, "name", user),
-    stable("session_user", NONE, "name", user),
+    stable("session_user", NONE, "name", |call, _| Ok(call.context.session_user.as_str().into())),
     stable("user", NONE, "name", user),
     stable("current_role", NONE, "name", user),
     stable("current_database", NONE, "name", database),
@@ -130,6 +130,10 @@ fn encoding_number(_: &[FieldRef], values: &[Value]) -> Result<Value> {
 
 fn signal(call: &Call<'_>, values: &[Value], terminate: bool) -> Result<Value> {
     let pid = i32::try_from(int(values, 0)).unwrap_or_default();
+    if pid != call.context.pid && !call.context.rights.is_superuser() {
+        let what = if terminate { "terminate" } else { "cancel a statement of" };
+        return Err(Error::insufficient_privilege(format!("must be superuser to {what} another session")));
+    }
     Ok(Value::Bool(call.context.server.signal(pid, terminate)))
 }
 

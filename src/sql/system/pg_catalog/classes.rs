@@ -6,6 +6,8 @@ use super::super::objects::*;
 use super::super::table::Table;
 use super::super::types as pg_types;
 use super::super::value::Value;
+use crate::catalog::acl::Object;
+use crate::catalog::role::SUPERUSER;
 use crate::catalog::{Kind, Relation};
 
 /// OID of the access method `heap`, and of `btree`.
@@ -19,13 +21,20 @@ pub(super) fn class(context: &SystemContext, table: &mut Table<'_>) {
             Source::Index(relation) => (0, row_count(context, relation), false),
             Source::System(_) => (0, -1.0, false),
         };
+        let (owner, acl) = match &class.source {
+            Source::User(relation) => context.access(Object::Relation(relation.id)),
+            // An index is its relation's owner's.
+            Source::Index(relation) => (context.access(Object::Relation(relation.id)).0, Value::Null),
+            Source::System(_) => (SUPERUSER, Value::Null),
+        };
         let columns = i16::try_from(class.attributes().len()).unwrap_or(i16::MAX);
         table.row([
             ("oid", class.oid.into()),
             ("relname", class.name.as_str().into()),
             ("relnamespace", class.namespace.into()),
             ("reltype", row_type.into()),
-            ("relowner", OWNER.into()),
+            ("relowner", owner.into()),
+            ("relacl", acl),
             ("relam", access_method(class.kind).into()),
             ("relfilenode", (if class.kind == "v" { 0 } else { class.oid }).into()),
             ("reltuples", rows.into()),

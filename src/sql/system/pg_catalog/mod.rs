@@ -2,6 +2,7 @@
 
 mod classes;
 mod functions;
+mod roles;
 mod server;
 mod summaries;
 mod types;
@@ -23,7 +24,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "pg_description" => classes::description(context, table),
         "pg_depend" => classes::depend(context, table),
         "pg_rewrite" => classes::rewrite(context, table),
-        "pg_namespace" => server::namespace(table),
+        "pg_namespace" => server::namespace(context, table),
         "pg_type" => types::pg_type(context, table),
         "pg_range" | "pg_enum" => {}
         "pg_am" => types::access_method(table),
@@ -35,8 +36,13 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "pg_language" => types::language(table),
         "pg_proc" => functions::proc(context, table),
         "pg_aggregate" => functions::aggregate(context, table),
-        "pg_roles" | "pg_authid" => server::roles(context, table),
-        "pg_user" | "pg_shadow" => server::users(context, table),
+        "pg_roles" => roles::roles(context, table, false),
+        "pg_authid" => roles::roles(context, table, true),
+        "pg_user" => roles::users(context, table, false),
+        "pg_shadow" => roles::users(context, table, true),
+        "pg_group" => roles::groups(context, table),
+        "pg_auth_members" => roles::auth_members(context, table),
+        "pg_default_acl" => roles::default_acl(context, table),
         "pg_database" => server::database(context, table),
         "pg_tablespace" => server::tablespace(table),
         "pg_settings" => server::settings(context, table),

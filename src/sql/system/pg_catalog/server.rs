@@ -5,49 +5,26 @@ use super::super::definitions::SCHEMAS;
 use super::super::objects::OWNER;
 use super::super::table::Table;
 use super::super::value::Value;
+use crate::catalog::acl::Object;
 
 /// OID of the one database, and of the default tablespace.
 pub(in crate::sql::system) const DATABASE: u32 = 5;
 const TABLESPACE: u32 = 1663;
 
-pub(super) fn namespace(table: &mut Table<'_>) {
+pub(super) fn namespace(context: &SystemContext, table: &mut Table<'_>) {
     for (oid, name, _) in SCHEMAS {
-        table.row([("oid", oid.into()), ("nspname", name.into()), ("nspowner", OWNER.into())]);
+        let (owner, acl) = context.access(Object::Schema(oid));
+        table.row([("oid", oid.into()), ("nspname", name.into()), ("nspowner", owner.into()), ("nspacl", acl)]);
     }
 }
 
-/// There is one role for now, the user of the session, and it may do everything.
-pub(super) fn roles(context: &SystemContext, table: &mut Table<'_>) {
-    table.row([
-        ("oid", OWNER.into()),
-        ("rolname", context.user.as_str().into()),
-        ("rolsuper", true.into()),
-        ("rolinherit", true.into()),
-        ("rolcreaterole", true.into()),
-        ("rolcreatedb", true.into()),
-        ("rolcanlogin", true.into()),
-        ("rolreplication", false.into()),
-        ("rolbypassrls", true.into()),
-        ("rolconnlimit", (-1).into()),
-    ]);
-}
-
-pub(super) fn users(context: &SystemContext, table: &mut Table<'_>) {
-    table.row([
-        ("usename", context.user.as_str().into()),
-        ("usesysid", OWNER.into()),
-        ("usecreatedb", true.into()),
-        ("usesuper", true.into()),
-        ("userepl", false.into()),
-        ("usebypassrls", true.into()),
-    ]);
-}
-
 pub(super) fn database(context: &SystemContext, table: &mut Table<'_>) {
+    let (owner, acl) = context.access(Object::Database);
     table.row([
         ("oid", DATABASE.into()),
         ("datname", context.database.as_str().into()),
-        ("datdba", OWNER.into()),
+        ("datdba", owner.into()),
+        ("datacl", acl),
         ("encoding", 6.into()),
         ("datlocprovider", "c".into()),
         ("datallowconn", true.into()),
@@ -87,11 +64,14 @@ pub(super) fn settings(context: &SystemContext, table: &mut Table<'_>) {
 
 pub(super) fn activity(context: &SystemContext, table: &mut Table<'_>) {
     for session in context.server.sessions() {
+        let role = context.roles().find(&session.user).map(|role| role.id);
+        let is_shown = context.rights.is_superuser() || session.user == context.user;
+        let query: Value = if is_shown { session.query.into() } else { "<insufficient privilege>".into() };
         table.row([
             ("datid", DATABASE.into()),
             ("datname", context.database.as_str().into()),
             ("pid", session.pid.into()),
-            ("usesysid", OWNER.into()),
+            ("usesysid", role.into()),
             ("usename", session.user.into()),
             ("application_name", session.application_name.into()),
             ("client_addr", session.client_address.into()),
@@ -101,7 +81,7 @@ pub(super) fn activity(context: &SystemContext, table: &mut Table<'_>) {
             ("query_start", session.query_start.into()),
             ("state_change", session.state_change.into()),
             ("state", session.state.into()),
-            ("query", session.query.into()),
+            ("query", query),
             ("backend_type", "client backend".into()),
         ]);
     }

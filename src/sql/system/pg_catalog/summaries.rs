@@ -6,11 +6,19 @@ use super::super::functions::definitions as sql;
 use super::super::objects::{self, Class, Source, has_index};
 use super::super::table::Table;
 use super::super::value::Value;
+use crate::catalog::role::SUPERUSER;
 use crate::catalog::{Kind, Relation};
 
 fn of_kind<'a>(context: &'a SystemContext, kind: &'static str) -> impl Iterator<Item = (&'static str, &'a Class)> {
     let classes = context.objects().classes().iter().filter(move |c| c.kind == kind);
     classes.map(|c| (schema_name(c.namespace).unwrap_or_default(), c))
+}
+
+fn owner(context: &SystemContext, class: &Class) -> Value {
+    match &class.source {
+        Source::User(relation) | Source::Index(relation) => context.owner_name(relation.id).into(),
+        Source::System(_) => context.roles().name(SUPERUSER).into(),
+    }
 }
 
 pub(super) fn tables(context: &SystemContext, table: &mut Table<'_>) {
@@ -19,7 +27,7 @@ pub(super) fn tables(context: &SystemContext, table: &mut Table<'_>) {
         table.row([
             ("schemaname", schema.into()),
             ("tablename", class.name.as_str().into()),
-            ("tableowner", context.user.as_str().into()),
+            ("tableowner", owner(context, class)),
             ("hasindexes", is_indexed.into()),
             ("hasrules", false.into()),
             ("hastriggers", false.into()),
@@ -38,7 +46,7 @@ pub(super) fn views(context: &SystemContext, table: &mut Table<'_>) {
         table.row([
             ("schemaname", schema.into()),
             ("viewname", class.name.as_str().into()),
-            ("viewowner", context.user.as_str().into()),
+            ("viewowner", owner(context, class)),
             ("definition", query),
         ]);
     }
@@ -50,7 +58,7 @@ pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>)
         table.row([
             ("schemaname", schema.into()),
             ("matviewname", class.name.as_str().into()),
-            ("matviewowner", context.user.as_str().into()),
+            ("matviewowner", owner(context, class)),
             ("hasindexes", has_index(relation).into()),
             ("ispopulated", true.into()),
             ("definition", definition(relation)),

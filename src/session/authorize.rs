@@ -1,0 +1,126 @@
+//! May the session's role run this statement? Every kind of statement has its line here, and none runs without one.
+//!
+//! There are two gates. Relations in queries are checked where their names are resolved, by the planner, which is given the
+//! rights of the session ([`Client::reader`]); so this file has nothing to say of a SELECT, wherever it stands. What a
+//! statement names itself is checked here. DDL is checked a third time, where it becomes changes of the catalog.
+
+use sqlparser::ast as sp;
+
+use super::Client;
+use super::define::{existing, relation_name};
+use super::write::{changed_name, delete_target, insert_target};
+use crate::catalog::acl::Privilege;
+use crate::catalog::rights::Rights;
+use crate::error::Result;
+use crate::sql::ast::{CopyTarget, Drop, ExplainOf, Statement, SubscribeTarget};
+use crate::sql::plan::Reader;
+
+impl Client {
+    /// What the session may do now.
+    pub(super) fn rights(&self) -> Rights {
+        Rights::new(self.database.log.catalog(), self.who.current)
+    }
+
+    /// For the planner.
+    pub(super) fn reader(&self) -> Reader {
+        Reader::Role(self.rights())
+    }
+
+    pub(super) fn authorize(&self, statement: &Statement) -> Result<()> {
+        let rights = self.rights();
+        if rights.is_superuser() {
+            return Ok(());
+        }
+        let needs = |name: &sp::ObjectName, privilege: Privilege| {
+            rights.check(existing(rights.catalog(), &relation_name(name)?)?, privilege)
+        };
+        let owned = |name: &sp::ObjectName| rights.check_owner(existing(rights.catalog(), &relation_name(name)?)?);
+        let seen = |name: &sp::ObjectName| rights.check_sees(existing(rights.catalog(), &relation_name(name)?)?);
+        match statement {
+            // The planner checks what is read.
+            Statement::Query { .. } => Ok(()),
+            Statement::Subscribe(subscribe) => match &subscribe.target {
+                SubscribeTarget::Name(name) => needs(name, Privilege::Select),
+                SubscribeTarget::Query(_) => Ok(()),
+            },
+            Statement::Print { name, .. } | Statement::AnalyzeWatermark(name) => needs(name, Privilege::Select),
+            Statement::Verify(name) => {
+                let view = existing(rights.catalog(), &relation_name(name)?)?;
+                rights.check(view, Privilege::Select)?;
+                // It shows late rows that differ, too.
+                let mut late = rights.catalog().relations().filter(|r| r.parent == Some(view.id));
+                late.try_for_each(|late| rights.check(late, Privilege::Select))
+            }
+            Statement::Explain { of: ExplainOf::Name(name), .. } => needs(name, Privilege::Select),
+            Statement::ShowCreate(name) | Statement::Describe { name, .. } => seen(name),
+
+            Statement::Insert { insert, .. } => {
+                needs(insert_target(insert)?, Privilege::Insert)?;
+                if insert.returning.is_some() {
+                    needs(insert_target(insert)?, Privilege::Select)?;
+                }
+                if matches!(&insert.on, Some(sp::OnInsert::OnConflict(c)) if matches!(c.action, sp::OnConflictAction::DoUpdate(_)))
+                {
+                    needs(insert_target(insert)?, Privilege::Update)?;
+                }
+                Ok(())
+            }
+            // More than one table is refused where it is planned.
+            Statement::Update(update) => changed_name(&update.table).map_or(Ok(()), |name| needs(name, Privilege::Update)),
+            Statement::Delete(delete) => {
+                changed_name(delete_target(delete)?).map_or(Ok(()), |name| needs(name, Privilege::Delete))
+            }
+            Statement::Truncate(names) => names.iter().try_for_each(|name| needs(name, Privilege::Truncate)),
+            Statement::Copy(copy) => match &copy.target {
+                CopyTarget::Relation { name, .. } => needs(name, if copy.from { Privilege::Insert } else { Privilege::Select }),
+                CopyTarget::Query(query) => self.authorize(query),
+            },
+
+            Statement::CreateStream(_)
+            | Statement::CreateTable(_)
+            | Statement::CreateMaterializedView(_)
+            | Statement::CreateDerivedStream(_)
+            | Statement::CreateView(_) => rights.check_schema(Privilege::Create),
+            Statement::Drop(Drop { names, if_exists, .. }) => {
+                let there = |name: &&sp::ObjectName| {
+                    !*if_exists || relation_name(name).is_ok_and(|name| rights.catalog().find(&name).is_some())
+                };
+                names.iter().filter(there).try_for_each(owned)
+            }
+            Statement::Rename { name, .. } => {
+                owned(name)?;
+                rights.check_schema(Privilege::Create)
+            }
+            Statement::Comment { on, .. } => owned(on),
+            // Who may do what to roles and grants is decided where it is done: it depends on the roles.
+            Statement::Role(_) | Statement::Grant(_) => Ok(()),
+
+            // What is in them is checked.
+            Statement::Explain { of: ExplainOf::Statement(statement), .. }
+            | Statement::Declare { query: statement, .. }
+            | Statement::Prepare { statement, .. } => self.authorize(statement),
+            // It was checked when it was prepared, and is again when it runs, as any statement is.
+            Statement::Execute { .. } => Ok(()),
+
+            // They tell of what the role may see, by the catalog that it is shown.
+            Statement::ShowObjects(_) => Ok(()),
+            // Of the session alone.
+            Statement::Fetch { .. }
+            | Statement::Move { .. }
+            | Statement::Close(_)
+            | Statement::Deallocate(_)
+            | Statement::Begin { .. }
+            | Statement::Commit
+            | Statement::Rollback
+            | Statement::Savepoint(_)
+            | Statement::RollbackTo(_)
+            | Statement::Release(_)
+            | Statement::Set { .. }
+            | Statement::ShowSetting(_)
+            | Statement::Reset(_)
+            | Statement::Discard => Ok(()),
+            // Nothing is done, or waited for.
+            Statement::NoOperation(_) | Statement::Flush => Ok(()),
+        }
+    }
+}
