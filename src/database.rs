@@ -29,6 +29,7 @@ use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::connect::Connectors;
 use crate::engine::{self, EngineHandle, Recovery};
 use crate::error::{Error, Result, SqlState};
+use crate::ingest::idle::IdleMarks;
 use crate::ingest::{CompiledRelation, RelationWriter, RowIds};
 use crate::limits;
 use crate::log::datadir::DataDir;
@@ -93,6 +94,7 @@ pub struct Database {
     /// For users who are not there, while no password is known that could serve.
     mock_secret: [u8; KEY_BYTES],
     connectors: Mutex<Option<Connectors>>,
+    idle_marks: Mutex<Option<IdleMarks>>,
     /// Held for its lock.
     _data_dir: Option<DataDir>,
 }
@@ -144,8 +146,10 @@ impl Database {
             clients: Mutex::default(),
             mock_secret,
             connectors: Mutex::default(),
+            idle_marks: Mutex::default(),
             _data_dir: data_dir,
         });
+        *database.idle_marks.lock() = Some(IdleMarks::start(log.clone(), Arc::clone(&config.clock))?);
         *database.connectors.lock() = Some(Connectors::start(log.clone(), config.clock, state)?);
         let catalog = log.catalog();
         let count = |kind: Kind| catalog.relations().filter(|r| r.kind == kind && r.parent.is_none()).count();
@@ -246,6 +250,7 @@ impl Database {
         if let Some(connectors) = self.connectors.lock().take() {
             connectors.stop();
         }
+        drop(self.idle_marks.lock().take());
         // Also after an error of the log: what it acknowledged is worth a checkpoint.
         let closed = self.log.close();
         self.engine.close().and(closed)

@@ -26,6 +26,9 @@ pub type RelationId = u32;
 /// The first id of a user's relation.
 pub const FIRST_RELATION: RelationId = 16384;
 
+/// No relation: what commit time is called among the sources of a frontier. Its watermark is the time of the last commit.
+pub const COMMIT_TIME: RelationId = 0;
+
 /// The hidden key of a table without a primary key.
 pub const ROW_ID: &str = "_row_id";
 

@@ -32,6 +32,8 @@ pub(super) struct Build {
     streams: Catalog,
     /// Tables and views whose rows it is fed at the end.
     fed: Vec<RelationId>,
+    /// Tables and views that it has computed itself, and that the engine must have, too, before it takes over.
+    doubled: Vec<RelationId>,
     /// Commits replayed.
     commit: CommitId,
     /// What its state is made by, if it is to be kept.
@@ -81,11 +83,12 @@ impl Builds {
 impl Build {
     /// Run the commits after the last one, up to `upto`, of the streams that it reads. If `patient`, wait for a slow client.
     fn replay(&mut self, log: &LogHandle, upto: CommitId, step_rows: usize, patient: bool) -> Result<()> {
-        if self.streams.relations().next().is_none() {
+        if self.streams.relations().next().is_none() && !self.tap.as_ref().is_some_and(Tap::looks_back) {
             self.commit = upto;
         }
         while self.commit < upto && !self.abandoned.load(Ordering::SeqCst) {
-            let commits = log.read(&self.streams, self.commit, upto, step_rows)?;
+            let stop = self.tap.as_ref().map_or(upto, |tap| tap.stop_after(self.commit).min(upto));
+            let commits = log.read(&self.streams, self.commit, stop, step_rows)?;
             let Some(last) = commits.last() else { break };
             let (id, time) = (last.id, last.time);
             let result = self.graph.step(&commits, &[]);
@@ -99,11 +102,23 @@ impl Build {
         if let Some((_, error)) = result.failures.pop() {
             return Err(error);
         }
-        match &self.tap {
-            Some(tap) => tap.pass(commit, time, result.changes, patient),
-            None => Ok(()),
+        let Some(tap) = &mut self.tap else { return Ok(()) };
+        let rows = if tap.begins_at(commit) { self.graph.version(tap.target) } else { None };
+        if tap.pass(commit, time, result.changes, rows, patient)? {
+            self.abandoned.store(true, Ordering::SeqCst);
         }
+        Ok(())
     }
+}
+
+/// A graph for a subscriber to a former commit, see [`super::resume`].
+pub(super) struct Replay {
+    pub graph: Graph,
+    /// Streams and tables whose records it reads.
+    pub log: Catalog,
+    pub doubled: Vec<RelationId>,
+    /// The commit that it is at.
+    pub commit: CommitId,
 }
 
 impl Engine {
@@ -142,7 +157,19 @@ impl Engine {
         let mut graph = self.graph.nursery();
         graph.add(target, fragment, sinks)?;
         graph.await_feed(&fed);
-        let build = Build { target, graph, streams: replayed, fed, commit: 0, fingerprint, tap, abandoned: Arc::default() };
+        let doubled = Vec::new();
+        let build =
+            Build { target, graph, streams: replayed, fed, doubled, commit: 0, fingerprint, tap, abandoned: Arc::default() };
+        self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
+    }
+
+    /// Begin to replay for a subscriber, from `commit` on, in a graph that has all that it reads.
+    pub(super) fn begin_replay(&mut self, query: u64, replay: Replay, tap: Tap) -> Result<()> {
+        let Replay { graph, log, doubled, commit } = replay;
+        let (target, fed) = (Target::Query(query), Vec::new());
+        let tap = Some(tap);
+        let build =
+            Build { target, graph, streams: log, fed, doubled, commit, fingerprint: None, tap, abandoned: Arc::default() };
         self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
     }
 
@@ -168,7 +195,9 @@ impl Engine {
             if let Some(failed) = build.fed.iter().find(|id| self.next.failures.contains_key(id)) {
                 let name = self.catalog.get(*failed).map_or_else(|| failed.to_string(), |r| r.name.clone());
                 self.stop_build(build.target, Error::not_ready(format!("\"{name}\", which it reads, has stopped")));
-            } else if build.fed.iter().any(|id| !self.graph.has(Target::Relation(*id))) {
+            } else if build.doubled.iter().any(|id| self.catalog.get(*id).is_none()) {
+                self.stop_build(build.target, Error::undefined_table("a relation that it reads was dropped"));
+            } else if build.fed.iter().chain(&build.doubled).any(|id| !self.graph.has(Target::Relation(*id))) {
                 self.builds.waiting.push(build);
             } else if self.commit - build.commit > LAST_COMMITS {
                 self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)?;
@@ -189,6 +218,9 @@ impl Engine {
 
     fn adopt(&mut self, mut build: Build) -> Result<()> {
         build.replay(&self.shared.log, self.commit, self.options.step_rows, false)?;
+        if build.abandoned.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let mut fed = Vec::new();
         for id in &build.fed {
             if let Some(version) = self.graph.version(Target::Relation(*id)) {
@@ -201,6 +233,9 @@ impl Engine {
         let result = build.graph.feed(&fed);
         build.pass_on(result, self.commit, self.next.time, false)?;
         let target = build.target;
+        if let Some(tap) = &build.tap {
+            self.subscribers.follow(target, tap.target);
+        }
         self.graph.adopt(build.graph);
         self.subscribers.adopted(target, self.commit, self.next.time, self.graph.version(target))?;
         if let Target::Relation(id) = target {

@@ -12,7 +12,7 @@ use futures_channel::oneshot;
 
 use super::build::view_sinks;
 use super::{Builds, Compiler, Engine, Options, Recovery, Shared, Subscribers};
-use crate::catalog::{Catalog, Kind, Relation, RelationId};
+use crate::catalog::{COMMIT_TIME, Catalog, Kind, Relation, RelationId};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::flow::sink::{Sink, Target};
@@ -49,6 +49,8 @@ struct Meta {
     version: u32,
     time: Micros,
     watermarks: Vec<(RelationId, Micros)>,
+    #[serde(default)]
+    newest: Vec<(RelationId, Micros)>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "when a checkpoint is written changes no result")]
@@ -127,7 +129,8 @@ impl Checkpointer {
             Some(ViewMark { relation: *id, fingerprint, extra: serde_json::Value::Null, fresh: self.fresh.contains(id) })
         };
         let views: Vec<ViewMark> = present.iter().filter_map(mark).collect();
-        let meta = Meta { version: STATE_VERSION, time: snapshot.time, watermarks: graph.watermarks().collect() };
+        let newest = snapshot.newest.iter().map(|(id, time)| (*id, *time)).collect();
+        let meta = Meta { version: STATE_VERSION, time: snapshot.time, watermarks: graph.watermarks().collect(), newest };
         let meta = serde_json::to_value(meta).map_err(|e| Error::internal(format!("the notes of a checkpoint: {e}")))?;
         let checkpoint = Checkpoint { commit: snapshot.commit, views, meta, tables };
         let Some(writer) = &mut self.writer else { return Ok(()) };
@@ -309,7 +312,8 @@ impl Engine {
         engine.load_state(checkpoints)?;
         let meta: Meta = serde_json::from_value(manifest.meta.clone())
             .map_err(|e| Error::corrupted(format!("the notes of a checkpoint: {e}")))?;
-        engine.graph.set_watermarks(meta.watermarks);
+        engine.graph.set_watermarks(meta.watermarks.into_iter().chain([(COMMIT_TIME, meta.time)]));
+        engine.next.newest = meta.newest.into_iter().collect();
         engine.commit = manifest.commit;
         (engine.next.commit, engine.next.time) = (manifest.commit, meta.time);
         engine.checkpointer.commit = manifest.commit;

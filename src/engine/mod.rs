@@ -15,6 +15,7 @@ mod build;
 mod checkpoint;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod resume;
 mod subscribe;
 
 use std::collections::HashSet;
@@ -38,7 +39,7 @@ use crate::log::{Commit, CommitId, LogHandle};
 use crate::state::StateStore;
 use crate::view::{Snapshot, Store};
 
-pub use subscribe::{Source, Subscribe, Subscription, Update};
+pub use subscribe::{Source, Span, Subscribe, Subscription, Update};
 
 /// Turns a view's definition into operators. The planner does it; the engine must not know SQL.
 pub trait Compiler: Send + Sync + 'static {
@@ -173,9 +174,9 @@ impl EngineHandle {
     }
 
     /// Follow a relation or a query.
-    pub fn subscribe(&self, source: Source, snapshot: bool) -> Subscription {
+    pub fn subscribe(&self, source: Source, span: Span) -> Subscription {
         let query = self.shared.next_query.fetch_add(1, Ordering::Relaxed);
-        let (request, subscription) = subscribe::channel(query, source, snapshot, Arc::downgrade(&self.shared));
+        let (request, subscription) = subscribe::channel(query, source, span, Arc::downgrade(&self.shared));
         self.shared.command(Command::Subscribe(Box::new(request)));
         subscription
     }
@@ -269,7 +270,7 @@ impl Engine {
         if self.commit >= end {
             return Ok(false);
         }
-        let upto = end.min(self.commit + self.options.step_commits as u64);
+        let upto = end.min(self.commit + self.options.step_commits as u64).min(self.subscribers.stop_after(self.commit));
         let commits = self.shared.log.read(&self.shared.log.catalog(), self.commit, upto, self.options.step_rows)?;
         #[cfg(feature = "planted-bugs")]
         let commits = planted::replayed(commits, self.known_changes);
@@ -293,6 +294,12 @@ impl Engine {
         let Some(last) = commits.last() else { return };
         let result = self.graph.step(&commits, &[]);
         self.commit = last.id;
+        for header in commits.iter().flat_map(|commit| &commit.batches).map(|batch| &batch.header) {
+            if let Some((_, latest)) = header.event_times {
+                let newest = self.next.newest.entry(header.relation).or_insert(latest);
+                *newest = latest.max(*newest);
+            }
+        }
         self.next.commit = last.id;
         self.next.time = last.time;
         for (target, error) in result.failures {
@@ -381,6 +388,7 @@ impl Engine {
         self.next.versions.remove(&id);
         self.next.failures.remove(&id);
         self.next.watermarks.remove(&id);
+        self.next.newest.remove(&id);
         self.subscribers.fail_relation(id);
     }
 

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use super::shard;
 use super::sink::{Sink, Target};
 use super::{Context, Edge, Fragment, Input, MAIN, Node, Operator, Shard, least};
-use crate::catalog::RelationId;
+use crate::catalog::{COMMIT_TIME, RelationId};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::log::{Commit, Header, Kind};
@@ -243,9 +243,24 @@ impl Graph {
         self.step(&[], fed)
     }
 
-    /// Take over all nodes of a nursery, whose state is up to date with this graph's.
-    pub fn adopt(&mut self, nursery: Graph) {
+    /// Take over all nodes of a nursery, whose state is up to date with this graph's. Of relations that both have, this graph's
+    /// stay: whoever read them in the nursery reads them here.
+    pub fn adopt(&mut self, mut nursery: Graph) {
+        let doubled: Vec<(Target, usize)> =
+            nursery.sinks.iter().filter(|(target, _)| self.has(**target)).map(|(target, slot)| (*target, *slot)).collect();
+        let owner = |slot: usize| nursery.slots[slot].as_ref().map(|slot| slot.owner);
+        let gone: HashSet<Target> = doubled.iter().filter_map(|(_, slot)| owner(*slot)).collect();
+        let mut moved = Vec::new();
+        for (target, slot) in doubled {
+            let readers = nursery.slots[slot].iter().flat_map(|slot| &slot.consumers[MAIN]);
+            moved.extend(readers.filter(|(node, _)| owner(*node).is_some_and(|o| !gone.contains(&o))).map(|r| (target, *r)));
+        }
+        gone.into_iter().for_each(|owner| nursery.remove(owner));
         let first = self.slots.len();
+        for (target, (node, port)) in moved {
+            let slot = self.sinks.get(&target).and_then(|slot| self.slots[*slot].as_mut());
+            slot.expect("both have it").consumers[MAIN].push((first + node, port));
+        }
         for slot in nursery.slots {
             self.slots.push(slot.map(|mut slot| {
                 slot.consumers.iter_mut().flatten().for_each(|(node, _)| *node += first);
@@ -375,6 +390,8 @@ impl Graph {
                 now.insert(*relation, *watermark);
                 times.moved.insert(*relation);
             }
+            now.insert(COMMIT_TIME, commit.time);
+            times.moved.insert(COMMIT_TIME);
         }
         for (relation, delta) in fed {
             self.send(*relation, commits.len(), delta.clone(), None);

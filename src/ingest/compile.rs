@@ -13,7 +13,7 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast, col};
 use datafusion::physical_expr::PhysicalExpr;
 
-use crate::catalog::Relation;
+use crate::catalog::{Kind, Relation};
 use crate::copy::DefaultValues;
 use crate::copy::modifier::Modifier;
 use crate::copy::value::parse_interval;
@@ -77,7 +77,10 @@ impl CompiledRelation {
         };
         Ok(CompiledRelation {
             modifiers: relation.columns.iter().map(|c| Modifier::new(&c.sql_type, &c.data_type)).collect(),
-            max_future: max_future(&relation)?,
+            max_future: {
+                idle_timeout(&relation)?;
+                max_future(&relation)?
+            },
             relation,
             schema,
             defaults,
@@ -184,16 +187,31 @@ fn now_as_column(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 fn max_future(relation: &Relation) -> Result<Micros> {
+    let default = i64::try_from(limits::MAX_FUTURE.as_micros()).unwrap_or(i64::MAX);
+    Ok(interval_option(relation, "max_future", "1 day", 0)?.unwrap_or(default))
+}
+
+/// How long no rows come until a stream is idle, if it can be.
+pub fn idle_timeout(relation: &Relation) -> Result<Option<Micros>> {
+    let timeout = interval_option(relation, "idle_timeout", "30 seconds", 1)?;
+    if timeout.is_some() && relation.kind != Kind::Stream {
+        let error = Error::invalid_parameter(format!("a {} has no idle_timeout", relation.kind.noun()));
+        return Err(error.with_hint("it moves the watermark of a stream on when no rows come"));
+    }
+    Ok(timeout)
+}
+
+/// A length of time that WITH ( … ) says.
+pub fn interval_option(relation: &Relation, key: &str, example: &str, least: Micros) -> Result<Option<Micros>> {
     const DAY: i64 = 24 * 3600 * 1_000_000;
-    let Some(option) = relation.options.get("max_future") else {
-        return Ok(i64::try_from(limits::MAX_FUTURE.as_micros()).unwrap_or(i64::MAX));
-    };
+    let Some(option) = relation.options.get(key) else { return Ok(None) };
     let invalid = || {
-        Error::invalid_parameter(format!("max_future must be an interval, not \"{option}\""))
-            .with_hint("write max_future = '1 day'")
+        let what = if least > 0 { "an interval greater than zero" } else { "an interval" };
+        Error::invalid_parameter(format!("{key} must be {what}, not \"{option}\""))
+            .with_hint(format!("write {key} = '{example}'"))
     };
     let interval = parse_interval(option.as_bytes()).map_err(|_| invalid())?;
     let days = i64::from(interval.months) * 30 + i64::from(interval.days);
     let micros = days.saturating_mul(DAY).saturating_add(interval.nanoseconds / 1000);
-    if micros < 0 { Err(invalid()) } else { Ok(micros) }
+    if micros < least { Err(invalid()) } else { Ok(Some(micros)) }
 }

@@ -9,18 +9,20 @@
 //! * [`compile`]: the SQL expressions stored with a relation, ready to run.
 //! * [`writer`]: the path above, a column at a time.
 //! * [`partition`]: which partition a key belongs to, for ever.
+//! * [`idle`]: the watermark of a stream to which no rows come.
 //! * [`dead`]: `name$dead`, where rows go that would do harm in the stream.
 //!
 //! Invariants: the same key goes to the same partition in every version of this program. Rows of one partition keep their
-//! order. No clock is read: `now` is the caller's. Either all rows of a call become writes, or there is an error and none do.
+//! order. No clock is read, save by [`idle`]: `now` is the caller's. Either all rows of a call become writes, or there is an error and none do.
 
 mod compile;
 mod dead;
+pub mod idle;
 mod partition;
 mod writer;
 mod xxh64;
 
-pub use compile::CompiledRelation;
+pub use compile::{CompiledRelation, interval_option};
 pub use dead::{DEAD_SUFFIX, dead_letter_relation};
 pub use partition::{hash_rows, partitions_of};
 pub use writer::{RelationWriter, RowIds};

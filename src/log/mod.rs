@@ -33,6 +33,7 @@ mod measure;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -172,6 +173,27 @@ pub struct Position {
     pub relation: RelationId,
     pub partition: u32,
     pub base_offset: u64,
+}
+
+/// The watermarks of these relations after a commit. Looks back from there until each was seen to move.
+pub fn watermarks_at(
+    log: &dyn LogReader,
+    relations: &[RelationId],
+    commit: CommitId,
+) -> Result<HashMap<RelationId, Micros, ahash::RandomState>> {
+    const PORTION: CommitId = 1024;
+    let mut found = HashMap::default();
+    let mut before = commit + 1;
+    while before > 1 && found.len() < relations.len() {
+        let from = before.saturating_sub(PORTION).max(1);
+        for commit in log.commits(from, (before - from) as usize)?.iter().rev() {
+            for (relation, watermark) in commit.watermarks.iter().filter(|(relation, _)| relations.contains(relation)) {
+                found.entry(*relation).or_insert(*watermark);
+            }
+        }
+        before = from;
+    }
+    Ok(found)
 }
 
 /// How far a relation has come: what the committer needs to go on after a restart.

@@ -18,7 +18,7 @@ use crate::connect::{self, Connector};
 use crate::database::Database;
 use crate::error::{Error, Result, SqlState};
 use crate::flow::Fragment;
-use crate::ingest::{CompiledRelation, dead_letter_relation};
+use crate::ingest::{CompiledRelation, dead_letter_relation, interval_option};
 use crate::limits;
 use crate::log::{Expect, Transaction};
 use crate::sql::ast::{ColumnDef, CreateRelation, CreateView, Drop, ObjectType, Statement};
@@ -35,7 +35,8 @@ pub(super) const LATE_SUFFIX: &str = "$late";
 const RESERVED: char = '$';
 
 /// Options that every relation takes.
-const OPTIONS: &[&str] = &["durability", "max_future", "partitions", "format", "kafka_topic", "value_format", "key_format"];
+const OPTIONS: &[&str] =
+    &["durability", "history", "idle_timeout", "max_future", "partitions", "format", "kafka_topic", "value_format", "key_format"];
 
 impl Client {
     /// Commit changes of the catalog that was current when they were thought of; try again if it has changed since. Whatever
@@ -307,6 +308,8 @@ fn plan_view(
     let read = RelationSource::all_in(&plan);
     let fragment = lower(&planner, &plan, create.emit)?;
     let mut view = view_relation(catalog, create, name, sql, &fragment.edge.schema, Kind::MaterializedView)?;
+    // Kept anyway: AS OF reads every commit that the log holds.
+    interval_option(&view, "history", "1 hour", 0)?;
     view.primary_key = output_key(&plan).unwrap_or_default();
     view.depends_on = read.iter().map(|r| r.id).collect();
     Ok((view, fragment))
@@ -460,7 +463,7 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     match options.keys().find(|key| !OPTIONS.contains(&key.as_str()) && !connect::OPTIONS.contains(&key.as_str())) {
         None => Ok(()),
         Some(unknown) => {
-            let known = "durability, max_future, partitions, and those of its connector";
+            let known = "durability, idle_timeout, max_future, partitions, and those of its connector";
             Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\""))
                 .with_hint(format!("the options are {known}")))
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast as sp;
@@ -10,12 +10,12 @@ use sqlparser::ast as sp;
 use super::define::{existing, relation_name};
 use super::read::planner_over;
 use super::{Client, Outcome, Parameters, Rows};
-use crate::catalog::{Emit, Kind, ROW_ID, Relation};
-use crate::delta::Delta;
-use crate::engine::{Source, Subscription, Update};
+use crate::catalog::{Emit, Kind, ROW_ID, Relation, RelationId};
+use crate::engine::{Source, Span, Subscription, Update};
 use crate::error::{Error, Result};
 use crate::flow::Fragment;
 use crate::sql::ast::{Subscribe, SubscribeTarget};
+use crate::sql::batch::history;
 use crate::sql::lower::lower;
 
 impl Client {
@@ -33,8 +33,8 @@ impl Client {
         let (query, limit) = take_limit(query)?;
         let fragment = self.fragment(&query, emit)?;
         let schema = Arc::clone(&fragment.edge.schema);
-        let subscription = self.database.engine.subscribe(Source::Query(Box::new(fragment)), true);
-        let rows = subscription.map(|update| update.and_then(|update| present(&update.delta))).try_filter(|rows| {
+        let subscription = self.database.engine.subscribe(Source::Query(Box::new(fragment)), from_now(true));
+        let rows = subscription.map(|update| update.and_then(present)).try_filter(|rows| {
             let any = rows.num_rows() > 0;
             futures::future::ready(any)
         });
@@ -50,14 +50,10 @@ impl Client {
             SubscribeTarget::Name(name) => existing(&self.peek_snapshot().catalog, &relation_name(name)?)?.schema(),
             SubscribeTarget::Query(query) => self.describe_query(query, &[])?.1,
         };
-        Ok(change_schema(&schema))
+        Ok(change_schema(&schema, subscribe.progress))
     }
 
     pub(super) async fn subscribe(&mut self, subscribe: &Subscribe) -> Result<Outcome> {
-        if subscribe.as_of.is_some() || subscribe.up_to.is_some() || subscribe.progress {
-            return Err(Error::unsupported("SUBSCRIBE … AS OF, UP TO and PROGRESS are not supported yet")
-                .with_hint("a new SUBSCRIBE begins with the rows as they are, and gives their commit"));
-        }
         self.await_own_writes().await?;
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let source = match &subscribe.target {
@@ -65,8 +61,41 @@ impl Client {
             SubscribeTarget::Name(name) => self.source_of(existing(&catalog, &relation_name(name)?)?)?,
         };
         let schema = self.describe_subscribe(subscribe)?;
-        let subscription = self.database.engine.subscribe(source, subscribe.snapshot);
-        Ok(Outcome::Rows(changes(subscription, schema)))
+        let relation = if let Source::Relation(id) = &source { Some(*id) } else { None };
+        let span = self.span_of(subscribe, relation)?;
+        if let Some(as_of) = span.as_of {
+            self.database.engine.wait_for(as_of).await?;
+        }
+        if span.as_of.is_some() && span.as_of == span.up_to {
+            let batches = futures::stream::empty().boxed();
+            return Ok(Outcome::Rows(Rows { schema, batches, tag: "SUBSCRIBE", live: true }));
+        }
+        let subscription = self.database.engine.subscribe(source, span);
+        Ok(Outcome::Rows(changes(subscription, schema, subscribe.progress)))
+    }
+
+    /// From where to where. A subscription with an end has a beginning, too: the newest commit, if it names none.
+    fn span_of(&self, subscribe: &Subscribe, relation: Option<RelationId>) -> Result<Span> {
+        let Subscribe { snapshot, progress, as_of, up_to, .. } = *subscribe;
+        let newest = self.database.engine.snapshot().commit;
+        if let Some(as_of) = as_of {
+            let end = self.database.log.end();
+            if as_of > end {
+                let error = Error::invalid_parameter(format!("commit {as_of} has not happened yet"));
+                return Err(error.with_hint(format!("the newest commit is {end}; without AS OF a subscription begins there")));
+            }
+            if let Some(id) = relation {
+                history::must_exist(&self.database.log, &self.peek_snapshot().catalog, id, as_of)?;
+            }
+        }
+        let as_of = as_of.or(up_to.map(|_| newest));
+        if let (Some(from), Some(to)) = (as_of, up_to)
+            && from > to
+        {
+            let error = Error::invalid_parameter(format!("a subscription that begins at commit {from} cannot end at {to}"));
+            return Err(error.with_hint("UP TO is the first commit that is not shown; AS OF names an earlier one to begin with"));
+        }
+        Ok(Span { snapshot, as_of, up_to, progress })
     }
 
     fn source_of(&self, relation: &Arc<Relation>) -> Result<Source> {
@@ -101,8 +130,8 @@ impl Client {
         self.await_own_writes().await?;
         let fragment = self.fragment(&query, Emit::Changes)?;
         let schema = Arc::clone(&fragment.edge.schema);
-        let subscription = self.database.engine.subscribe(Source::Query(Box::new(fragment)), from_beginning);
-        let rows = subscription.map(|update| update.and_then(|update| present(&update.delta))).boxed();
+        let subscription = self.database.engine.subscribe(Source::Query(Box::new(fragment)), from_now(from_beginning));
+        let rows = subscription.map(|update| update.and_then(present)).boxed();
         let batches = match limit {
             None => rows,
             Some(limit) => limited(rows, limit).boxed(),
@@ -152,33 +181,51 @@ pub(super) fn limited(
     })
 }
 
+fn from_now(snapshot: bool) -> Span {
+    Span { snapshot, ..Span::default() }
+}
+
 /// The rows that a change adds, each as often as it is added.
-fn present(delta: &Delta) -> Result<RecordBatch> {
+fn present(update: Update) -> Result<RecordBatch> {
+    let delta = update.delta.ok_or_else(|| Error::internal("nobody asked for progress"))?;
     if delta.diff.is_none() {
-        return Ok(delta.rows.clone());
+        return Ok(delta.rows);
     }
     let indices = (0..delta.len()).flat_map(|row| std::iter::repeat_n(row as u32, delta.weight(row).max(0) as usize));
     Ok(arrow::compute::take_record_batch(&delta.rows, &UInt32Array::from_iter_values(indices))?)
 }
 
-/// `commit`, `diff`, then the columns.
-fn change_schema(schema: &SchemaRef) -> SchemaRef {
-    let lead = [Field::new("commit", DataType::Int64, false), Field::new("diff", DataType::Int64, false)].map(Arc::new);
-    Arc::new(Schema::new(lead.into_iter().chain(schema.fields().iter().cloned()).collect::<Vec<_>>()))
+/// `commit`, `diff`, then the columns. With progress: `commit`, `progressed`, `diff`, and all but the first two may be NULL.
+fn change_schema(schema: &SchemaRef, progress: bool) -> SchemaRef {
+    let commit = Arc::new(Field::new("commit", DataType::Int64, false));
+    let progressed = progress.then(|| Arc::new(Field::new("progressed", DataType::Boolean, false)));
+    let diff = Arc::new(Field::new("diff", DataType::Int64, progress));
+    let columns = schema.fields().iter().map(|field| match progress {
+        true => Arc::new(field.as_ref().clone().with_nullable(true)),
+        false => Arc::clone(field),
+    });
+    Arc::new(Schema::new([Some(commit), progressed, Some(diff)].into_iter().flatten().chain(columns).collect::<Vec<_>>()))
 }
 
-fn changes(subscription: Subscription, schema: SchemaRef) -> Rows {
+fn changes(subscription: Subscription, schema: SchemaRef, progress: bool) -> Rows {
     let shape = Arc::clone(&schema);
-    let batches = subscription.map(move |update| update.and_then(|update| change(&update, &shape))).boxed();
+    let batches = subscription.map(move |update| update.and_then(|update| change(&update, &shape, progress))).boxed();
     Rows { schema, batches, tag: "SUBSCRIBE", live: true }
 }
 
-fn change(update: &Update, schema: &SchemaRef) -> Result<RecordBatch> {
-    let count = update.delta.len();
-    let diff = update.delta.diff.clone().unwrap_or_else(|| Int64Array::from_value(1, count));
-    let lead: [ArrayRef; 2] = [Arc::new(Int64Array::from_value(update.commit as i64, count)), Arc::new(diff)];
+fn change(update: &Update, schema: &SchemaRef, progress: bool) -> Result<RecordBatch> {
+    let commit = |count| Arc::new(Int64Array::from_value(update.commit as i64, count)) as ArrayRef;
+    let progressed = |count| progress.then(|| Arc::new(BooleanArray::from(vec![update.delta.is_none(); count])) as ArrayRef);
+    let Some(delta) = &update.delta else {
+        let nothing = schema.fields().iter().skip(2).map(|field| new_null_array(field.data_type(), 1));
+        let columns = [Some(commit(1)), progressed(1)].into_iter().flatten().chain(nothing).collect();
+        return Ok(RecordBatch::try_new(Arc::clone(schema), columns)?);
+    };
+    let count = delta.len();
+    let diff = delta.diff.clone().unwrap_or_else(|| Int64Array::from_value(1, count));
+    let lead = [Some(commit(count)), progressed(count), Some(Arc::new(diff) as ArrayRef)];
     // The row id of a table without a key is its own affair.
-    let hidden = usize::from(update.delta.rows.schema_ref().fields().first().is_some_and(|f| f.name() == ROW_ID));
-    let columns = lead.into_iter().chain(update.delta.rows.columns()[hidden..].iter().cloned()).collect();
+    let hidden = usize::from(delta.rows.schema_ref().fields().first().is_some_and(|f| f.name() == ROW_ID));
+    let columns = lead.into_iter().flatten().chain(delta.rows.columns()[hidden..].iter().cloned()).collect();
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

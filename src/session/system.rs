@@ -65,6 +65,10 @@ impl system::Server for Database {
         head.next_offsets.into_iter().map(|next| (0, next)).collect()
     }
 
+    fn end(&self) -> CommitId {
+        self.log.end()
+    }
+
     fn commits(&self, upto: CommitId) -> Vec<CommitInfo> {
         let mut found: Vec<CommitInfo> = Vec::new();
         let (reader, mut next) = (self.log.reader(), 1);

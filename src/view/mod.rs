@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub versions: HashMap<RelationId, Arc<Version>, ahash::RandomState>,
     /// Watermarks of streams that have one.
     pub watermarks: HashMap<RelationId, Micros, ahash::RandomState>,
+    /// The greatest event time so far, of streams that have one. Not of rows before a checkpoint that did not note it.
+    pub newest: HashMap<RelationId, Micros, ahash::RandomState>,
     /// Views that stopped, and why. Their last version stays in `versions`.
     pub failures: HashMap<RelationId, crate::error::Error, ahash::RandomState>,
 }

@@ -8,7 +8,7 @@ use futures::{SinkExt, StreamExt};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tidegate::database::{Config, Database};
-use tidegate::engine::Source;
+use tidegate::engine::{Source, Span};
 use tidegate::{limits, log, state};
 
 use super::local::{differences, execute, numbers as local_numbers};
@@ -131,7 +131,7 @@ async fn a_subscriber_that_stops_reading_is_cut_off() {
     execute(&mut session, "slow", "CREATE STREAM s (n BIGINT, noise TEXT)").await;
     execute(&mut session, "slow", "CREATE MATERIALIZED VIEW wide AS SELECT n, noise FROM s").await;
     let wide = database.catalog().find("wide").expect("it was made").id;
-    let mut subscription = database.engine().subscribe(Source::Relation(wide), true);
+    let mut subscription = database.engine().subscribe(Source::Relation(wide), Span { snapshot: true, ..Span::default() });
     // Eight megabytes a commit.
     let insert = "INSERT INTO s SELECT n, repeat('x', 2000) FROM generate_series(1, 4000) AS g(n)";
     let commits = limits::SUBSCRIBER_BYTES / (8 << 20) + 6;
@@ -144,15 +144,23 @@ async fn a_subscriber_that_stops_reading_is_cut_off() {
     let (mut rows, mut end) = (0, None);
     while let Some(update) = subscription.next().await {
         match update {
-            Ok(update) => rows += update.delta.len() as i64,
+            Ok(update) => rows += update.delta.map_or(0, |delta| delta.len() as i64),
             Err(error) => end = Some(error),
         }
     }
     let error = end.expect("it is told why it ends");
-    assert!(error.hint().is_some_and(|hint| hint.contains("AS OF")), "{error:?}");
+    let resume = error.hint().and_then(|hint| hint.rsplit_once("AS OF ")?.1.parse().ok());
+    assert!(resume.is_some(), "{error:?}");
     // One commit may go beyond the bound.
     let bound = rows_of(limits::SUBSCRIBER_BYTES / (8 << 20) + 2);
     assert!(rows > 0 && rows <= bound, "{rows} rows waited for it");
+    // From there on it gets all the others.
+    let span = Span { as_of: resume, up_to: Some(database.log().end() + 1), ..Span::default() };
+    let mut rest = database.engine().subscribe(Source::Relation(wide), span);
+    while let Some(update) = rest.next().await {
+        rows += update.expect("it reads as they come").delta.map_or(0, |delta| delta.len() as i64);
+    }
+    assert_eq!(rows, all, "rows before and after the cut");
 }
 
 fn rows_of(commits: usize) -> i64 {

@@ -39,15 +39,34 @@ pub async fn lines(session: &mut Client, who: &str, sql: &str) -> Option<Vec<Str
         if batch.schema().fields().iter().any(|field| field.data_type().is_floating()) {
             return None;
         }
-        let options = FormatOptions::default().with_null("NULL");
-        let columns: Vec<_> =
-            batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).expect("every type has a text")).collect();
-        lines.extend(
-            (0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|")),
-        );
+        lines.extend(text(&batch, 0));
     }
     lines.sort_unstable();
     Some(lines)
+}
+
+/// What the changes of a SUBSCRIBE come to: the lines of [`lines`], each as often as it was added and not taken away again.
+pub async fn sum_of_changes(session: &mut Client, who: &str, sql: &str) -> Vec<String> {
+    let mut sums = std::collections::BTreeMap::<String, i64>::new();
+    for batch in batches(session, who, sql).await {
+        let diffs = batch.column(1).as_primitive::<Int64Type>();
+        for (row, line) in text(&batch, 2).into_iter().enumerate() {
+            *sums.entry(line).or_default() += diffs.value(row);
+        }
+    }
+    let times = |(line, times): (String, i64)| {
+        assert!(times >= 0, "{who}: {line} is taken away more often than it came\n{sql}");
+        std::iter::repeat_n(line, times as usize)
+    };
+    sums.into_iter().flat_map(times).collect()
+}
+
+/// The rows from a column on as text.
+fn text(batch: &RecordBatch, from: usize) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let columns = batch.columns()[from..].iter();
+    let columns: Vec<_> = columns.map(|c| ArrayFormatter::try_new(c, &options).expect("every type has a text")).collect();
+    (0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|")).collect()
 }
 
 /// How a view differs from its batch answer, if it does.

@@ -24,7 +24,7 @@ use tidegate::session::Client;
 use tidegate::time::ManualClock;
 use tidegate::{engine, log, state};
 
-use super::local::{differences, execute, lines};
+use super::local::{differences, execute, lines, sum_of_changes};
 use super::{number_from_env, oracle_shapes, say};
 
 const COMMITS: usize = 25;
@@ -77,6 +77,9 @@ async fn run(seed: u64) -> usize {
         }
         let statement = world.write(commit);
         execute(&mut session, &seed_of, &statement).await;
+        if world.rng.random_bool(0.1) {
+            world.mark(&database).await;
+        }
         if world.rng.random_bool(0.2) {
             database.engine().checkpoint().await.expect("a checkpoint in memory");
         }
@@ -131,9 +134,13 @@ impl Past {
 
     async fn check(&self, world: &mut World, session: &mut Client, who: &str) {
         if let Some((commit, query, rows)) = self.0.choose(&mut world.rng) {
-            let query = format!("{query} AS OF COMMIT {commit}");
+            let (asked, query) = (query, format!("{query} AS OF COMMIT {commit}"));
             let read = lines(session, who, &query).await;
             assert_eq!(read.as_ref(), Some(rows), "{who}: {query} is not what was shown");
+            // The rows at some commit before, and every change from there to here.
+            let (from, to) = (world.rng.random_range(1..=*commit), commit + 1);
+            let subscribe = format!("SUBSCRIBE ({asked}) AS OF {from} UP TO {to}");
+            assert_eq!(&sum_of_changes(session, who, &subscribe).await, rows, "{who}: {subscribe} comes to something else");
         }
     }
 }
@@ -159,6 +166,15 @@ impl World {
         let (database, _) = Database::open_with(log, Box::new(self.state.open()), config).expect("the database opens");
         let session = database.session("oracle");
         (database, session)
+    }
+
+    /// A stream was silent for a while, see [`tidegate::ingest::idle`].
+    async fn mark(&mut self, database: &Database) {
+        let stream = database.catalog().find(self.one(&["s", "q"])).expect("it is there").id;
+        let Some(watermark) = database.log().head(stream).and_then(|head| head.watermark) else { return };
+        let marks = vec![(stream, watermark + self.rng.random_range(1..20_000_000))];
+        let marked = database.log().submit(log::Transaction { marks, ..Default::default() }).await.expect("the log takes it");
+        database.engine().wait_for(marked.commit).await.expect("the engine runs");
     }
 
     fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
@@ -324,13 +340,16 @@ impl World {
                     "HOP(TABLE s, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '10' SECOND)",
                     "HOP(s, ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND, INTERVAL '1' SECOND)",
                     "CUMULATE(s, ts, INTERVAL '5' SECOND, INTERVAL '20' SECOND)",
+                    "TUMBLE(TABLE s, DESCRIPTOR(_ingested_at), INTERVAL '3' SECOND)",
+                    "HOP(s, _ingested_at, INTERVAL '2' SECOND, INTERVAL '5' SECOND)",
                     "CUMULATE(TABLE s, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '9' SECOND, INTERVAL '2' SECOND)",
                 ]);
                 let window = format!("{window}{lateness}");
                 let key = self.one(&["", ", k", ", n % 3"]).to_string();
                 let shown = key.replace("n % 3", "n % 3 AS m");
                 let having = self.one(&["", "", " HAVING COUNT(*) > 1", " HAVING window_end > '2025-01-01 10:00:20'"]);
-                let emit = self.one(&["", " EMIT FINAL"]);
+                let delayed = if lateness.is_empty() { " EMIT FINAL WITH DELAY INTERVAL '4' SECOND" } else { " EMIT FINAL" };
+                let emit = self.one(&["", " EMIT FINAL", delayed]);
                 format!(
                     "SELECT window_start, window_end{shown}, {} FROM {window}{filter}
                      GROUP BY window_start, window_end{key}{having}{emit}",
@@ -342,9 +361,10 @@ impl World {
 
     /// Sessions, over a stream or over rows that come and go.
     fn session(&mut self, aggregates: &str, filter: &str) -> String {
-        let (of, ts) = match self.rng.random_bool(0.7) {
-            true => ("s", "ts"),
-            false => ("TABLE (SELECT k, n, x, to_timestamp_seconds(n)::timestamp AS at FROM t)", "at"),
+        let (of, ts) = match self.rng.random_range(0..10) {
+            0..6 => ("s", "ts"),
+            6 => ("s", "_ingested_at"),
+            _ => ("TABLE (SELECT k, n, x, to_timestamp_seconds(n)::timestamp AS at FROM t)", "at"),
         };
         let gap = self.one(&["4", "9"]).to_string();
         let (partition, keys) = *[

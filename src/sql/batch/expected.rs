@@ -21,7 +21,7 @@ use crate::sql::functions::instants::Keep;
 use crate::sql::plan::late_rows::late_rows;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::{RelationSource, scan_columns};
-use crate::sql::plan::{EventTime, Planner, SourceColumn, event_time, order};
+use crate::sql::plan::{EventTime, Planner, SourceColumn, event_time, order, window_event_time};
 use crate::sql::window::WindowNode;
 use crate::time::NO_TIME;
 
@@ -110,7 +110,7 @@ fn only_final(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
             return Ok(Transformed::new(only, true, TreeNodeRecursion::Jump));
         }
         let Some(node) = WindowNode::of(&plan) else { return Ok(Transformed::no(plan)) };
-        let now = event_time(&node.input, node.time_index()).map_or(NO_TIME, |time| now(&time));
+        let now = window_event_time(node).map_or(NO_TIME, |time| now(&time));
         // Views that are read may be final themselves: what they let through is decided already.
         Ok(match node.keep {
             Keep::InTime => Transformed::yes(node.clone().keeping(Keep::Final(now)).into_plan()),
@@ -176,7 +176,7 @@ fn collect_late(plan: &LogicalPlan, found: &mut Vec<LogicalPlan>) {
 /// Rows can be late at this node.
 fn judges_rows(plan: &LogicalPlan) -> bool {
     let time = match (WindowNode::of(plan), OnTimeNode::of(plan)) {
-        (Some(node), _) => event_time(&node.input, node.time_index()),
+        (Some(node), _) => window_event_time(node),
         (_, Some(node)) => event_time(&node.input, node.time_index()),
         _ => None,
     };

@@ -21,8 +21,8 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
-use super::{Options, Source, expected, watermarks};
-use crate::catalog::{Catalog, Emit, Kind, Relation, RelationId};
+use super::{Options, Source, expected};
+use crate::catalog::{COMMIT_TIME, Catalog, Emit, Kind, Relation, RelationId};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::flow::sink::Sink;
@@ -170,6 +170,22 @@ fn catalog_at(log: &LogHandle, commit: CommitId) -> Result<Catalog> {
     Ok(catalog)
 }
 
+/// An error if a relation of today was not there yet.
+pub fn must_exist(log: &LogHandle, today: &Catalog, relation: RelationId, commit: CommitId) -> Result<()> {
+    match (catalog_at(log, commit)?.get(relation), today.get(relation)) {
+        (None, Some(relation)) => Err(missing(relation, commit)),
+        _ => Ok(()),
+    }
+}
+
+fn missing(relation: &Relation, commit: CommitId) -> Error {
+    let message = format!("{} \"{}\" did not exist at commit {commit}", relation.kind.noun(), relation.name);
+    Error::undefined_table(message).with_hint(match relation.kind {
+        Kind::MaterializedView | Kind::Late => "ask its query over streams and tables AS OF that commit instead",
+        _ => "tidegate.commits lists the commits and their times",
+    })
+}
+
 /// A former commit, while it is being read.
 struct Past<'a> {
     present: &'a Source,
@@ -197,11 +213,7 @@ impl<'a> Past<'a> {
         let mut versions = Vec::new();
         for relation in relations {
             let Some(then) = self.catalog.get(relation.id) else {
-                let message = format!("{} \"{}\" did not exist at commit {}", relation.kind.noun(), relation.name, self.commit);
-                return Err(Error::undefined_table(message).with_hint(match relation.kind {
-                    Kind::MaterializedView | Kind::Late => "ask its query over streams and tables AS OF that commit instead",
-                    _ => "tidegate.commits lists the commits and their times",
-                }));
+                return Err(missing(relation, self.commit));
             };
             match relation.kind {
                 Kind::Table => versions.push((relation.id, table(&source, relation)?)),
@@ -228,9 +240,10 @@ impl<'a> Past<'a> {
         let plan = {
             let finals = self.catalog.relations().any(|r| r.emit == Emit::Final);
             let streams: Vec<RelationId> =
-                self.catalog.relations().filter(|r| finals && r.kind == Kind::Stream).map(|r| r.id).collect();
-            let reached = watermarks::at(self.present.log.reader().as_ref(), &streams, self.commit)?;
+                self.catalog.relations().filter(|r| finals && r.watermark.is_some()).map(|r| r.id).collect();
+            let reached = log::watermarks_at(self.present.log.reader().as_ref(), &streams, self.commit)?;
             Arc::make_mut(&mut source.snapshot).watermarks = reached;
+            Arc::make_mut(&mut source.snapshot).watermarks.insert(COMMIT_TIME, self.time);
             expected::plan(&planner, then, &source)?
         };
         let read = RelationSource::all_in(&plan);

@@ -18,7 +18,7 @@ pub mod expected;
 pub mod history;
 mod rewrite;
 mod stream;
-pub mod watermarks;
+mod watermarks;
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ use crate::sql::functions::instants::{Instant, Keep, WindowEnds};
 use crate::sql::functions::sessions::SessionStart;
 use crate::sql::plan::as_of::AsOfNode;
 use crate::sql::plan::on_time::OnTimeNode;
-use crate::sql::plan::{Hidden, RelationSource, event_time};
+use crate::sql::plan::{Hidden, RelationSource, event_time, window_event_time};
 use crate::sql::window::{Assignment, WINDOW_COLUMNS, WINDOW_TIME_BEFORE_END, WindowNode};
 use crate::time::{Micros, NO_TIME};
 use crate::view::provider::ViewProvider;
@@ -182,7 +182,7 @@ impl Rewrite<'_> {
 
     /// The window's columns by functions: an instant per row for tumbling windows, a list that is unnested for others.
     fn window(&self, node: &WindowNode, carried: Carried) -> DfResult<LogicalPlan> {
-        let known = event_time(&node.input, node.time_index());
+        let known = window_event_time(node);
         let streams: Option<Vec<RelationId>> =
             known.as_ref().filter(|time| !time.hard).map(|time| time.streams.iter().map(|stream| stream.id).collect());
         if let (Some(outer), Some(own)) = (carried, &streams)

@@ -3,8 +3,6 @@
 //! A batch's header holds the watermark of its own stream; where streams are unioned, the least of theirs counts, and the log's
 //! commits tell it.
 
-use std::collections::HashMap;
-
 use crate::catalog::RelationId;
 use crate::error::Result;
 use crate::log::{CommitId, LogReader};
@@ -12,26 +10,6 @@ use crate::time::{Micros, NO_TIME};
 
 /// Commits read at once.
 const PORTION: usize = 1024;
-
-/// The watermarks of these streams after a commit. Looks back from there until each was seen to move.
-pub fn at(
-    log: &dyn LogReader,
-    streams: &[RelationId],
-    commit: CommitId,
-) -> Result<HashMap<RelationId, Micros, ahash::RandomState>> {
-    let mut found = HashMap::default();
-    let mut before = commit + 1;
-    while before > 1 && found.len() < streams.len() {
-        let from = before.saturating_sub(PORTION as CommitId).max(1);
-        for commit in log.commits(from, (before - from) as usize)?.iter().rev() {
-            for (relation, watermark) in commit.watermarks.iter().filter(|(relation, _)| streams.contains(relation)) {
-                found.entry(*relation).or_insert(*watermark);
-            }
-        }
-        before = from;
-    }
-    Ok(found)
-}
 
 /// The least of some streams' watermarks, as it moved.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::Expr;
 
-use crate::catalog::Catalog;
+use crate::catalog::{COMMIT_TIME, Catalog};
 use crate::flow::{Edge, Fragment, Input};
 use crate::sql::window::show_duration;
 
@@ -71,7 +71,10 @@ fn properties(edge: &Edge, catalog: &Catalog) -> String {
         parts.push(format!("time {}", edge.times.iter().map(|t| column(&t.column)).collect::<Vec<_>>().join(", ")));
     }
     if !edge.sources.is_empty() {
-        let name = |id: &u32| catalog.get(*id).map_or_else(|| id.to_string(), |r| r.name.clone());
+        let name = |id: &u32| match *id {
+            COMMIT_TIME => "commit time".to_string(),
+            id => catalog.get(id).map_or_else(|| id.to_string(), |r| r.name.clone()),
+        };
         parts.push(format!("watermark of {}", edge.sources.iter().map(name).collect::<Vec<_>>().join(", ")));
     }
     parts.join("; ")

@@ -27,7 +27,7 @@ use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::physical_expr::PhysicalExpr;
 
-use crate::catalog::{Catalog, Emit, Kind, Relation};
+use crate::catalog::{COMMIT_TIME, Catalog, Emit, Kind, Relation};
 use crate::engine::Compiler;
 use crate::error::{Error, Result};
 use crate::flow::graph::HIDDEN_COLUMNS;
@@ -36,7 +36,7 @@ use crate::flow::unnest::{Source, Unnest};
 use crate::flow::window::AssignWindows;
 use crate::flow::{Edge, Fragment, Input, MAIN, Make, Node, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
 use crate::sql::plan::continuous::mentions_now;
-use crate::sql::plan::event_time::{event_time, input_column};
+use crate::sql::plan::event_time::{event_time, input_column, is_ingestion_time};
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::scan_columns;
 use crate::sql::plan::{Hidden, Planner, RelationSource, SourceColumn};
@@ -305,6 +305,7 @@ impl Lowering<'_> {
     }
 
     fn windows(&mut self, input: Lowered, window: &WindowNode, by_slices: BySlices) -> Result<Lowered> {
+        let input = by_commit_time(input, window);
         let (time, delay) = self.closing(&input.edge, window)?;
         let schema = window_schema(&input.edge.schema);
         let width = input.edge.schema.fields().len();
@@ -416,6 +417,16 @@ fn stream(relation: &Relation, hidden: bool) -> Lowered {
     let sources = relation.watermark.iter().map(|_| relation.id).collect();
     let input = if hidden { Input::WithHidden(relation.id) } else { Input::Relation(relation.id) };
     Lowered { inputs: vec![input], edge: Edge { schema, append_only: true, key: None, sources, times, window: None } }
+}
+
+/// The input of a window on `_ingested_at`: its time passes with the commits.
+fn by_commit_time(input: Lowered, window: &WindowNode) -> Lowered {
+    let column = window.time_index();
+    if !is_ingestion_time(&window.input, column) {
+        return input;
+    }
+    let times = vec![TimeColumn { column, delay: 0, hard: true }];
+    Lowered { edge: Edge { sources: vec![COMMIT_TIME], times, ..input.edge }, ..input }
 }
 
 /// The changes of rows that are kept.

@@ -84,7 +84,7 @@ impl Lowering<'_> {
         let Assignment::Session { gap, .. } = window.assignment else {
             return Err(Error::internal("a window that is no session"));
         };
-        let input = self.lower(&window.input)?;
+        let input = super::by_commit_time(self.lower(&window.input)?, window);
         let (width, wide) = (input.edge.schema.fields().len(), window_schema(&input.edge.schema));
         let (time, delay) = self.closing(&input.edge, window)?;
         let partition = window.partition();

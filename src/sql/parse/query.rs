@@ -31,7 +31,11 @@ impl Grammar<'_> {
         let mut query = self.read(|parser| parser.parse_query())?;
         let mut sql = self.text_since(from).to_string();
         refuse(&query.body, 0).map_err(|error| error.at(position))?;
-        let emit = self.emit()?;
+        let (emit, delay) = self.emit()?;
+        if delay.is_some() {
+            // It says something of the windows, so the text is not the query without it.
+            sql = self.text_since(from).to_string();
+        }
         if emit.is_some() && self.is("LIMIT") && query.limit_clause.is_none() {
             let from = self.here();
             self.expect("LIMIT")?;
@@ -39,24 +43,57 @@ impl Grammar<'_> {
             query.limit_clause = Some(sp::LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by: Vec::new() });
             sql = format!("{sql} {}", self.text_since(from));
         }
-        window::normalize(query.as_mut()).map_err(|error| if error.position().is_none() { error.at(position) } else { error })?;
+        let located = |error: Error| if error.position().is_none() { error.at(position) } else { error };
+        window::normalize(query.as_mut()).map_err(located)?;
+        if let Some(delay) = delay {
+            window::delay(query.as_mut(), delay).map_err(located)?;
+        }
         Ok(Query { query, sql, emit })
     }
 
-    /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE`, if it is next.
-    fn emit(&mut self) -> Result<Option<Emit>> {
+    /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE [WITH DELAY i]`, if it is next, and the delay.
+    fn emit(&mut self) -> Result<(Option<Emit>, Option<sp::Expr>)> {
         if !self.eat("EMIT") {
-            return Ok(None);
+            return Ok((None, None));
         }
         let emit = match self.eat_one(&["CHANGES", "ON UPDATE", "FINAL", "ON WINDOW CLOSE", "AFTER WINDOW CLOSE"]) {
             Some("CHANGES" | "ON UPDATE") => Emit::Changes,
             Some(_) => Emit::Final,
             None => return Err(self.unexpected("CHANGES, ON UPDATE, FINAL, ON WINDOW CLOSE or AFTER WINDOW CLOSE")),
         };
-        if self.is_all("WITH DELAY") || self.is_all("AND TIMEOUT") {
-            return Err(self.unsupported("EMIT … WITH DELAY and AND TIMEOUT are not supported yet"));
+        let position = self.position();
+        let delay = if self.eat("WITH DELAY") { Some(self.delay()?) } else { None };
+        if self.is_all("AND TIMEOUT") || self.is_all("WITH TIMEOUT") || self.is("TIMEOUT") {
+            return Err(self
+                .unsupported("EMIT … AND TIMEOUT is not supported")
+                .with_hint("a stream that falls silent closes its windows if it was made WITH (idle_timeout = '30 seconds')"));
         }
-        Ok(Some(emit))
+        if delay.is_some() && emit == Emit::Changes {
+            let error = Error::unsupported("EMIT CHANGES WITH DELAY is not supported yet").at(position);
+            return Err(error.with_hint("a view always shows the answer as of its commit; EMIT FINAL takes a delay"));
+        }
+        Ok((Some(emit), delay))
+    }
+
+    /// `INTERVAL '5 seconds'`, `'5 seconds'`.
+    fn delay(&mut self) -> Result<sp::Expr> {
+        if let Token::SingleQuotedString(_) = self.peek() {
+            let value = self.read(|parser| parser.parse_value())?;
+            let interval = sp::Interval {
+                value: Box::new(sp::Expr::Value(value)),
+                leading_field: None,
+                leading_precision: None,
+                last_field: None,
+                fractional_seconds_precision: None,
+            };
+            return Ok(sp::Expr::Interval(interval));
+        }
+        if !self.is("INTERVAL") {
+            return Err(self.unexpected("a length of time, for example INTERVAL '5 seconds'"));
+        }
+        let mut delay = self.read(|parser| parser.parse_prefix())?;
+        window::normalize(&mut delay)?;
+        Ok(delay)
     }
 }
 

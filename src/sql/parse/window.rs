@@ -24,6 +24,34 @@ pub(super) fn normalize(node: &mut impl VisitMut) -> Result<()> {
     }
 }
 
+/// `EMIT FINAL WITH DELAY i`: the windows of the query wait so much longer for rows. Of windows over windows those that are nearest to
+/// the rows: what is above them waits with them.
+pub(super) fn delay(query: &mut sp::Query, by: Expr) -> Result<()> {
+    let mut delay = Delay { by, found: false };
+    if let ControlFlow::Break(error) = query.visit(&mut delay) {
+        return Err(error);
+    }
+    if delay.found {
+        return Ok(());
+    }
+    let error = Error::invalid_object_definition("EMIT FINAL WITH DELAY needs a time window in the query itself");
+    Err(error.with_hint("group by window_start and window_end of a TUMBLE, HOP, CUMULATE or SESSION"))
+}
+
+struct Delay {
+    by: Expr,
+    found: bool,
+}
+
+impl VisitorMut for Delay {
+    type Break = Error;
+
+    /// Inner ones come first.
+    fn post_visit_table_factor(&mut self, factor: &mut sp::TableFactor) -> ControlFlow<Error> {
+        flow(window_call::add_lateness(factor, &self.by).map(|added| self.found |= added))
+    }
+}
+
 /// `INSERT … SELECT … FROM s WITH (key = 'value')`: the parser took the options for hints on `s`.
 pub(super) fn take_options(query: &mut sp::Query, options: &mut Options) -> Result<()> {
     let sp::SetExpr::Select(select) = query.body.as_mut() else { return Ok(()) };

@@ -90,6 +90,41 @@ pub(super) fn normalize(factor: &mut TableFactor) -> Result<()> {
     Ok(())
 }
 
+/// Give a window function, in its one form, a lateness. Not one over another window: that waits already. Says whether it did.
+pub(super) fn add_lateness(factor: &mut TableFactor, lateness: &Expr) -> Result<bool> {
+    let TableFactor::Table { name, args: Some(args), .. } = factor else { return Ok(false) };
+    if !WINDOW_FUNCTIONS.into_iter().any(|function| call_name(name, function)) || reads_window(&args.args) {
+        return Ok(false);
+    }
+    let is_lateness = |arg: &FunctionArg| matches!(arg, FunctionArg::Named { name, .. } if name.value == "lateness");
+    if args.args.iter().any(is_lateness) {
+        let error = Error::syntax("a window has one allowed lateness, and WITH DELAY is another word for it");
+        return Err(at(error.with_hint("add both up"), position(name)));
+    }
+    let (arg, operator) = (FunctionArgExpr::Expr(lateness.clone()), FunctionArgOperator::RightArrow);
+    args.args.push(FunctionArg::Named { name: identifier("lateness"), arg, operator });
+    Ok(true)
+}
+
+/// Whether there is a window function in the input of one.
+fn reads_window(args: &[FunctionArg]) -> bool {
+    struct Windows(bool);
+    impl sp::Visitor for Windows {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> std::ops::ControlFlow<()> {
+            if let TableFactor::Table { name, args: Some(_), .. } = factor {
+                self.0 |= WINDOW_FUNCTIONS.into_iter().any(|function| call_name(name, function));
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    let mut windows = Windows(false);
+    for arg in args {
+        let _ = sp::Visit::visit(arg, &mut windows);
+    }
+    windows.0
+}
+
 /// Give an object another name at the same place: errors of planning speak of it.
 fn rename(name: &mut sp::ObjectName, function: &str) {
     let ident = sp::Ident { span: name.span(), ..identifier(function) };

@@ -5,16 +5,17 @@
 //! in that window and are gone; so those go on to be known through a GROUP BY. A join
 //! passes on what is so firmly known of a side, if it bounds the distance to a time of the other ([`crate::flow::join::Bound`]).
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
 use super::as_of::AsOfNode;
 use super::on_time::OnTimeNode;
-use super::source::{RelationSource, SourceColumn, scan_columns};
+use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
 use super::time_bound::time_bounds;
-use crate::catalog::{Kind, Relation};
+use crate::catalog::{COMMIT_TIME, Durability, Emit, Kind, Relation};
 use crate::sql::window::{WINDOW_TIME_BEFORE_END, WindowNode};
 use crate::time::Micros;
 
@@ -67,6 +68,54 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
             }
             None => window_time(WindowNode::of(other)?, column),
         },
+    }
+}
+
+/// Which watermark speaks of the column that a window is on: that of its event time, or, of `_ingested_at`, the time of the last
+/// commit. No row is late for the latter.
+pub fn window_event_time(node: &WindowNode) -> Option<EventTime> {
+    if is_ingestion_time(&node.input, node.time_index()) {
+        return Some(EventTime { streams: vec![Arc::clone(&COMMIT_CLOCK)], delay: 0, hard: true });
+    }
+    event_time(&node.input, node.time_index())
+}
+
+/// Commit time, as something that has a watermark.
+static COMMIT_CLOCK: LazyLock<Arc<Relation>> = LazyLock::new(|| {
+    Arc::new(Relation {
+        id: COMMIT_TIME,
+        name: "commit time".into(),
+        kind: Kind::Stream,
+        columns: Vec::new(),
+        primary_key: Vec::new(),
+        watermark: None,
+        partition_by: Vec::new(),
+        partitions: 1,
+        durability: Durability::Commit,
+        options: BTreeMap::new(),
+        create_sql: String::new(),
+        query: None,
+        emit: Emit::Changes,
+        depends_on: Vec::new(),
+        parent: None,
+        comment: None,
+    })
+});
+
+/// Whether a column is the time of each row's commit, whatever its name has become.
+pub fn is_ingestion_time(plan: &LogicalPlan, column: usize) -> bool {
+    match plan {
+        LogicalPlan::TableScan(scan) => RelationSource::of(scan)
+            .is_some_and(|source| scan_columns(scan, source).get(column) == Some(&SourceColumn::Hidden(Hidden::IngestedAt))),
+        LogicalPlan::SubqueryAlias(alias) => is_ingestion_time(&alias.input, column),
+        LogicalPlan::Filter(filter) => is_ingestion_time(&filter.input, column),
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => is_ingestion_time(&sort.input, column),
+        LogicalPlan::Projection(projection) => {
+            let input = projection.expr.get(column).and_then(|expr| input_column(expr, &projection.input));
+            input.is_some_and(|input| is_ingestion_time(&projection.input, input))
+        }
+        LogicalPlan::Union(union) => union.inputs.iter().all(|input| is_ingestion_time(input, column)),
+        _ => false,
     }
 }
 
@@ -141,7 +190,7 @@ fn distance(plan: &LogicalPlan, a: usize, b: usize) -> Option<Micros> {
 
 fn window_time(node: &WindowNode, column: usize) -> Option<EventTime> {
     let Some(bound) = column.checked_sub(node.input_columns()) else { return event_time(&node.input, column) };
-    let time = event_time(&node.input, node.time_index())?;
+    let time = window_event_time(node)?;
     // An open window ends after `watermark - delay`.
     let before_end = [node.assignment.longest(), Some(0), Some(WINDOW_TIME_BEFORE_END)];
     let delay = time.delay.checked_add(node.lateness)?.checked_add((*before_end.get(bound)?)?)?;

@@ -54,7 +54,7 @@ use crate::sql::parse::{parse_expression, parse_query};
 use context::Context;
 
 pub use continuous::output_key;
-pub use event_time::{EventTime, event_time};
+pub use event_time::{EventTime, event_time, window_event_time};
 pub use source::{Hidden, RelationSource, SourceColumn};
 
 /// Relations that are not in the catalog: `pg_catalog` and `information_schema`.

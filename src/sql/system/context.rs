@@ -71,6 +71,8 @@ pub trait Server: Send + Sync {
     fn sessions(&self) -> Vec<Activity>;
     /// First kept and next offset of each partition.
     fn offsets(&self, relation: RelationId) -> Vec<(u64, u64)>;
+    /// The newest commit of the log.
+    fn end(&self) -> CommitId;
     /// The commits up to this one, in order, as far as the log can be read.
     fn commits(&self, upto: CommitId) -> Vec<CommitInfo>;
     /// Bytes that a relation takes, on disk or in memory; `None` if that is not known.

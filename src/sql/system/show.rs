@@ -7,11 +7,12 @@ use arrow::datatypes::{Field, Schema};
 
 use super::context::SystemContext;
 use super::definitions::arrow_type;
-use super::tidegate::{column_names, durability, emit, watermark};
+use super::tidegate::{column_names, durability, emit, progress, watermark};
 use super::value::{Value, array};
 use crate::catalog::{Kind, Relation};
 use crate::error::Result;
 use crate::sql::ast::ShowObjects;
+use crate::sql::window::show_duration;
 
 /// Column name and PostgreSQL type.
 type Columns<'a> = &'a [(&'a str, &'a str)];
@@ -211,6 +212,12 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
     let readers: Vec<String> = context.catalog().dependents(relation.id).map(|r| r.name.clone()).collect();
     fact("read by", Some(readers.join(", ")));
     fact("watermark", watermark(context, relation).and_then(instant));
+    if let Some(progress) = progress(context, relation) {
+        fact("newest event time", progress.newest.and_then(instant));
+        fact("frontier", progress.frontier.filter(|_| relation.kind != Kind::Stream).and_then(instant));
+        fact("event-time lag", progress.lag.map(show_duration));
+        fact("commits behind", Some(progress.commits_behind.to_string()));
+    }
     fact("rows", rows_of(context, relation).map(|n| n.to_string()));
     let parent = relation.parent.and_then(|id| context.catalog().get(id));
     fact("late rows of", parent.map(|p| p.name.clone()));
@@ -287,6 +294,8 @@ mod tests {
                 "# kind|stream||||",
                 "# read by|revenue, big||||",
                 "# watermark|2023-11-14 22:13:20.000000+00||||",
+                "# event-time lag|00:00:05||||",
+                "# commits behind|0||||",
                 "# durability|commit||||",
                 "# partitioned by|customer_id||||",
                 "# partition 0|offsets 0 to 3||||",

@@ -171,6 +171,10 @@ impl Server for TestServer {
         if relation == 16384 { vec![(0, 3), (0, 5), (2, 2), (0, 1)] } else { Vec::new() }
     }
 
+    fn end(&self) -> CommitId {
+        0
+    }
+
     fn commits(&self, _: CommitId) -> Vec<CommitInfo> {
         vec![CommitInfo { id: 1, time: 1_700_000_000_000_000, rows: 3, relations: vec![16384] }]
     }

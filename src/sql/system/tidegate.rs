@@ -25,6 +25,7 @@ pub(super) fn column_names(relation: &Relation, indices: &[usize]) -> Vec<String
 
 /// The watermark of a stream, if rows have moved it yet.
 pub(super) fn watermark(context: &SystemContext, relation: &Relation) -> Option<Micros> {
+    relation.watermark.as_ref()?;
     context.snapshot.watermarks.get(&relation.id).copied().filter(|time| *time != NO_TIME)
 }
 
@@ -90,15 +91,63 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
     }
 }
 
+/// How far time has come for a relation.
+pub(super) struct Progress {
+    /// The greatest event time of a stream so far.
+    pub newest: Option<Micros>,
+    /// What its rows are judged by: of a stream its watermark, of a view the least of those of the streams that it reads.
+    pub frontier: Option<Micros>,
+    /// How far that is behind the clock.
+    pub lag: Option<Micros>,
+    /// Commits of the log that it does not show yet.
+    pub commits_behind: i64,
+}
+
+/// Of a stream with event time, and of a view over such.
+pub(super) fn progress(context: &SystemContext, relation: &Relation) -> Option<Progress> {
+    let mut streams = Vec::new();
+    streams_of(context, relation, &mut streams);
+    if streams.is_empty() {
+        return None;
+    }
+    let snapshot = &context.snapshot;
+    let reached = streams.iter().map(|id| snapshot.watermarks.get(id).copied().unwrap_or(NO_TIME)).min();
+    let frontier = reached.filter(|time| *time != NO_TIME);
+    let behind = context.server.end().saturating_sub(snapshot.commit);
+    Some(Progress {
+        newest: streams.iter().filter_map(|id| snapshot.newest.get(id)).max().copied(),
+        frontier,
+        lag: frontier.map(|frontier| context.now.saturating_sub(frontier)),
+        commits_behind: i64::try_from(behind).unwrap_or(i64::MAX),
+    })
+}
+
+/// The streams with event time that a relation reads, through views, or is.
+fn streams_of(context: &SystemContext, relation: &Relation, found: &mut Vec<RelationId>) {
+    match relation.kind {
+        Kind::Stream if relation.watermark.is_some() && !found.contains(&relation.id) => found.push(relation.id),
+        Kind::MaterializedView | Kind::View => {
+            let read = relation.depends_on.iter().filter_map(|id| context.catalog().get(*id));
+            read.for_each(|read| streams_of(context, read, found));
+        }
+        _ => {}
+    }
+}
+
 fn watermarks(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.catalog().relations() {
-        let (Some(definition), Some(column)) = (&relation.watermark, event_time(relation)) else { continue };
+    for relation in context.catalog().relations().filter(|r| matches!(r.kind, Kind::Stream | Kind::MaterializedView)) {
+        let Some(progress) = progress(context, relation) else { continue };
         table.row([
             ("id", relation.id.into()),
             ("name", relation.name.as_str().into()),
-            ("event_time", column.into()),
-            ("expression", definition.expression.as_str().into()),
+            ("kind", relation.kind.noun().into()),
+            ("event_time", event_time(relation).into()),
+            ("expression", relation.watermark.as_ref().map(|w| w.expression.as_str()).into()),
+            ("newest", progress.newest.into()),
             ("watermark", watermark(context, relation).into()),
+            ("frontier", progress.frontier.into()),
+            ("lag", progress.lag.into()),
+            ("commits_behind", progress.commits_behind.into()),
         ]);
     }
 }
