@@ -3,8 +3,8 @@
 //! What a subscriber has not taken yet is bounded; one that falls further behind is cut off with an error that names the commit
 //! to resume from. The engine never waits for a subscriber; only the replay that builds a subscriber's own query does.
 //!
-//! What a subscriber gets of a commit may come with that of the commits after it, in one step. But no step goes over the commit
-//! that it begins or ends at.
+//! What a subscriber gets of a commit may come with that of the commits after it, in one step: the engine takes several when it has
+//! to catch up. But no step goes over the commit that a subscription begins or ends at.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -177,10 +177,14 @@ impl Tap {
         self.outlet.span.as_of.is_some()
     }
 
-    /// A step that begins after `commit` must not go further than this.
+    /// A step that begins after `commit` must not go further than this. From the beginning on each commit's changes come by
+    /// themselves: who resumes wants what it has missed, not what came of it.
     pub fn stop_after(&self, commit: CommitId) -> CommitId {
-        let Span { as_of, .. } = self.outlet.span;
-        [as_of, self.outlet.span.last()].into_iter().flatten().filter(|stop| *stop > commit).min().unwrap_or(CommitId::MAX)
+        match self.outlet.span.as_of {
+            None => CommitId::MAX,
+            Some(as_of) if commit < as_of => as_of,
+            Some(_) => commit + 1,
+        }
     }
 
     /// The rows as of this commit are what the subscriber is to begin with.

@@ -122,6 +122,12 @@ pub(super) fn progress(context: &SystemContext, relation: &Relation) -> Option<P
     })
 }
 
+/// Days and what is left of a day, as PostgreSQL writes a difference of times.
+fn interval(micros: Micros) -> Value {
+    const DAY: Micros = 86_400_000_000;
+    Value::Interval { months: 0, days: i32::try_from(micros / DAY).unwrap_or(i32::MAX), micros: micros % DAY }
+}
+
 /// The streams with event time that a relation reads, through views, or is.
 fn streams_of(context: &SystemContext, relation: &Relation, found: &mut Vec<RelationId>) {
     match relation.kind {
@@ -146,7 +152,7 @@ fn watermarks(context: &SystemContext, table: &mut Table<'_>) {
             ("newest", progress.newest.into()),
             ("watermark", watermark(context, relation).into()),
             ("frontier", progress.frontier.into()),
-            ("lag", progress.lag.into()),
+            ("lag", progress.lag.map_or(Value::Null, interval)),
             ("commits_behind", progress.commits_behind.into()),
         ]);
     }
