@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::backend;
@@ -44,7 +46,7 @@ pub(super) struct Peer {
     pub address: Option<IpAddr>,
     pub is_encrypted: bool,
     /// What a password exchange can bind to.
-    pub end_point: Option<std::sync::Arc<[u8]>>,
+    pub end_point: Option<Arc<[u8]>>,
 }
 
 /// Asks for the proof of a password. `out` holds what has to be sent before.
@@ -130,6 +132,46 @@ impl Failures {
     }
 }
 
+/// Clients that have not proven yet who they are, by address: one of other machines must not take all the room there is for them.
+#[derive(Default)]
+pub(super) struct Arrivals(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them, until it has proven who it is, or goes.
+pub(super) struct Arrival {
+    all: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: Option<IpAddr>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Arrivals {
+    /// `None` if there are `most` from its address already.
+    pub fn enter(&self, address: Option<IpAddr>, most: usize, permit: OwnedSemaphorePermit) -> Option<Arrival> {
+        let address = address.map(network).filter(|address| !address.is_loopback());
+        if let Some(address) = address {
+            let mut all = self.0.lock();
+            let waiting = all.entry(address).or_default();
+            if *waiting >= most {
+                return None;
+            }
+            *waiting += 1;
+        }
+        Some(Arrival { all: Arc::clone(&self.0), address, _permit: permit })
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut all = self.all.lock();
+        if let Some(waiting) = all.get_mut(&address) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                all.remove(&address);
+            }
+        }
+    }
+}
+
 /// Whoever has an IPv6 address has 2⁶⁴ of them.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -163,6 +205,22 @@ mod tests {
         assert_eq!(failures.delay(guesser, later), limits::FAILURE_DELAY);
         failures.succeeded(guesser);
         assert_eq!(failures.delay(guesser, later), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_room_for_others() {
+        let (room, arrivals) = (Arc::new(tokio::sync::Semaphore::new(10)), Arrivals::default());
+        let arrive = |address: [u8; 4]| {
+            let permit = room.clone().try_acquire_owned().expect("there is room");
+            arrivals.enter(Some(IpAddr::from(address)), 2, permit)
+        };
+        let mut waiting = vec![arrive([192, 0, 2, 1]), arrive([192, 0, 2, 1])];
+        assert!(waiting.iter().all(Option::is_some) && arrive([192, 0, 2, 1]).is_none());
+        assert!(arrive([192, 0, 2, 2]).is_some());
+        waiting.pop();
+        assert!(arrive([192, 0, 2, 1]).is_some(), "one has gone");
+        let local: Vec<_> = (0..5).map(|_| arrive([127, 0, 0, 1])).collect();
+        assert!(local.iter().all(Option::is_some));
     }
 
     #[test]

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::authenticate::{self, Authentication, Peer};
+use super::authenticate::{self, Arrival, Authentication, Peer};
 use super::cancel::{Interrupt, Registration};
 use super::conversation::Conversation;
 use super::frontend::Input;
@@ -20,13 +19,13 @@ use super::{SERVER_VERSION, Shared, backend};
 use crate::error::Error;
 use crate::limits;
 
-/// Serves a client, whose `permit` ends when it has proven who it is. Runs on the network's runtime.
-pub(super) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, mut peer: Peer, permit: OwnedSemaphorePermit) {
+/// Serves a client, whose `arrival` ends when it has proven who it is. Runs on the network's runtime.
+pub(super) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, mut peer: Peer, arrival: Arrival) {
     let begun = tokio::select! {
         begun = tokio::time::timeout(limits::STARTUP_TIME, begin(&shared, stream, &mut peer)) => begun,
         () = shared.stopping.cancelled() => return,
     };
-    drop(permit);
+    drop(arrival);
     match begun {
         Ok(Ok(Some(Begun { stream, startup, greeting }))) => {
             let interrupt = Arc::new(Interrupt::new(shared.killed.clone()));

@@ -37,7 +37,7 @@ pub use tls::TlsFiles;
 mod tests;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::session::Backend;
-use authenticate::{Failures, Peer};
+use authenticate::{Arrival, Arrivals, Failures, Peer};
 use tls::Tls;
 
 /// The version that clients are told: features go by the number, the rest is for people.
@@ -88,6 +88,7 @@ struct Shared {
     tls: Option<Tls>,
     authentication: Authentication,
     failures: Failures,
+    arrivals: Arrivals,
     cancels: Arc<cancel::Registry>,
     /// A permit per session, of so many.
     sessions: Arc<Semaphore>,
@@ -160,6 +161,7 @@ impl Shared {
             tls: options.tls.clone().map(Tls::load).transpose()?,
             authentication: options.authentication,
             failures: Failures::default(),
+            arrivals: Arrivals::default(),
             cancels: Arc::default(),
             sessions: Arc::new(Semaphore::new(connections)),
             connections,
@@ -169,14 +171,20 @@ impl Shared {
         })
     }
 
+    /// Room for a client that has still to prove who it is: of one address, for half of them.
+    fn arrive(&self, address: Option<IpAddr>) -> Option<Arrival> {
+        let permit = self.startups.clone().try_acquire_owned().ok()?;
+        self.arrivals.enter(address, self.connections / 2, permit)
+    }
+
     fn welcome(self: &Arc<Self>, socket: TcpStream, address: SocketAddr) {
         // Beyond the bound of those that have not even spoken, closing the socket is the only answer we can afford.
-        let Ok(permit) = self.startups.clone().try_acquire_owned() else { return };
+        let Some(arrival) = self.arrive(Some(address.ip())) else { return };
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "a socket has failed already");
         }
         let peer = Peer { address: Some(address.ip()), ..Peer::default() };
-        tokio::spawn(connection::serve(self.clone(), socket, peer, permit));
+        tokio::spawn(connection::serve(self.clone(), socket, peer, arrival));
     }
 
     /// A place for a session. The last ones are for superusers, who can find out why there are no others.

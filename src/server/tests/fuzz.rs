@@ -68,9 +68,9 @@ async fn converse(seed: u64) {
     let options = Options { authentication, ..Options::loopback("") };
     let shared = Shared::new(&options, Arc::new(Fake::default()), QUERIES.handle().clone());
     let shared = Arc::new(shared.expect("there is no certificate that could be unusable"));
-    let permit = shared.startups.clone().try_acquire_owned().unwrap();
+    let arrival = shared.arrive(None).unwrap();
     let (client, server) = tokio::io::duplex(1 << 12);
-    let serving = tokio::spawn(connection::serve(shared.clone(), server, Peer::default(), permit));
+    let serving = tokio::spawn(connection::serve(shared.clone(), server, Peer::default(), arrival));
 
     let mut sent = b"\0\0\0\x13\0\x03\0\0user\0tester\0\0".to_vec();
     sent[3] = sent.len() as u8;
