@@ -79,6 +79,10 @@ sql_states! {
     InvalidDatetime invalid_datetime "22007",
     DivisionByZero division_by_zero "22012",
     StringTooLong string_too_long "22001",
+    /// AFTER MATCH SKIP TO a variable that the match has no row of.
+    SkipToNoRow skip_to_no_row "2202K",
+    /// AFTER MATCH SKIP TO the first row of the match: it would be found again and again.
+    SkipToFirstRow skip_to_first_row "2202L",
     CharacterNotInRepertoire invalid_encoding "22021",
     NotNullViolation not_null_violation "23502",
     UniqueViolation unique_violation "23505",

@@ -126,6 +126,19 @@ pub const MAX_FUTURE: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Windows a row may fall into (HOP size / slide).
 pub const WINDOWS_PER_ROW: i64 = 10_000;
 
+/// Instructions of a row pattern, its bounded quantifiers written out.
+pub const PATTERN_INSTRUCTIONS: usize = 4096;
+
+/// Variables of a row pattern: a bit of a word each.
+pub const PATTERN_VARIABLES: usize = 63;
+
+/// How many rows PREV, NEXT, FIRST and LAST may be told to go.
+pub const PATTERN_OFFSET: u32 = 100_000;
+
+/// Steps that the search for a row pattern may take over the rows of one partition, and as many more for each of the rows.
+pub const PATTERN_STEPS: u64 = 1_000_000;
+pub const PATTERN_STEPS_PER_ROW: u64 = 10_000;
+
 const _: () = {
     assert!(BATCH_BYTES < STORED_VALUE_BYTES);
     assert!(STORED_VALUE_BYTES <= GROUP_COMMIT_BYTES);

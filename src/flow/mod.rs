@@ -10,7 +10,7 @@
 //!
 //! * Linear operators ([`linear`], [`window`], [`on_time`], [`unnest`]) answer at once and keep nothing.
 //! * A condition on `now()` ([`temporal`]) lets rows in and out as commit time passes.
-//! * Keyed operators ([`aggregate`], [`session`], [`top_n`], [`over`]) take changes in `update` and say in `finish` what became of their groups.
+//! * Keyed operators ([`aggregate`], [`session`], [`top_n`], [`over`], [`pattern`]) take changes in `update` and say in `finish` what became of their groups.
 //! * Joins ([`mod@join`]) keep both sides, and let what comes on one meet what is there of the other.
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
 //!
@@ -25,6 +25,7 @@ pub mod join;
 pub mod linear;
 pub mod on_time;
 pub mod over;
+pub mod pattern;
 pub mod session;
 pub mod shard;
 pub mod sink;

@@ -450,3 +450,10 @@ pub fn marked(mark: sp::Expr, condition: sp::Expr) -> sp::Expr {
     let right = Box::new(sp::Expr::Nested(Box::new(condition)));
     sp::Expr::BinaryOp { left: Box::new(mark), op: sp::BinaryOperator::And, right }
 }
+
+/// MATCH_RECOGNIZE is sqlparser's, and what that has no place for stands in its definitions, under names that nobody writes:
+/// the interval of WITHIN, and each `name = (variables)` of SUBSET. The pattern is one quoted name, the text of it.
+pub const PATTERN_WITHIN: &str = "$within";
+pub const PATTERN_SUBSET: &str = "$subset";
+/// A function in FROM that gives the rows of the query that is its argument.
+pub const PATTERN_INPUT: &str = "$rows";

@@ -4,6 +4,7 @@
 //! * [`parse`]: text to [`ast::Statement`], with every spelling of SQL.md brought to one form.
 //! * [`types`]: the names of types.
 //! * [`plan`]: names and types resolved by DataFusion's planner over our catalog; windows become [`window::WindowNode`]s.
+//! * [`pattern`]: MATCH_RECOGNIZE, in plans and in batch queries.
 //! * [`functions`]: what can be called.
 //! * [`batch`]: a plan as an ordinary DataFusion query over a snapshot. This is also what "correct" means.
 //! * [`lower`]: the same plan as a graph of operators.
@@ -17,6 +18,7 @@ pub mod functions;
 pub mod lateness;
 pub mod lower;
 pub mod parse;
+pub mod pattern;
 pub mod plan;
 #[cfg(test)]
 mod review;

@@ -34,6 +34,7 @@ mod ledger;
 mod literature;
 mod local;
 mod oracle;
+mod oracle_patterns;
 mod oracle_shapes;
 #[cfg(feature = "planted-bugs")]
 mod planted;

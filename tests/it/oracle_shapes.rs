@@ -4,6 +4,8 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 
+use super::oracle_patterns;
+
 const ORDERS: [&str; 6] = ["n", "n DESC", "x NULLS FIRST, n", "k DESC, x", "n % 3, x DESC NULLS LAST", "n + 0"];
 
 const GROUPS: [&str; 4] = ["", "PARTITION BY k ", "PARTITION BY n % 4 ", "PARTITION BY k, n % 2 "];
@@ -82,7 +84,7 @@ const VALUES: [&str; 26] = [
     "bit_and(n) FILTER (WHERE n > 3)",
 ];
 
-fn one<'a>(rng: &mut SmallRng, of: &[&'a str]) -> &'a str {
+pub fn one<'a>(rng: &mut SmallRng, of: &[&'a str]) -> &'a str {
     of.choose(rng).expect("there are some")
 }
 
@@ -90,6 +92,9 @@ fn one<'a>(rng: &mut SmallRng, of: &[&'a str]) -> &'a str {
 pub fn query(rng: &mut SmallRng, filter: &str) -> String {
     if rng.random_bool(0.15) {
         return temporal(rng);
+    }
+    if rng.random_bool(0.2) {
+        return oracle_patterns::query(rng);
     }
     let from = one(rng, &["s", "t", "p"]);
     let (order, group) = (one(rng, &ORDERS), one(rng, &GROUPS));

@@ -18,6 +18,7 @@ use super::{Options, Source, execute};
 use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
 use crate::sql::functions::instants::Keep;
+use crate::sql::pattern::MatchNode;
 use crate::sql::plan::late_rows::late_rows;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::{RelationSource, scan_columns};
@@ -108,6 +109,18 @@ fn only_final(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
             let Some(past) = conjunction(past.collect::<Vec<_>>()) else { return Ok(Transformed::no(plan)) };
             let only = LogicalPlan::Filter(Filter::try_new(past, Arc::new(plan))?);
             return Ok(Transformed::new(only, true, TreeNodeRecursion::Jump));
+        }
+        if let Some(node) = MatchNode::of(&plan) {
+            let time = node.time_index().and_then(|time| event_time(&node.input, time)).filter(|time| time.hard);
+            let final_by = time.map_or(NO_TIME, |time| match now(&time) {
+                NO_TIME => NO_TIME,
+                now => now.saturating_sub(time.delay),
+            });
+            // The same holds of views that are read.
+            return Ok(match node.final_by {
+                None => Transformed::yes(node.clone().final_by(final_by).into_plan()),
+                Some(_) => Transformed::no(plan),
+            });
         }
         let Some(node) = WindowNode::of(&plan) else { return Ok(Transformed::no(plan)) };
         let now = window_event_time(node).map_or(NO_TIME, |time| now(&time));

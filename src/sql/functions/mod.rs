@@ -28,6 +28,7 @@ pub fn state() -> SessionState {
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_query_planner(Arc::new(crate::sql::pattern::exec::Queries))
         // Correlated subqueries of any shape, before DataFusion's own rules for some.
         .with_analyzer_rule(Arc::new(crate::sql::system::Decorrelate))
         .build();

@@ -24,8 +24,9 @@ impl Lowering<'_> {
         let Some(TimeColumn { delay, hard: false, .. }) = time.filter(|time| time.hard || input.edge.append_only) else {
             return match event_time(&node.input, column) {
                 Some(time) if !time.hard => Err(unsupported(
-                    "a join with a bound on time over rows that come and go with now() is not supported in a continuous query",
-                    "join without the condition on now(), and compare with now() in the query that reads the view",
+                    "a join with a bound on time, or MATCH_RECOGNIZE, over rows that come and go with now() is not supported in a \
+                     continuous query",
+                    "leave the condition on now() out, and compare with now() in the query that reads the view",
                 )),
                 _ => Ok(input),
             };

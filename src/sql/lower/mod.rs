@@ -13,6 +13,7 @@ mod join;
 mod join_time;
 mod late;
 mod over;
+mod pattern;
 mod rank;
 #[cfg(test)]
 mod scripts;
@@ -35,6 +36,7 @@ use crate::flow::linear::{Filter, Project};
 use crate::flow::unnest::{Source, Unnest};
 use crate::flow::window::AssignWindows;
 use crate::flow::{Edge, Fragment, Input, MAIN, Make, Node, Operator, TimeColumn, WINDOW_TIME, WindowColumns};
+use crate::sql::pattern::MatchNode;
 use crate::sql::plan::continuous::mentions_now;
 use crate::sql::plan::event_time::{event_time, input_column, is_ingestion_time};
 use crate::sql::plan::on_time::OnTimeNode;
@@ -164,15 +166,19 @@ impl Lowering<'_> {
             LogicalPlan::Subquery(_) => {
                 Err(unsupported("this subquery is not supported in a continuous query", "write it as its own view and read that"))
             }
-            other => match (WindowNode::of(other), OnTimeNode::of(other)) {
-                (Some(window), _) => {
+            other => match (WindowNode::of(other), OnTimeNode::of(other), MatchNode::of(other)) {
+                (Some(window), _, _) => {
                     let by_slices = std::mem::take(&mut self.by_slices);
                     let input = self.lower(&window.input)?;
                     self.windows(input, window, by_slices)
                 }
-                (_, Some(node)) => {
+                (_, Some(node), _) => {
                     let input = self.lower(&node.input)?;
                     self.on_time(input, node)
+                }
+                (_, _, Some(node)) => {
+                    let input = self.lower(&node.input)?;
+                    self.matches(input, node)
                 }
                 _ => Err(unsupported(
                     format!("{} is not supported in a continuous query", other.display()),

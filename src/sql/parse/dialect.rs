@@ -284,6 +284,10 @@ impl Dialect for StreamDialect {
         self.versioned
     }
 
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
     fn supports_map_literal_with_angle_brackets(&self) -> bool {
         true
     }

@@ -22,6 +22,7 @@ mod interval;
 mod join;
 mod message;
 mod options;
+mod pattern;
 mod query;
 mod rewrite;
 mod role;

@@ -11,7 +11,7 @@
 //! | `JOIN … WITHIN …`, `ASOF JOIN` | see [`super::join`] |
 //! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | `VERSION AS OF n`, `TIMESTAMP AS OF t` |
 //!
-//! The table hint `WITH (…)` is taken up by [`super::window`]. What is known but not built is refused here, where it can be named.
+//! MATCH_RECOGNIZE is brought to what the parser knows of it by [`super::pattern`]. The table hint `WITH (…)` is taken up by [`super::window`]. What is known but not built is refused here, where it can be named.
 
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Whitespace};
 
@@ -52,13 +52,6 @@ fn refuse(tokens: &[TokenWithSpan]) -> Result<()> {
             let error = Error::syntax("syntax error at or near \"EMIT\"").at(position(token));
             return Err(error.with_hint("EMIT stands at the end of the whole query"));
         }
-        let next = tokens.get(at + 1).map(|token| &token.token);
-        let (what, hint) = if is(at, "MATCH_RECOGNIZE") && next == Some(&Token::LParen) {
-            ("MATCH_RECOGNIZE", "join the stream with itself over a time bound")
-        } else {
-            continue;
-        };
-        return Err(Error::unsupported(format!("{what} is not supported yet")).with_hint(hint).at(position(token)));
     }
     Ok(())
 }
@@ -84,6 +77,9 @@ impl Rewriter {
                     return self.window_clause(function);
                 }
             }
+        }
+        if self.is(0, "MATCH_RECOGNIZE") && self.is_token(1, &Token::LParen) {
+            return self.match_recognize();
         }
         if self.is(0, "ALLOWED") && self.is(1, "LATENESS") && self.is_duration(2) {
             return self.allowed_lateness();

@@ -24,6 +24,7 @@ use super::source::{Hidden, RelationSource};
 use super::{Planner, marks};
 use crate::catalog::{Catalog, Kind, Relation, RelationId};
 use crate::error::Error;
+use crate::sql::pattern::PatternPlanner;
 use crate::sql::window::WindowPlanner;
 
 /// One statement's view of the catalog.
@@ -43,7 +44,7 @@ impl<'a> Context<'a> {
         Context {
             planner,
             hidden,
-            relations: [Arc::new(AsOfPlanner), Arc::new(WindowPlanner)],
+            relations: [Arc::new(AsOfPlanner), Arc::new(WindowPlanner), Arc::new(PatternPlanner)],
             inlining,
             inlined: RefCell::default(),
         }

@@ -2,7 +2,7 @@
 //!
 //! A stream's watermark speaks of its event-time column while that stands for the same rows: renamed, filtered, projected,
 //! unioned, unnested. It also speaks of a window's bounds, and more firmly: no row comes behind it, because such rows were late
-//! in that window and are gone; so those go on to be known through a GROUP BY. A join
+//! in that window and are gone; so those go on to be known through a GROUP BY, and through MATCH_RECOGNIZE within a length of time. A join
 //! passes on what is so firmly known of a side, if it bounds the distance to a time of the other ([`crate::flow::join::Bound`]).
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use super::on_time::OnTimeNode;
 use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
 use super::time_bound::time_bounds;
 use crate::catalog::{COMMIT_TIME, Durability, Emit, Kind, Relation};
+use crate::sql::pattern::MatchNode;
 use crate::sql::window::{WINDOW_TIME_BEFORE_END, WindowNode};
 use crate::time::Micros;
 
@@ -66,7 +67,10 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
                 let delay = time.delay.saturating_add(if judged { node.grace } else { 0 });
                 Some(EventTime { hard: time.hard || judged, delay, ..time })
             }
-            None => window_time(WindowNode::of(other)?, column),
+            None => match MatchNode::of(other) {
+                Some(node) => match_time(node, column),
+                None => window_time(WindowNode::of(other)?, column),
+            },
         },
     }
 }
@@ -186,6 +190,13 @@ fn distance(plan: &LogicalPlan, a: usize, b: usize) -> Option<Micros> {
             _ => None,
         },
     }
+}
+
+/// A match that may still change begins so long before the frontier at most as it may last.
+fn match_time(node: &MatchNode, column: usize) -> Option<EventTime> {
+    let (times, within) = node.times()?;
+    let time = event_time(&node.input, node.time_index()?).filter(|time| time.hard && times.contains(&column))?;
+    Some(EventTime { delay: time.delay.checked_add(within)?, ..time })
 }
 
 fn window_time(node: &WindowNode, column: usize) -> Option<EventTime> {

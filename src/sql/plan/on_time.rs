@@ -5,6 +5,9 @@
 //! watermark, as it was before the row's commit, is late for such a join. It takes no part, and goes to `name$late`, as it does
 //! at a window. An [`OnTimeNode`] on each side of the join says so in the plan, for the operators and for batch answers alike.
 //!
+//! MATCH_RECOGNIZE in the order of event time sees no late rows either, for the same reason: what the frontier has passed is
+//! decided.
+//!
 //! A bound counts if both columns are event time, whether ON or, for an inner join, WHERE has it, or WITHIN ([`super::within`]).
 
 use std::collections::HashSet;
@@ -21,6 +24,7 @@ use super::marks::{self, Mark};
 use super::time_bound::{bounds_of, merge, time_bounds};
 use super::within;
 use crate::error::Error;
+use crate::sql::pattern::MatchNode;
 use crate::sql::window::show_duration;
 use crate::time::Micros;
 
@@ -110,8 +114,17 @@ fn cut(plan: LogicalPlan, known: &[Expr]) -> DfResult<LogicalPlan> {
             Ok(LogicalPlan::Filter(Filter::try_new(filter.predicate, Arc::new(input))?))
         }
         LogicalPlan::Join(join) => cut_join(join, known),
+        plan if MatchNode::of(&plan).is_some() => cut_match(plan),
         other => Ok(other.map_children(|child| cut(child, &[]).map(Transformed::yes))?.data),
     }
+}
+
+fn cut_match(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let plan = plan.map_children(|child| cut(child, &[]).map(Transformed::yes))?.data;
+    let Some(node) = MatchNode::of(&plan) else { return Ok(plan) };
+    let Some(time) = node.time_index() else { return Ok(plan) };
+    let input = on_time(Arc::clone(&node.input), time, 0);
+    Ok(node.clone().over(input).into_plan())
 }
 
 fn cut_join(mut join: Join, known: &[Expr]) -> DfResult<LogicalPlan> {

@@ -10,9 +10,10 @@
 //!   array_agg(x ORDER BY a)       array_agg(x ORDER BY a, x), and so do string_agg, first_value, last_value, nth_value
 //!   any_value(x)                  min(x)
 //!   OVER (… ORDER BY a)           the rows of a partition stand in the order of a, then of every other column
+//!   MATCH_RECOGNIZE (ORDER BY a)  the same
 //! ```
 //!
-//! The last line is no rewrite, because peers must stay peers. Operators keep rows in that order, and [`sort_windows`] brings
+//! The last lines are no rewrite, because peers must stay peers. Operators keep rows in that order, and [`sort_windows`] brings
 //! them into it before a batch query computes the functions.
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr, Window
 use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SubqueryAlias, lit,
 };
+
+use crate::sql::pattern::MatchNode;
 
 /// Aggregates whose answer depends on the order of the rows.
 const OF_ORDER: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
@@ -39,6 +42,7 @@ pub fn matters(plan: &LogicalPlan) -> bool {
         found |= match node {
             LogicalPlan::Limit(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(Distinct::On(_)) => true,
             LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.iter().any(is_of_order),
+            other if MatchNode::of(other).is_some() => true,
             _ => false,
         };
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })

@@ -37,6 +37,7 @@ use crate::time::window::{DAY, Family, Windows};
 use crate::time::{Micros, TIMESTAMP};
 
 pub use parse::WindowPlanner;
+pub(crate) use parse::constant_duration;
 
 pub const WINDOW_START: &str = "window_start";
 pub const WINDOW_END: &str = "window_end";

@@ -223,8 +223,13 @@ fn event_time_column(input: &LogicalPlan, span: Span) -> DfResult<Column> {
     }
 }
 
-/// A constant interval, in microseconds.
+/// A constant interval of a window, in microseconds.
 fn duration(expr: sp::Expr, what: &str, context: &mut dyn RelationPlannerContext) -> DfResult<Micros> {
+    constant_duration(expr, &format!("{what} of a window"), context)
+}
+
+/// A constant interval, in microseconds; `what` it is.
+pub(crate) fn constant_duration(expr: sp::Expr, what: &str, context: &mut dyn RelationPlannerContext) -> DfResult<Micros> {
     let span = expr.span();
     let planned = context.sql_to_expr(expr, &DFSchema::empty())?;
     micros_of(&planned, what).map_err(|error| at(error, span))
@@ -232,7 +237,7 @@ fn duration(expr: sp::Expr, what: &str, context: &mut dyn RelationPlannerContext
 
 fn micros_of(expr: &Expr, what: &str) -> Result<Micros, Error> {
     let not_constant = || {
-        let error = Error::datatype_mismatch(format!("the {what} of a window must be a constant interval"));
+        let error = Error::datatype_mismatch(format!("the {what} must be a constant interval"));
         error.with_hint("write it as in INTERVAL '5' MINUTE")
     };
     match expr {
@@ -241,11 +246,11 @@ fn micros_of(expr: &Expr, what: &str) -> Result<Micros, Error> {
             let interval = value.cast_to(&DataType::Interval(IntervalUnit::MonthDayNano)).map_err(|_| not_constant())?;
             let ScalarValue::IntervalMonthDayNano(Some(interval)) = interval else { return Err(not_constant()) };
             if interval.months != 0 {
-                let error = Error::unsupported(format!("the {what} of a window must have a fixed length, and months do not"));
+                let error = Error::unsupported(format!("the {what} must have a fixed length, and months do not"));
                 return Err(error.with_hint("write it in days or smaller units"));
             }
             if interval.nanoseconds % 1000 != 0 {
-                return Err(Error::unsupported(format!("the {what} of a window must be whole microseconds")));
+                return Err(Error::unsupported(format!("the {what} must be whole microseconds")));
             }
             let days = i64::from(interval.days).checked_mul(86_400_000_000);
             days.and_then(|days| days.checked_add(interval.nanoseconds / 1000)).ok_or_else(not_constant)
