@@ -1,9 +1,9 @@
 //! One attempt: the preferred match that starts at a row.
 //!
-//! The machine of [`Program`](super::program) with a stack of the choices that are left. Where the rest of the pattern asks of rows only what the
-//! rows themselves say, a way that failed once fails again, from whichever choice it is reached; such places are remembered. So
-//! patterns whose conditions do not compare with former rows of the match take time in proportion to rows times steps. For all
-//! others there is a bound on the work, and an error that says what to change.
+//! The machine of [`Program`](super::program) with a stack of the choices that are left. Where the rest of the pattern asks of
+//! rows only what the rows themselves say, a way that failed once fails again, from whichever choice it is reached; such places
+//! are remembered. So patterns whose conditions do not compare with former rows of the match take time in proportion to rows
+//! times steps. For all others there is a bound on the work, and an error that says what to change.
 
 use super::Spec;
 use super::program::Instruction;

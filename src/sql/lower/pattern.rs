@@ -28,7 +28,7 @@ impl Lowering<'_> {
             }
             _ => Vec::new(),
         };
-        let sources = if times.is_empty() { Vec::new() } else { columns.edge.sources.clone() };
+        let sources = closing.map_or(Vec::new(), |_| columns.edge.sources.clone());
         let append_only = self.emit == Emit::Final;
         let edge = Edge { schema: Arc::clone(&spec.output), append_only, key: None, sources, times, window: None };
         let exchange = (!spec.partition.is_empty()).then(|| vec![spec.partition.clone()]);

@@ -137,20 +137,17 @@ impl Rewriter {
     /// The query in parentheses that ends here, perhaps with an alias, as the argument of a function: the parser takes no clause
     /// behind a query.
     fn wrap_query(&mut self) {
-        let is_close = |back: usize| self.out.iter().rev().nth(back).is_some_and(|token| token.token == Token::RParen);
-        let is_as = self.out.iter().rev().nth(1).is_some_and(|token| is_word(&token.token, "AS"));
-        let back = match () {
-            () if is_close(0) => 0,
-            () if is_close(1) => 1,
-            () if is_as && is_close(2) => 2,
-            () => return,
-        };
-        let close = self.out.len() - 1 - back;
+        let before_query = |at: usize| ["FROM", "JOIN", "LATERAL"].iter().any(|word| is_word(&self.out[at].token, word));
+        let is_name = |at: usize| matches!(self.out[at].token, Token::Word(_)) && !before_query(at);
+        // `( … ) AS alias (columns)`, from the end.
+        let Some(last) = self.out.len().checked_sub(1) else { return };
+        let columns = opening(&self.out, last).filter(|open| *open > 1 && is_name(open - 1));
+        let alias = columns.map_or(last, |open| open - 1);
+        let alias = if alias > 1 && is_name(alias) { alias - 1 } else { alias };
+        let behind = if alias > 1 && is_word(&self.out[alias].token, "AS") { alias - 1 } else { alias };
+        let close = if self.out[behind].token == Token::RParen { behind } else { last };
         let Some(open) = opening(&self.out, close) else { return };
-        let function = open.checked_sub(1).is_some_and(|before| match &self.out[before].token {
-            Token::Word(_) => !["FROM", "JOIN", "LATERAL"].iter().any(|word| is_word(&self.out[before].token, word)),
-            _ => false,
-        });
+        let function = open.checked_sub(1).is_some_and(is_name);
         let query = self.out[open..].iter().find(|token| token.token != Token::LParen);
         let query = query.is_some_and(|token| ["SELECT", "WITH", "VALUES"].iter().any(|word| is_word(&token.token, word)));
         if function || !query {
@@ -168,8 +165,11 @@ fn definition(name: &str, span: Span) -> Vec<TokenWithSpan> {
     [Token::make_word(name, Some('"')), Token::make_keyword("AS")].map(|token| TokenWithSpan::new(token, span)).into()
 }
 
-/// The parenthesis that the one at `close` closes.
+/// The parenthesis that the one at `close` closes, if there is one.
 fn opening(tokens: &[TokenWithSpan], close: usize) -> Option<usize> {
+    if tokens.get(close)?.token != Token::RParen {
+        return None;
+    }
     let mut depth = 0_usize;
     for (at, token) in tokens[..=close].iter().enumerate().rev() {
         match token.token {

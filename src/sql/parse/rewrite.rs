@@ -11,7 +11,8 @@
 //! | `JOIN … WITHIN …`, `ASOF JOIN` | see [`super::join`] |
 //! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | `VERSION AS OF n`, `TIMESTAMP AS OF t` |
 //!
-//! MATCH_RECOGNIZE is brought to what the parser knows of it by [`super::pattern`]. The table hint `WITH (…)` is taken up by [`super::window`]. What is known but not built is refused here, where it can be named.
+//! MATCH_RECOGNIZE is brought to what the parser knows of it by [`super::pattern`]. The table hint `WITH (…)` is taken up by
+//! [`super::window`].
 
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Whitespace};
 

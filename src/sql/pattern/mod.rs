@@ -184,7 +184,10 @@ impl MatchNode {
     /// `(a b+ c) by card order by at within 00:05:00, one row per match`.
     pub fn describe(&self) -> String {
         let of = self.recognition.as_ref();
-        let name = |column: usize| self.columns[column].human_display().to_string();
+        let name = |column: usize| match &self.columns[column] {
+            Expr::Column(column) => column.name.clone(),
+            other => other.human_display().to_string(),
+        };
         let names = |columns: &[usize]| columns.iter().map(|column| name(*column)).collect::<Vec<_>>().join(", ");
         let mut text = format!("({})", text::show(&of.pattern, &of.names));
         if !of.partition.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
@@ -42,9 +42,23 @@ pub fn spec(node: &MatchNode, session: &dyn Session) -> Result<Spec> {
         calls: of.calls.iter().map(|call| self::call(call, &columns, session)).collect::<Result<_>>()?,
         measures: of.measures.iter().map(|(measure, _)| *measure).collect(),
         passed: of.passed.clone(),
-        columns: Arc::new(columns.as_arrow().clone()),
+        columns: readable(node, &columns),
         output: Arc::new(node.schema.as_arrow().clone()),
     })
+}
+
+/// The matcher's columns, those of the input under their own names where these tell them apart: for EXPLAIN.
+fn readable(node: &MatchNode, columns: &DFSchema) -> SchemaRef {
+    let own = |column: &Expr| if let Expr::Column(column) = column { Some(column.name.clone()) } else { None };
+    let names: Vec<Option<String>> = node.columns.iter().map(own).collect();
+    let field = |(field, name): (&FieldRef, &Option<String>)| {
+        let unique = names.iter().filter(|other| *other == name).count() == 1;
+        match name.as_ref().filter(|_| unique) {
+            Some(name) => field.as_ref().clone().with_name(name),
+            None => field.as_ref().clone(),
+        }
+    };
+    Arc::new(Schema::new(columns.fields().iter().zip(&names).map(field).collect::<Vec<_>>()))
 }
 
 fn call(call: &Expr, columns: &DFSchema, session: &dyn Session) -> Result<Call> {

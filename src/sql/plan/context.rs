@@ -32,7 +32,7 @@ pub(super) struct Context<'a> {
     planner: &'a Planner,
     /// Hidden columns that the statement names.
     hidden: Vec<Hidden>,
-    relations: [Arc<dyn RelationPlanner>; 2],
+    relations: [Arc<dyn RelationPlanner>; 3],
     /// Views that are being inlined, from the outermost: a view that is met again would never end.
     inlining: Vec<RelationId>,
     /// Views that were inlined before, for statements that name them more than once.

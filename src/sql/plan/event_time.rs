@@ -2,8 +2,9 @@
 //!
 //! A stream's watermark speaks of its event-time column while that stands for the same rows: renamed, filtered, projected,
 //! unioned, unnested. It also speaks of a window's bounds, and more firmly: no row comes behind it, because such rows were late
-//! in that window and are gone; so those go on to be known through a GROUP BY, and through MATCH_RECOGNIZE within a length of time. A join
-//! passes on what is so firmly known of a side, if it bounds the distance to a time of the other ([`crate::flow::join::Bound`]).
+//! in that window and are gone; so those go on to be known through a GROUP BY, and those of a match through MATCH_RECOGNIZE with
+//! WITHIN. A join passes on what is so firmly known of a side, if it bounds the distance to a time of the other
+//! ([`crate::flow::join::Bound`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
