@@ -3,6 +3,7 @@
 //! | written | becomes |
 //! | --- | --- |
 //! | `(SELECT …) MATCH_RECOGNIZE` | `"$rows"((SELECT …)) MATCH_RECOGNIZE` |
+//! | `(VALUES …) MATCH_RECOGNIZE` | `"$rows"((SELECT * FROM (VALUES …))) MATCH_RECOGNIZE` |
 //! | `PATTERN ( … )` | its text as one quoted name, which [`crate::sql::pattern`] reads |
 //! | `FINAL f(…)`, `RUNNING f(…)` | `final(f(…))`, `running(f(…))` |
 //! | `SKIP TO v` | `SKIP TO LAST v`, which is what it means |
@@ -148,15 +149,23 @@ impl Rewriter {
         let close = if self.out[behind].token == Token::RParen { behind } else { last };
         let Some(open) = opening(&self.out, close) else { return };
         let function = open.checked_sub(1).is_some_and(is_name);
-        let query = self.out[open..].iter().find(|token| token.token != Token::LParen);
-        let query = query.is_some_and(|token| ["SELECT", "WITH", "VALUES"].iter().any(|word| is_word(&token.token, word)));
-        if function || !query {
+        let Some(query) = self.out[open..].iter().find(|token| token.token != Token::LParen) else { return };
+        let values = is_word(&query.token, "VALUES");
+        if function || !values && !["SELECT", "WITH"].iter().any(|word| is_word(&query.token, word)) {
             return;
         }
         let (first, last) = (self.out[open].span, self.out[close].span);
-        self.out.insert(close + 1, TokenWithSpan::new(Token::RParen, last));
-        self.out.insert(open, TokenWithSpan::new(Token::LParen, first));
-        self.out.insert(open, TokenWithSpan::new(Token::make_word(PATTERN_INPUT, Some('"')), first));
+        let mut before = vec![Token::make_word(PATTERN_INPUT, Some('"')), Token::LParen];
+        let mut after = vec![Token::RParen];
+        if values {
+            // VALUES alone is no expression.
+            let select = [Token::LParen, Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+            before.extend(select);
+            after.push(Token::RParen);
+        }
+        let made = |tokens: Vec<Token>, span| tokens.into_iter().map(move |token| TokenWithSpan::new(token, span));
+        self.out.splice(close + 1..close + 1, made(after, last));
+        self.out.splice(open..open, made(before, first));
     }
 }
 
