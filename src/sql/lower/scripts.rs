@@ -41,7 +41,7 @@ const SECOND: Micros = 1_000_000;
 
 #[rstest::rstest]
 fn operators(
-    #[values("linear", "union", "tumble", "hop", "late", "aggregate", "retractions", "final", "unnest", "pattern")] script: &str,
+    #[values("linear", "union", "tumble", "hop", "late", "aggregate", "retractions", "final", "unnest")] script: &str,
     #[values(1, 4)] workers: usize,
 ) {
     let path = format!("{}/src/flow/testdata/{script}.txt", env!("CARGO_MANIFEST_DIR"));
