@@ -139,6 +139,9 @@ pub const PATTERN_OFFSET: u32 = 100_000;
 pub const PATTERN_STEPS: u64 = 1_000_000;
 pub const PATTERN_STEPS_PER_ROW: u64 = 10_000;
 
+/// Rows with which GAP_FILL fills one gap.
+pub const GAP_STEPS: i64 = 1_000_000;
+
 const _: () = {
     assert!(BATCH_BYTES < STORED_VALUE_BYTES);
     assert!(STORED_VALUE_BYTES <= GROUP_COMMIT_BYTES);

@@ -33,7 +33,7 @@ use self::subscribe::Subscribers;
 use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::flow::sink::{Sink, Target};
-use crate::flow::{Fragment, Graph};
+use crate::flow::{Fragment, Graph, Input};
 use crate::limits;
 use crate::log::{Commit, CommitId, LogHandle};
 use crate::state::StateStore;
@@ -412,6 +412,19 @@ impl Engine {
 
 /// The streams, tables and views that a build must wait for or read.
 fn inputs_of(fragment: &Fragment, catalog: &Catalog) -> (Vec<RelationId>, Vec<RelationId>) {
-    let (streams, others) = fragment.reads().into_iter().partition(|id| catalog.get(*id).is_some_and(|r| r.kind == Kind::Stream));
-    (streams, others)
+    let is_stream = |id: RelationId| catalog.get(id).is_some_and(|r| r.kind == Kind::Stream);
+    let (mut replayed, mut fed) = (Vec::new(), Vec::new());
+    for input in fragment.inputs() {
+        match input {
+            Input::Relation(id) | Input::WithHidden(id) if is_stream(id) => replayed.push(id),
+            Input::Versions { table, .. } => replayed.push(table),
+            Input::Relation(id) | Input::WithHidden(id) => fed.push(id),
+            Input::Node { .. } => {}
+        }
+    }
+    for ids in [&mut replayed, &mut fed] {
+        ids.sort_unstable();
+        ids.dedup();
+    }
+    (replayed, fed)
 }

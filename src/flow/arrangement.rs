@@ -109,6 +109,9 @@ impl Places {
     }
 }
 
+/// Keys that have rows in front of a code, and the code.
+pub type Passed = (Vec<u32>, Box<[u8]>);
+
 /// Rows as bytes. Of no columns at all (`None`), all are equal.
 pub struct Codes(Option<arrow::row::Rows>);
 
@@ -459,13 +462,19 @@ impl Arrangement {
 
     /// Forget all rows whose time is before `bound`, except of the second before it. Nobody may ask for them any more.
     pub fn evict(&mut self, bound: Micros) -> Result<()> {
-        let Some(time) = self.layout.time else { return Ok(()) };
-        if bound == NO_TIME {
-            return Ok(());
+        if let Some((numbers, edge)) = self.passed(bound)? {
+            numbers.into_iter().for_each(|number| self.drop_before(number, &edge));
         }
+        Ok(())
+    }
+
+    /// The keys of rows whose time is before `bound`, that were not told yet, and the code in front of which those rows are: of a
+    /// time up to a second before the bound. `None`: there are none.
+    pub fn passed(&mut self, bound: Micros) -> Result<Option<Passed>> {
+        let Some(time) = self.layout.time.filter(|_| bound != NO_TIME) else { return Ok(None) };
         let open = bound >> SLICE;
         if self.slices.first_key_value().is_none_or(|(first, _)| *first >= open) {
-            return Ok(());
+            return Ok(None);
         }
         let later = self.slices.split_off(&open);
         let passed = std::mem::replace(&mut self.slices, later);
@@ -473,32 +482,31 @@ impl Arrangement {
             PrimitiveArray::<TimestampMicrosecondType>::from_value(open << SLICE, 1)
                 .with_data_type(self.layout.schema.field(time).data_type().clone()),
         );
-        let codes = self.time_codes(&edge)?;
-        let code = codes.row(0).data();
-        let (mut rows, mut negative, mut bytes) = (0, 0, 0);
-        for number in passed.into_values().flatten() {
-            let bucket = &mut self.buckets[number as usize];
-            let mut tombs = false;
-            bucket.rows.drop_before(code, |row, weights, stays| {
-                rows += usize::from(weights.now != 0);
-                negative += usize::from(weights.now < 0);
-                tombs |= stays;
-                if !stays {
-                    bytes += row.len();
-                }
-            });
-            if bucket.rows.is_empty() {
-                self.empty.push(number);
+        let mut numbers: Vec<u32> = passed.into_values().flatten().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(Some((numbers, self.time_codes(&edge)?.row(0).data().into())))
+    }
+
+    /// Forget the rows of a key in front of a code. Nobody may ask for them any more.
+    pub fn drop_before(&mut self, number: u32, code: &[u8]) {
+        let bucket = &mut self.buckets[number as usize];
+        let mut tombs = false;
+        bucket.rows.drop_before(code, |row, weights, stays| {
+            self.rows -= usize::from(weights.now != 0);
+            self.negative -= usize::from(weights.now < 0);
+            tombs |= stays;
+            if !stays {
+                self.row_bytes -= row.len();
             }
-            if tombs && !bucket.dirty {
-                bucket.dirty = true;
-                self.dirty.push(number);
-            }
+        });
+        if bucket.rows.is_empty() {
+            self.empty.push(number);
         }
-        self.rows -= rows;
-        self.negative -= negative;
-        self.row_bytes -= bytes;
-        Ok(())
+        if tombs && !bucket.dirty {
+            bucket.dirty = true;
+            self.dirty.push(number);
+        }
     }
 
     /// To be called at the end of a step: numbers of keys without rows may be given to others from now on. A row that was

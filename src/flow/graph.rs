@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
+use super::history::versions;
 use super::shard;
 use super::sink::{Sink, Target};
 use super::{Context, Edge, Fragment, Input, MAIN, Node, Operator, Shard, least};
@@ -40,8 +41,20 @@ pub struct Graph {
 struct Reader {
     node: usize,
     port: usize,
-    /// It wants the hidden columns too.
-    hidden: bool,
+    form: Form,
+}
+
+/// What a reader makes of the log's batches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The rows of a stream. What the records of a table do to its rows comes from its sink.
+    Rows,
+    /// The rows with the hidden columns too.
+    WithHidden,
+    /// The records of a table, for its sink.
+    Records,
+    /// The same as versions of its rows, by this time column.
+    Versions(Option<usize>),
 }
 
 struct Slot {
@@ -149,7 +162,7 @@ impl Graph {
             feed: Feed::Complete,
         });
         self.sinks.insert(Target::Relation(relation), slot);
-        self.readers.entry(relation).or_default().push(Reader { node: slot, port: 0, hidden: false });
+        self.readers.entry(relation).or_default().push(Reader { node: slot, port: 0, form: Form::Records });
     }
 
     /// Add the nodes of a query and its sinks. Inputs from relations that this graph has no rows of are read from the log, or are
@@ -208,26 +221,29 @@ impl Graph {
                 let from = self.slots[first + index].as_mut().expect("inputs come before their users");
                 from.consumers[output].push((slot, port));
             }
-            Input::Relation(id) => self.connect_relation(id, Reader { node: slot, port, hidden: false }),
-            Input::WithHidden(id) => self.connect_relation(id, Reader { node: slot, port, hidden: true }),
+            Input::Relation(id) => self.connect_relation(id, Reader { node: slot, port, form: Form::Rows }),
+            Input::WithHidden(id) => self.connect_relation(id, Reader { node: slot, port, form: Form::WithHidden }),
+            Input::Versions { table, time } => {
+                self.connect_relation(table, Reader { node: slot, port, form: Form::Versions(time) });
+            }
         }
     }
 
     fn connect_relation(&mut self, id: RelationId, reader: Reader) {
         match self.sinks.get(&Target::Relation(id)).copied() {
-            Some(sink) => {
+            Some(sink) if reader.form == Form::Rows => {
                 let from = self.slots[sink].as_mut().expect("a sink that is listed is there");
                 from.consumers[MAIN].push((reader.node, reader.port));
             }
-            None => self.readers.entry(id).or_default().push(reader),
+            _ => self.readers.entry(id).or_default().push(reader),
         }
     }
 
     /// The rows that these relations have so far come last, see [`Graph::feed`]. Until then the nodes behind them know of no
     /// frontier: it would speak of rows that are yet to come.
     pub fn await_feed(&mut self, relations: &[RelationId]) {
-        let mut behind: Vec<usize> =
-            relations.iter().flat_map(|id| self.readers.get(id).into_iter().flatten()).map(|reader| reader.node).collect();
+        let readers = relations.iter().flat_map(|id| self.readers.get(id).into_iter().flatten());
+        let mut behind: Vec<usize> = readers.filter(|reader| reader.form == Form::Rows).map(|reader| reader.node).collect();
         while let Some(node) = behind.pop() {
             let Some(slot) = self.slots[node].as_mut().filter(|slot| slot.feed == Feed::Complete) else { continue };
             slot.feed = Feed::Awaited;
@@ -404,8 +420,13 @@ impl Graph {
         let mut widened = None;
         for reader in self.readers.get(&relation).into_iter().flatten() {
             let Some(slot) = self.slots[reader.node].as_mut() else { continue };
-            let delta = match (reader.hidden, header) {
-                (true, Some(header)) => widened.get_or_insert_with(|| delta.with_rows(with_hidden(header, &delta.rows))).clone(),
+            let delta = match (reader.form, header) {
+                (Form::Rows, Some(header)) if header.kind != Kind::Append => continue,
+                (Form::Versions(_), None) => continue,
+                (Form::Versions(time), Some(header)) => Delta::append(versions(header, &delta.rows, time)),
+                (Form::WithHidden, Some(header)) => {
+                    widened.get_or_insert_with(|| delta.with_rows(with_hidden(header, &delta.rows))).clone()
+                }
                 _ => delta.clone(),
             };
             slot.pending.push(Entry { commit, port: reader.port, delta });

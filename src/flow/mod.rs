@@ -12,6 +12,8 @@
 //! * A condition on `now()` ([`temporal`]) lets rows in and out as commit time passes.
 //! * Keyed operators ([`aggregate`], [`session`], [`top_n`], [`over`], [`pattern`]) take changes in `update` and say in `finish` what became of their groups.
 //! * Joins ([`mod@join`]) keep both sides, and let what comes on one meet what is there of the other.
+//! * ASOF joins ([`as_of`]) keep both sides by time, and find the nearest row: of a stream, or of a table's versions ([`history`]).
+//! * EMIT FINAL over a join holds rows back until no change of them can come ([`hold`]).
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
 //!
 //! Invariants. Nothing here reads a clock, a file or a socket, or knows how many commits a step has: lateness is judged by the
@@ -20,7 +22,10 @@
 
 pub mod aggregate;
 pub mod arrangement;
+pub mod as_of;
 pub mod graph;
+pub mod history;
+pub mod hold;
 pub mod join;
 pub mod linear;
 pub mod on_time;
@@ -114,6 +119,8 @@ pub enum Input {
     Relation(RelationId),
     /// A stream with the columns that the log gives its rows behind its own, see [`graph::HIDDEN_COLUMNS`].
     WithHidden(RelationId),
+    /// The versions of a table's rows, see [`history`]. `time`: its watermark column.
+    Versions { table: RelationId, time: Option<usize> },
     /// A node of the same fragment, by index, and one of its outputs.
     Node { index: usize, output: usize },
 }
@@ -189,15 +196,19 @@ pub struct Fragment {
 impl Fragment {
     /// Relations whose changes it needs.
     pub fn reads(&self) -> Vec<RelationId> {
-        let inputs = self.nodes.iter().flat_map(|n| n.inputs.iter().map(|(input, _)| *input));
         let relation = |input: Input| match input {
-            Input::Relation(id) | Input::WithHidden(id) => Some(id),
+            Input::Relation(id) | Input::WithHidden(id) | Input::Versions { table: id, .. } => Some(id),
             Input::Node { .. } => None,
         };
-        let mut ids: Vec<RelationId> = inputs.chain(self.output.iter().copied()).filter_map(relation).collect();
+        let mut ids: Vec<RelationId> = self.inputs().filter_map(relation).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
+    }
+
+    /// All inputs of its nodes and what leaves it.
+    pub fn inputs(&self) -> impl Iterator<Item = Input> {
+        self.nodes.iter().flat_map(|n| n.inputs.iter().map(|(input, _)| *input)).chain(self.output.iter().copied())
     }
 }
 

@@ -422,6 +422,11 @@ pub enum SetValue {
 ///    `lateness => INTERVAL …`, `partition_by => (a, b)` (SESSION).
 pub const WINDOW_FUNCTIONS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
 
+/// `Expr::Prefixed` with this prefix, an argument of a function in FROM: `TABLE name`.
+pub const TABLE_MARK: &str = "TABLE";
+/// `Expr::Prefixed` with this prefix: a tuple of the input and the columns of its PARTITION BY.
+pub const PARTITION_MARK: &str = "PARTITION BY";
+
 /// Marks in a join's condition: what was written between its relation and ON ([`crate::sql::plan::marks`]). `$within(before, after,
 /// grace)`: the times of the right side are at most so far before and after those of the left.
 pub const WITHIN_MARK: &str = "$within";

@@ -150,6 +150,7 @@ const TABLES: &str = "
         WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) PARTITION BY (k) INTO 3 PARTITIONS;
     CREATE TABLE t (id BIGINT PRIMARY KEY, k TEXT, n BIGINT, x DOUBLE PRECISION);
     CREATE TABLE p (k TEXT, n BIGINT, x DOUBLE PRECISION);
+    CREATE TABLE r (k TEXT PRIMARY KEY, n BIGINT, x DOUBLE PRECISION, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '3' SECOND);
     CREATE STREAM q (k TEXT, n BIGINT, x DOUBLE PRECISION, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND);
 ";
 
@@ -210,7 +211,15 @@ impl World {
         if self.rng.random_bool(0.4) {
             return self.timed_join(views, kind, rest);
         }
-        match self.rng.random_range(0..13) {
+        let nearest = self.one(&["a.n >= b.n", "a.n > b.n", "b.n >= a.n", "a.n < b.n", "a.x >= b.n", "a.n - 3 >= b.n"]);
+        let (asof, equal) = (self.one(&["ASOF JOIN", "ASOF LEFT JOIN"]), self.one(&["a.k = b.k AND ", "a.k = b.k AND ", ""]));
+        match self.rng.random_range(0..15) {
+            13 if ["s", "t", "p", "q"].contains(&a) => {
+                format!("SELECT a.k, a.n, a.x, b.k AS bk, b.n AS bn FROM {a} a {asof} {c} b ON {equal}{nearest}")
+            }
+            14 => format!(
+                "SELECT a.k, COUNT(*) AS c, COUNT(b.n) AS matched, SUM(b.x) AS total FROM t a {asof} {c} b ON {equal}{nearest} GROUP BY a.k"
+            ),
             0 | 1 => format!("SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {a} a {kind} {b} b ON a.k = b.k{rest}"),
             2 => {
                 let theta = self.one(&["a.n < b.n - 30", "a.n = -b.n OR a.k = b.k", "a.n > b.n + 20 AND a.k <> b.k"]);
@@ -255,7 +264,25 @@ impl World {
         };
         let windowed =
             views.iter().find(|(_, sql)| sql.starts_with("SELECT window_start, window_end, k, ") && sql.contains("TUMBLE"));
-        match self.rng.random_range(0..9) {
+        let nearest = self.one(&["a.ts >= b.ts", "b.ts < a.ts", "a.ts <= b.ts", "a.ts < b.ts"]);
+        let asof = self.one(&["ASOF JOIN", "ASOF LEFT JOIN"]);
+        match self.rng.random_range(0..17) {
+            12 => format!("SELECT a.k, a.n, a.ts, b.n AS bn FROM s a {some} q b ON a.k = b.k AND {bound}{rest}{emit}"),
+            13 => format!("SELECT a.k, a.n, b.n AS bn, b.ts AS bts FROM s a {asof} q b ON a.k = b.k AND a.ts >= b.ts{emit}"),
+            14 => format!("SELECT a.k, a.n, b.n AS bn, b.x FROM s a {some} r FOR SYSTEM_TIME AS OF a.ts AS b ON a.k = b.k{rest}{emit}"),
+            15 => {
+                let when = self.one(&["PROCTIME()", "a._ingested_at", "a.ts"]);
+                format!("SELECT a.k, a.n, b.k AS bk, b.x FROM s a {some} t FOR SYSTEM_TIME AS OF {when} b ON b.id = a.n{rest}")
+            }
+            16 => format!(
+                "SELECT window_end, COUNT(*) AS c, SUM(b.n) AS total FROM {s} a {some} r FOR SYSTEM_TIME AS OF now() AS b
+                 ON a.k = b.k GROUP BY window_start, window_end{emit}"
+            ),
+            9 | 10 => format!("SELECT a.k, a.n, a.ts, b.n AS bn, b.ts AS bts FROM s a {asof} q b ON a.k = b.k AND {nearest}"),
+            11 => format!(
+                "SELECT window_start, window_end, COUNT(*) AS c, SUM(bn) AS total FROM TUMBLE((SELECT a.ts, b.n AS bn FROM s a {asof} q b
+                 ON a.k = b.k AND a.ts >= b.ts), ts => ts, size => INTERVAL '10' SECOND) GROUP BY window_start, window_end{emit}"
+            ),
             0 => format!("SELECT a.k, a.n, a.ts, b.n AS bn, b.ts AS bts FROM s a {kind} q b ON a.k = b.k AND {bound}{rest}"),
             1 => {
                 let within = self.one(&["5 SECONDS", "(3 SECONDS, 8 SECONDS)", "2 SECONDS GRACE PERIOD 4 SECONDS"]);
@@ -434,7 +461,16 @@ impl World {
     fn write(&mut self, commit: usize) -> String {
         self.clock.set(1_735_689_600_000_000 + commit as i64 * 1_000_000);
         let rows = self.rng.random_range(1..9);
-        match self.rng.random_range(0..11) {
+        match self.rng.random_range(0..14) {
+            11 => format!("DELETE FROM r WHERE k = 'k{}'", self.rng.random_range(0..4)),
+            12 => format!("UPDATE r SET n = n + 1 WHERE k <> 'k{}'", self.rng.random_range(0..4)),
+            13 => {
+                let row = |w: &mut World| {
+                    let (key, time) = (w.rng.random_range(0..4), w.time().replace("NULL", "'2025-01-01 10:00:00'"));
+                    format!("('k{key}', {}, {}, {time})", w.value("n"), w.value("x"))
+                };
+                format!("INSERT INTO r VALUES {}", self.rows(rows, row))
+            }
             0 => format!("DELETE FROM t WHERE id % 3 = {}", self.rng.random_range(0..3)),
             1 => format!("UPDATE t SET n = n + 1, k = {} WHERE id < {}", self.value("k"), self.rng.random_range(0..8)),
             2 => format!(

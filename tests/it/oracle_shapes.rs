@@ -99,7 +99,17 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
     let from = one(rng, &["s", "t", "p"]);
     let (order, group) = (one(rng, &ORDERS), one(rng, &GROUPS));
     let bound = rng.random_range(1..5);
-    match rng.random_range(0..11) {
+    match rng.random_range(0..12) {
+        11 => {
+            let partition = one(rng, &[" PARTITION BY k", " PARTITION BY (k)", ""]);
+            let fills = one(rng, &["LOCF(n), INTERPOLATE(x)", "INTERPOLATE(n), LOCF(k)", "KEEP(x), LOCF(k), LOCF(n)"]);
+            let (step, having) =
+                (one(rng, &["2", "7"]), one(rng, &["", " WHERE at > to_timestamp_seconds(-5)", " WHERE n IS NOT NULL"]));
+            format!(
+                "SELECT k, at, n, x FROM GAP_FILL(TABLE (SELECT k, n, x, to_timestamp_seconds(n)::timestamp AS at FROM {from}{filter})
+                 {partition}, at, INTERVAL '{step}' SECOND, {fills}){having}"
+            )
+        }
         0 => {
             let offset = one(rng, &["", " OFFSET 1", " OFFSET 3"]);
             let columns = one(rng, &["*", "k, n", "n, x, k"]);

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result as DfResult, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::utils::conjunction;
@@ -19,7 +19,9 @@ use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
 use crate::sql::functions::instants::Keep;
 use crate::sql::pattern::MatchNode;
+use crate::sql::plan::final_rows::final_join;
 use crate::sql::plan::late_rows::late_rows;
+use crate::sql::plan::nearest::NearestNode;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::{RelationSource, scan_columns};
 use crate::sql::plan::{EventTime, Planner, SourceColumn, event_time, order, window_event_time};
@@ -49,9 +51,14 @@ pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<L
     match relation.kind {
         Kind::MaterializedView => {
             let plan = planner.view(relation)?;
+            let is_final = relation.emit == Emit::Final;
             let plan = if order::matters(&plan) { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
+            if is_final && let Some((join, time, known)) = final_join(&plan) {
+                let past = past(join, time, &known, source);
+                return inline(only(plan.clone(), join, past)?, planner, source);
+            }
             let plan = inline(plan, planner, source)?;
-            if relation.emit == Emit::Final { only_final(plan, source) } else { Ok(plan) }
+            if is_final { only_final(plan, source) } else { Ok(plan) }
         }
         Kind::Late => {
             let parent = relation.parent.and_then(|id| planner.catalog().get(id));
@@ -133,11 +140,33 @@ fn only_final(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
     Ok(changed.data)
 }
 
+/// Rows whose time is past.
+fn past(plan: &LogicalPlan, column: usize, time: &EventTime, source: &Source) -> Expr {
+    let now = time.streams.iter().map(|stream| source.snapshot.watermarks.get(&stream.id).copied().unwrap_or(NO_TIME)).min();
+    let column = Expr::Column(Column::from(plan.schema().qualified_field(column)));
+    cast(column, DataType::Int64).lt(lit(now.unwrap_or(NO_TIME).saturating_sub(time.delay)))
+}
+
+/// The plan, with a condition on one of its nodes, which nothing but computations row by row stand above.
+fn only(plan: LogicalPlan, node: &LogicalPlan, condition: Expr) -> Result<LogicalPlan> {
+    let mut found = false;
+    let only = plan.transform_down(|plan| -> DfResult<_> {
+        if found || plan != *node {
+            return Ok(Transformed::no(plan));
+        }
+        found = true;
+        let only = LogicalPlan::Filter(Filter::try_new(condition.clone(), Arc::new(plan))?);
+        Ok(Transformed::new(only, true, TreeNodeRecursion::Jump))
+    })?;
+    Ok(only.data)
+}
+
 /// Whether a join is between these rows and the groups or streams that they come from.
 fn joins(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Join(_) => true,
         LogicalPlan::Aggregate(_) => false,
+        other if NearestNode::of(other).is_some() => true,
         other => other.inputs().into_iter().any(joins),
     }
 }

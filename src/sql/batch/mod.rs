@@ -16,6 +16,7 @@
 
 pub mod expected;
 pub mod history;
+mod nearest;
 mod rewrite;
 mod stream;
 mod watermarks;

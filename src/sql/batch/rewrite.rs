@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
 
 use super::Source;
 use super::history::History;
+use super::nearest::nearest;
 use super::stream::{self, RowWatermark, WATERMARK};
 use super::watermarks::Watermarks;
 use crate::catalog::{Kind, RelationId};
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::sql::functions::instants::{Instant, Keep, WindowEnds};
 use crate::sql::functions::sessions::SessionStart;
 use crate::sql::plan::as_of::AsOfNode;
+use crate::sql::plan::nearest::NearestNode;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::{Hidden, RelationSource, event_time, window_event_time};
 use crate::sql::window::{Assignment, WINDOW_COLUMNS, WINDOW_TIME_BEFORE_END, WindowNode};
@@ -69,6 +71,10 @@ impl Rewrite<'_> {
         if let Some(node) = AsOfNode::of(&plan) {
             let below = Rewrite { source: (self.at)(node)?, at: self.at, past: true };
             return below.node(node.input.as_ref().clone(), carried);
+        }
+        if let Some(node) = NearestNode::of(&plan).filter(|_| carried.is_none()) {
+            let side = |side: &LogicalPlan| self.node(side.clone(), None);
+            return nearest(node, side(&node.left)?, side(&node.right)?);
         }
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan, carried),
@@ -136,7 +142,7 @@ impl Rewrite<'_> {
 
     fn rows_of(&self, of: &RelationSource, carried: Carried) -> Result<Arc<dyn TableProvider>> {
         let relation = of.relation();
-        if relation.kind == Kind::Stream {
+        if relation.kind == Kind::Stream || of.is_history() {
             let watermark = carried.map(|streams| self.row_watermark(relation.id, streams)).transpose()?;
             return stream::provider(self.source, of, watermark);
         }

@@ -1,4 +1,4 @@
-//! The rows of a stream, read from the log as a query asks for them.
+//! The rows of a stream, or the versions of a table's rows, read from the log as a query asks for them.
 //!
 //! Each partition of the stream is one of the plan's. A few stored batches are decoded at a time; nothing is kept.
 
@@ -12,6 +12,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::TableSource;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 
@@ -19,6 +20,7 @@ use super::Source;
 use super::watermarks::Watermarks;
 use crate::catalog::Relation;
 use crate::error::{Error, Result};
+use crate::flow::history::versions;
 use crate::log::{Header, LogBatch};
 use crate::sql::plan::{Hidden, RelationSource};
 use crate::time::Micros;
@@ -40,8 +42,7 @@ pub enum RowWatermark {
 /// The stream as a table: the columns of `of`, then, if asked for, [`WATERMARK`].
 pub fn provider(source: &Source, of: &RelationSource, watermark: Option<RowWatermark>) -> Result<Arc<dyn TableProvider>> {
     let relation = of.relation();
-    let mut fields = relation.schema().fields().to_vec();
-    fields.extend(of.hidden().iter().map(|hidden| Arc::new(hidden.field())));
+    let mut fields = of.schema().fields().to_vec();
     fields.extend(watermark.iter().map(|_| Arc::new(Field::new(WATERMARK, DataType::Int64, false))));
     let schema = Arc::new(Schema::new(fields));
     let partition = |partition| -> Arc<dyn PartitionStream> {
@@ -49,7 +50,7 @@ pub fn provider(source: &Source, of: &RelationSource, watermark: Option<RowWater
             source: source.clone(),
             relation: Arc::clone(relation),
             partition,
-            hidden: of.hidden().to_vec(),
+            hidden: (!of.is_history()).then(|| of.hidden().to_vec()),
             watermark: watermark.clone(),
             schema: Arc::clone(&schema),
         })
@@ -63,7 +64,8 @@ struct Partition {
     source: Source,
     relation: Arc<Relation>,
     partition: u32,
-    hidden: Vec<Hidden>,
+    /// `None`: versions of a table's rows are read.
+    hidden: Option<Vec<Hidden>>,
     watermark: Option<RowWatermark>,
     schema: SchemaRef,
 }
@@ -86,8 +88,16 @@ impl Partition {
         if rows.num_columns() != self.relation.columns.len() {
             return Err(Error::internal(format!("a batch of \"{}\" has {} columns", self.relation.name, rows.num_columns())));
         }
-        let mut columns = rows.columns().to_vec();
-        columns.extend(self.hidden.iter().map(|hidden| hidden_column(*hidden, header, rows.num_rows())));
+        let mut columns = match &self.hidden {
+            Some(hidden) => {
+                let hidden = hidden.iter().map(|hidden| hidden_column(*hidden, header, rows.num_rows()));
+                rows.columns().iter().cloned().chain(hidden).collect()
+            }
+            None => {
+                let time = self.relation.watermark.as_ref().map(|watermark| watermark.column);
+                versions(header, rows, time).columns().to_vec()
+            }
+        };
         if let Some(watermark) = &self.watermark {
             let watermark: Micros = match watermark {
                 RowWatermark::Own => header.watermark,
@@ -108,7 +118,7 @@ fn hidden_column(hidden: Hidden, header: &Header, rows: usize) -> ArrayRef {
         }
         Hidden::Commit => Arc::new(Int64Array::from_value(header.commit as i64, rows)),
         Hidden::IngestedAt => Arc::new(TimestampMicrosecondArray::from_value(header.commit_time, rows)),
-        Hidden::RowId => unreachable!("a stream offers no row id"),
+        Hidden::RowId | Hidden::Version | Hidden::Deleted => unreachable!("a stream offers no {}", hidden.name()),
     }
 }
 

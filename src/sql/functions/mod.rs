@@ -6,6 +6,7 @@
 mod aggregates;
 pub mod instants;
 pub mod sessions;
+pub mod steps;
 
 use std::sync::Arc;
 

@@ -38,8 +38,11 @@ pub fn explain(fragment: &Fragment, catalog: &Catalog) -> Vec<String> {
 fn describe(fragment: &Fragment, catalog: &Catalog, input: Input, depth: usize, lines: &mut Vec<String>) {
     let indent = "  ".repeat(depth);
     match input {
-        Input::Relation(id) | Input::WithHidden(id) => {
+        Input::Relation(id) | Input::WithHidden(id) | Input::Versions { table: id, .. } => {
             let text = match catalog.get(id) {
+                Some(relation) if matches!(input, Input::Versions { .. }) => {
+                    format!("{indent}Read: versions of {} {}", relation.kind.noun(), relation.name)
+                }
                 Some(relation) => format!("{}Read: {} {}", indent, relation.kind.noun(), relation.name),
                 None => format!("{indent}Read: relation {id}"),
             };

@@ -158,7 +158,7 @@ impl Side {
     }
 }
 
-fn nullable<'a>(fields: impl Iterator<Item = &'a Field>) -> SchemaRef {
+pub(super) fn nullable<'a>(fields: impl Iterator<Item = &'a Field>) -> SchemaRef {
     Arc::new(Schema::new(fields.map(|field| field.clone().with_nullable(true)).collect::<Vec<_>>()))
 }
 

@@ -12,6 +12,7 @@ mod grouping;
 mod join;
 mod join_time;
 mod late;
+mod nearest;
 mod over;
 mod pattern;
 mod rank;
@@ -32,6 +33,8 @@ use crate::catalog::{COMMIT_TIME, Catalog, Emit, Kind, Relation};
 use crate::engine::Compiler;
 use crate::error::{Error, Result};
 use crate::flow::graph::HIDDEN_COLUMNS;
+use crate::flow::history::history_schema;
+use crate::flow::hold::Hold;
 use crate::flow::linear::{Filter, Project};
 use crate::flow::unnest::{Source, Unnest};
 use crate::flow::window::AssignWindows;
@@ -39,6 +42,8 @@ use crate::flow::{Edge, Fragment, Input, MAIN, Make, Node, Operator, TimeColumn,
 use crate::sql::pattern::MatchNode;
 use crate::sql::plan::continuous::mentions_now;
 use crate::sql::plan::event_time::{event_time, input_column, is_ingestion_time};
+use crate::sql::plan::final_rows::final_join;
+use crate::sql::plan::nearest::NearestNode;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::scan_columns;
 use crate::sql::plan::{Hidden, Planner, RelationSource, SourceColumn};
@@ -69,6 +74,7 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
         nodes: Vec::new(),
         late: Vec::new(),
         final_rows: false,
+        held: if emit == Emit::Final { final_join(plan).map(|(join, time, _)| (join, time)) } else { None },
         by_slices: BySlices::default(),
         sliced: false,
     };
@@ -78,7 +84,8 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
     if emit == Emit::Final && !lowering.final_rows {
         return Err(Error::invalid_object_definition("EMIT FINAL needs rows that become final, and this query has none")
             .with_hint(
-                "group by window_start and window_end of a TUMBLE or HOP over a stream with a WATERMARK, or leave EMIT FINAL out",
+                "group by window_start and window_end of a TUMBLE or HOP over a stream with a WATERMARK, join such streams within a \
+                 bound of time, or leave EMIT FINAL out",
             ));
     }
     let (late, late_schema) = lowering.late_inputs()?;
@@ -94,6 +101,8 @@ struct Lowering<'a> {
     late: Vec<(Input, SchemaRef)>,
     /// Some operator gives rows only once they are final.
     final_rows: bool,
+    /// The join whose rows are given once they are final, and the column that says when.
+    held: Option<(&'a LogicalPlan, usize)>,
     /// Who asked for the next window down can put windows together from slices.
     by_slices: BySlices,
     /// That window did as it was asked.
@@ -124,6 +133,14 @@ fn unsupported(what: impl Into<String>, hint: impl Into<String>) -> Error {
 
 impl Lowering<'_> {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Lowered> {
+        let lowered = self.lower_node(plan)?;
+        match self.held {
+            Some((join, time)) if std::ptr::eq(join, plan) => Ok(self.hold(lowered, time)),
+            _ => Ok(lowered),
+        }
+    }
+
+    fn lower_node(&mut self, plan: &LogicalPlan) -> Result<Lowered> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
@@ -180,12 +197,32 @@ impl Lowering<'_> {
                     let input = self.lower(&node.input)?;
                     self.matches(input, node)
                 }
+                _ if let Some(node) = NearestNode::of(other) => self.nearest(node),
                 _ => Err(unsupported(
                     format!("{} is not supported in a continuous query", other.display()),
                     "compute it in the query that reads the view",
                 )),
             },
         }
+    }
+
+    /// Rows only once they are final, if the frontier bounds the time column.
+    fn hold(&mut self, input: Lowered, time: usize) -> Lowered {
+        let Some(TimeColumn { delay, .. }) = input.edge.times.iter().find(|known| known.column == time && known.hard).copied()
+        else {
+            return input;
+        };
+        self.final_rows = true;
+        let schema = Arc::clone(&input.edge.schema);
+        let name = schema.field(time).name();
+        let by = if delay == 0 { String::new() } else { format!(" by {}", show_duration(delay)) };
+        let label = format!("Hold: until the watermark passes {name}{by}");
+        let edge = Edge { append_only: true, ..input.edge };
+        let make: Make = {
+            let schema = Arc::clone(&schema);
+            Box::new(move |shard| Ok(Box::new(Hold::new(Arc::clone(&schema), time, delay, shard)?) as Box<dyn Operator>))
+        };
+        self.add(label, "the rows that are not final".into(), input.inputs, make, None, edge)
     }
 
     fn add(
@@ -218,6 +255,7 @@ impl Lowering<'_> {
         let relation = Arc::clone(source.relation());
         let columns = scan_columns(scan, source);
         let whole = match relation.kind {
+            _ if source.is_history() => history(&relation),
             Kind::Stream => stream(&relation, columns.iter().any(|c| matches!(c, SourceColumn::Hidden(_)))),
             Kind::Table | Kind::Late => rows(&relation),
             Kind::MaterializedView => self.view(&relation)?,
@@ -228,6 +266,9 @@ impl Lowering<'_> {
         let index = |column: &SourceColumn| match column {
             SourceColumn::User(index) => index + skipped,
             SourceColumn::Hidden(Hidden::RowId) => 0,
+            SourceColumn::Hidden(hidden) if source.is_history() => {
+                user_columns + source.hidden().iter().position(|h| h == hidden).expect("all are listed")
+            }
             SourceColumn::Hidden(hidden) => user_columns + Hidden::ALL.iter().position(|h| h == hidden).expect("all are listed"),
         };
         let indices: Vec<usize> = columns.iter().map(index).collect();
@@ -433,6 +474,17 @@ fn by_commit_time(input: Lowered, window: &WindowNode) -> Lowered {
     }
     let times = vec![TimeColumn { column, delay: 0, hard: true }];
     Lowered { edge: Edge { sources: vec![COMMIT_TIME], times, ..input.edge }, ..input }
+}
+
+/// The versions of a table's rows.
+fn history(relation: &Relation) -> Lowered {
+    let time = relation.watermark.as_ref().map(|watermark| watermark.column);
+    let version = relation.columns.len();
+    let times = time.iter().map(|_| TimeColumn { column: version, delay: 0, hard: false }).collect();
+    let sources = time.iter().map(|_| relation.id).collect();
+    let schema = history_schema(&relation.schema());
+    let edge = Edge { schema, append_only: true, key: None, sources, times, window: None };
+    Lowered { inputs: vec![Input::Versions { table: relation.id, time }], edge }
 }
 
 /// The changes of rows that are kept.

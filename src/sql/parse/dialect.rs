@@ -23,12 +23,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::tokens::is_word;
 use crate::limits::STATEMENT_OPERATORS;
-use crate::sql::ast::{NEAREST_MARK, WITHIN_MARK, function_call, marked};
-
-/// `Expr::Prefixed` with this prefix: `TABLE name`.
-pub(super) const TABLE_MARK: &str = "TABLE";
-/// `Expr::Prefixed` with this prefix: a tuple of the input and the columns of its PARTITION BY.
-pub(super) const PARTITION_MARK: &str = "PARTITION BY";
+use crate::sql::ast::{AS_OF_MARK, NEAREST_MARK, PARTITION_MARK, TABLE_MARK, WITHIN_MARK, function_call, marked};
 
 /// For one statement.
 #[derive(Debug)]
@@ -91,7 +86,7 @@ fn parse_interval_name(parser: &mut Parser) -> Option<Result<Expr, ParserError>>
 
 /// `$within(…) condition`: both must hold.
 fn parse_mark(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
-    let is_mark = [WITHIN_MARK, NEAREST_MARK].iter().any(|mark| is_word(&parser.peek_token_ref().token, mark));
+    let is_mark = [WITHIN_MARK, NEAREST_MARK, AS_OF_MARK].iter().any(|mark| is_word(&parser.peek_token_ref().token, mark));
     is_mark.then(|| {
         let name = parser.parse_identifier()?;
         parser.expect_token(&Token::LParen)?;

@@ -6,6 +6,8 @@
 //! | `a JOIN b WITHIN (1 HOUR, 2 HOURS) GRACE PERIOD 1 DAY ON c` | the same with three lengths |
 //! | `a ASOF JOIN b MATCH_CONDITION (m) ON c` | `a JOIN b ON $nearest(m) AND (c)` |
 //! | `a ASOF JOIN b ON c` | `a JOIN b ON $nearest() AND (c)` |
+//! | `a JOIN t FOR SYSTEM_TIME AS OF a.ts ON c` | `a JOIN t ON $as_of(a.ts) AND (c)` |
+//! | `a JOIN t FOR SYSTEM_TIME AS OF PROCTIME() ON c` | `a JOIN t ON $as_of() AND (c)` |
 //!
 //! No user can write a name that begins with a dollar sign, so nothing else is taken for such a mark. The tokens of the mark are
 //! put in here; that the condition behind it is taken whole is the dialect's work ([`super::dialect`]). What marks mean is settled
@@ -16,7 +18,10 @@ use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use super::rewrite::Rewriter;
 use super::tokens::{is_word, position};
 use crate::error::{Error, Result};
-use crate::sql::ast::{NEAREST_MARK, WITHIN_MARK};
+use crate::sql::ast::{AS_OF_MARK, NEAREST_MARK, WITHIN_MARK};
+
+/// How the time of a row's own commit is written.
+const PROCESSING: [&str; 4] = ["PROCTIME", "NOW", "CURRENT_TIMESTAMP", "LOCALTIMESTAMP"];
 
 /// A JOIN whose ON has not come yet.
 pub(super) struct OpenJoin {
@@ -44,7 +49,11 @@ impl OpenJoins {
         while let Some(join) = self.open.pop_if(|join| join.depth > depth) {
             let mark = join.marks.first().map(|token| token.span);
             if let Some(span) = join.asof.or(mark) {
-                let what = if join.asof.is_some() { "ASOF JOIN" } else { "JOIN … WITHIN" };
+                let what = match join.marks.first().map(|token| &token.token) {
+                    _ if join.asof.is_some() => "ASOF JOIN",
+                    Some(token) if is_word(token, AS_OF_MARK) => "JOIN … FOR SYSTEM_TIME AS OF",
+                    _ => "JOIN … WITHIN",
+                };
                 let error = Error::syntax(format!("{what} needs ON")).at(span.start.column as u32);
                 return Err(error.with_hint("write ON a.key = b.key"));
             }
@@ -100,11 +109,22 @@ impl Rewriter {
         is(1, "CROSS") || (1..=3).any(|back| is(back, "NATURAL"))
     }
 
+    /// Is this a time of each row, not one of the whole query?
+    fn is_of_row(&self, ahead: usize) -> bool {
+        let token = |ahead: usize| self.tokens.get(self.at + ahead).map(|token| &token.token);
+        let literal = matches!(token(ahead + 1), Some(Token::SingleQuotedString(_)));
+        let call = self.is_token(ahead + 1, &Token::LParen) && !PROCESSING.iter().any(|word| self.is(ahead, word));
+        matches!(token(ahead), Some(Token::LParen)) || matches!(token(ahead), Some(Token::Word(_))) && !literal && !call
+    }
+
     /// Between JOIN and its ON.
     fn in_join(&mut self) -> Result<bool> {
         let asof = self.joins.here().and_then(|join| join.asof);
         if self.is(0, "WITHIN") && (self.is_duration(1) || self.is_token(1, &Token::LParen) && self.is_duration(2)) {
             return self.within().map(|()| true);
+        }
+        if ["FOR", "SYSTEM_TIME", "AS", "OF"].iter().enumerate().all(|(at, word)| self.is(at, word)) && self.is_of_row(4) {
+            return self.versions().map(|()| true);
         }
         if asof.is_some() && self.is(0, "MATCH_CONDITION") && self.is_token(1, &Token::LParen) {
             return self.match_condition().map(|()| true);
@@ -163,6 +183,41 @@ impl Rewriter {
         while self.at <= close {
             marks.extend(self.next());
         }
+        if let Some(join) = self.joins.open.last_mut() {
+            join.marks.extend(marks);
+        }
+        Ok(())
+    }
+
+    /// `FOR SYSTEM_TIME AS OF time`, ahead: a column, an expression in parentheses, or the time of processing.
+    fn versions(&mut self) -> Result<()> {
+        let span = self.next().map_or(Span::empty(), |token| token.span);
+        self.at += 3;
+        let made = |token| TokenWithSpan::new(token, span);
+        let mut marks = vec![made(Token::make_word(AS_OF_MARK, None)), made(Token::LParen)];
+        let processing = PROCESSING.iter().any(|word| self.is(0, word));
+        let calls = self.is_token(1, &Token::LParen) && self.is_token(2, &Token::RParen);
+        if processing && !self.is_token(1, &Token::Period) {
+            self.at += if calls { 3 } else { 1 };
+        } else if let Some(close) = self.matching(self.at).filter(|_| self.is_token(0, &Token::LParen)) {
+            while self.at <= close {
+                marks.extend(self.next());
+            }
+        } else {
+            loop {
+                match self.next() {
+                    Some(name) if matches!(name.token, Token::Word(_)) => marks.push(name),
+                    other => {
+                        return Err(self.unexpected(other.as_ref(), "expected a time column of the left side, or PROCTIME()"));
+                    }
+                }
+                if !self.is_token(0, &Token::Period) {
+                    break;
+                }
+                marks.extend(self.next());
+            }
+        }
+        marks.push(made(Token::RParen));
         if let Some(join) = self.joins.open.last_mut() {
             join.marks.extend(marks);
         }

@@ -2,11 +2,11 @@
 
 use sqlparser::ast::{self as sp, Expr, FunctionArg, FunctionArgExpr, FunctionArgOperator, Spanned, TableFactor};
 
-use super::dialect::{PARTITION_MARK, TABLE_MARK};
 use super::interval::interval;
 use super::parse_query;
 use crate::error::{Error, Result};
 use crate::sql::ast::WINDOW_FUNCTIONS;
+use crate::sql::ast::{PARTITION_MARK, TABLE_MARK};
 
 /// How ksqlDB's clause and ALLOWED LATENESS after an alias come out of the rewrite, beside the functions' own names.
 const LATENESS_HINT: &str = "allowed";

@@ -20,6 +20,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast as sp;
 
 use super::as_of::AsOfPlanner;
+use super::gap_fill::GapFillPlanner;
 use super::source::{Hidden, RelationSource};
 use super::{Planner, marks};
 use crate::catalog::{Catalog, Kind, Relation, RelationId};
@@ -32,7 +33,7 @@ pub(super) struct Context<'a> {
     planner: &'a Planner,
     /// Hidden columns that the statement names.
     hidden: Vec<Hidden>,
-    relations: [Arc<dyn RelationPlanner>; 3],
+    relations: [Arc<dyn RelationPlanner>; 4],
     /// Views that are being inlined, from the outermost: a view that is met again would never end.
     inlining: Vec<RelationId>,
     /// Views that were inlined before, for statements that name them more than once.
@@ -44,7 +45,7 @@ impl<'a> Context<'a> {
         Context {
             planner,
             hidden,
-            relations: [Arc::new(AsOfPlanner), Arc::new(WindowPlanner), Arc::new(PatternPlanner)],
+            relations: [Arc::new(AsOfPlanner), Arc::new(WindowPlanner), Arc::new(PatternPlanner), Arc::new(GapFillPlanner)],
             inlining,
             inlined: RefCell::default(),
         }

@@ -14,6 +14,7 @@ use sqlparser::ast as sp;
 
 use super::as_of::AsOfNode;
 use super::event_time::input_column;
+use super::nearest::NearestNode;
 use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
 use super::{Planner, errors};
 use crate::catalog::{Kind, Relation};
@@ -123,7 +124,7 @@ fn way_round(function: &str) -> &'static str {
 pub fn output_key(plan: &LogicalPlan) -> Option<Vec<usize>> {
     match plan {
         LogicalPlan::TableScan(scan) => {
-            let source = RelationSource::of(scan)?;
+            let source = RelationSource::of(scan).filter(|source| !source.is_history())?;
             let columns = scan_columns(scan, source);
             let relation = source.relation();
             let key: Vec<SourceColumn> = match relation.kind {
@@ -151,6 +152,8 @@ pub fn output_key(plan: &LogicalPlan) -> Option<Vec<usize>> {
         },
         LogicalPlan::Join(join) => join_key(join),
         LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => Some(Vec::new()),
+        // A row of the left finds at most one.
+        other if let Some(node) = NearestNode::of(other) => output_key(&node.left),
         other => {
             let node = WindowNode::of(other)?;
             let mut key = output_key(&node.input)?;

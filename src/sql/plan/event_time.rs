@@ -13,9 +13,10 @@ use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
 use super::as_of::AsOfNode;
+use super::nearest::NearestNode;
 use super::on_time::OnTimeNode;
 use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
-use super::time_bound::time_bounds;
+use super::time_bound::{TimeBound, time_bounds};
 use crate::catalog::{COMMIT_TIME, Durability, Emit, Kind, Relation};
 use crate::sql::pattern::MatchNode;
 use crate::sql::window::{WINDOW_TIME_BEFORE_END, WindowNode};
@@ -37,9 +38,11 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
         LogicalPlan::TableScan(scan) => {
             let source = RelationSource::of(scan)?;
             let relation = source.relation();
-            let SourceColumn::User(index) = *scan_columns(scan, source).get(column)? else { return None };
             let watermark = relation.watermark.as_ref()?;
-            let speaks = relation.kind == Kind::Stream && watermark.column == index;
+            let speaks = match *scan_columns(scan, source).get(column)? {
+                SourceColumn::User(index) => relation.kind == Kind::Stream && watermark.column == index,
+                SourceColumn::Hidden(hidden) => hidden == Hidden::Version,
+            };
             speaks.then(|| EventTime { streams: vec![Arc::clone(relation)], delay: 0, hard: false })
         }
         LogicalPlan::SubqueryAlias(alias) => event_time(&alias.input, column),
@@ -68,9 +71,10 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
                 let delay = time.delay.saturating_add(if judged { node.grace } else { 0 });
                 Some(EventTime { hard: time.hard || judged, delay, ..time })
             }
-            None => match MatchNode::of(other) {
-                Some(node) => match_time(node, column),
-                None => window_time(WindowNode::of(other)?, column),
+            None => match (MatchNode::of(other), NearestNode::of(other)) {
+                (Some(node), _) => match_time(node, column),
+                (_, Some(node)) => node_time(node, column),
+                _ => window_time(WindowNode::of(other)?, column),
             },
         },
     }
@@ -124,34 +128,60 @@ pub fn is_ingestion_time(plan: &LogicalPlan, column: usize) -> bool {
     }
 }
 
-/// A time of a side whose rows are all there, NULLs of an outer join not among them, while rows of the other side still come.
 fn join_time(join: &Join, column: usize) -> Option<EventTime> {
-    let width = join.left.schema().fields().len();
-    let of_left = match join.join_type {
-        JoinType::Inner => column < width,
-        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
-        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,
-        JoinType::Full => return None,
-    };
-    let skipped = if of_left || !matches!(join.join_type, JoinType::Inner | JoinType::Right) { 0 } else { width };
-    let side = if of_left { &join.left } else { &join.right };
-    let index = column.checked_sub(skipped).filter(|index| *index < side.schema().fields().len())?;
-    event_time(side, index).filter(|time| time.hard)?;
-    let mut found: Option<EventTime> = None;
-    for (l, r, bound) in time_bounds(join) {
-        let hard = |time: &EventTime| time.hard;
-        let (Some(left), Some(right)) = (event_time(&join.left, l).filter(hard), event_time(&join.right, r).filter(hard)) else {
-            continue;
-        };
-        let [left_reach, right_reach] = bound.reach([left.delay, right.delay]);
-        let (reach, at) = if of_left { (left_reach, l) } else { (right_reach, r) };
-        let Some((reach, distance)) = reach.zip(distance(side, at, index)) else { continue };
-        let time = EventTime { delay: reach.saturating_sub(distance), ..EventTime::of_both(left, right) };
-        if found.as_ref().is_none_or(|known| time.delay < known.delay) {
-            found = Some(time);
-        }
+    Sides { join_type: join.join_type, left: &join.left, right: &join.right, bounds: time_bounds(join) }.time(column)
+}
+
+fn node_time(node: &NearestNode, column: usize) -> Option<EventTime> {
+    if node.by_commit {
+        // Rows come when those of the left do, and stay.
+        let of_left = column < node.left.schema().fields().len();
+        return of_left.then(|| event_time(&node.left, column))?.filter(|time| time.hard);
     }
-    found
+    let [left, right] = node.time_indices();
+    let bounds = vec![(left, right, node.bound())];
+    Sides { join_type: node.join_type(), left: &node.left, right: &node.right, bounds }.time(column)
+}
+
+/// A join of any kind, as far as its times go.
+struct Sides<'a> {
+    join_type: JoinType,
+    left: &'a LogicalPlan,
+    right: &'a LogicalPlan,
+    bounds: Vec<TimeBound>,
+}
+
+impl Sides<'_> {
+    /// A time of a side whose rows are all there, NULLs of an outer join not among them, while rows of the other side still come.
+    fn time(&self, column: usize) -> Option<EventTime> {
+        let width = self.left.schema().fields().len();
+        let of_left = match self.join_type {
+            JoinType::Inner => column < width,
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,
+            JoinType::Full => return None,
+        };
+        let skipped = if of_left || !matches!(self.join_type, JoinType::Inner | JoinType::Right) { 0 } else { width };
+        let side = if of_left { self.left } else { self.right };
+        let index = column.checked_sub(skipped).filter(|index| *index < side.schema().fields().len())?;
+        event_time(side, index).filter(|time| time.hard)?;
+        let mut found: Option<EventTime> = None;
+        for &(l, r, bound) in &self.bounds {
+            let hard = |time: &EventTime| time.hard;
+            let (Some(left), Some(right)) = (event_time(self.left, l).filter(hard), event_time(self.right, r).filter(hard))
+            else {
+                continue;
+            };
+            let [left_reach, right_reach] = bound.reach([left.delay, right.delay]);
+            let (reach, at) = if of_left { (left_reach, l) } else { (right_reach, r) };
+            let Some((reach, distance)) = reach.zip(distance(side, at, index)) else { continue };
+            let time = EventTime { delay: reach.saturating_sub(distance), ..EventTime::of_both(left, right) };
+            if found.as_ref().is_none_or(|known| time.delay < known.delay) {
+                found = Some(time);
+            }
+        }
+        found
+    }
 }
 
 /// How far column `b` is always after column `a`: bounds of one window are.
@@ -177,6 +207,10 @@ fn distance(plan: &LogicalPlan, a: usize, b: usize) -> Option<Micros> {
                 (Some(a), Some(b)) => distance(&join.right, a, b),
                 _ => None,
             }
+        }
+        other if let Some(node) = NearestNode::of(other) => {
+            let width = node.left.schema().fields().len();
+            (a < width && b < width).then(|| distance(&node.left, a, b))?
         }
         other => match (OnTimeNode::of(other), WindowNode::of(other)) {
             (Some(node), _) => distance(&node.input, a, b),

@@ -7,9 +7,12 @@
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * [`as_of`]: relations as they were at a former commit;
 //! * `lateral`: UNNEST of a column beside it in FROM;
+//! * `gap_fill`: GAP_FILL in FROM;
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
 //! * [`marks`]: what joins are said to be before ON: WITHIN, ASOF, FOR SYSTEM_TIME AS OF;
+//! * [`nearest`], [`versions`]: joins with the nearest row, and with the version of a table's row at a time;
 //! * [`on_time`], [`time_bound`], [`within`], [`late_rows`]: joins with a bound on time, which see no late rows, and where those go;
+//! * [`final_rows`]: when the rows of a join are final;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
 //! * [`order`]: which of two equal rows comes first, where it matters;
 //! * [`errors`]: what went wrong, and where in the statement.
@@ -21,14 +24,18 @@ mod context;
 pub mod continuous;
 pub mod errors;
 pub mod event_time;
+pub mod final_rows;
+mod gap_fill;
 pub mod late_rows;
 mod lateral;
 pub mod marks;
 pub mod names;
+pub mod nearest;
 pub mod on_time;
 pub mod order;
 pub mod source;
 pub mod time_bound;
+mod versions;
 mod within;
 
 use std::collections::HashMap;
@@ -141,6 +148,7 @@ impl Planner {
     fn plan(&self, query: &sp::Query, types: &[Option<DataType>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
         let mut query = query.clone();
         crate::sql::system::rewrite(&mut query)?;
+        versions::name_commits(&mut query, &self.catalog)?;
         let hidden = names::hidden_columns(&query);
         names::prepare(&mut query, &self.catalog, &hidden);
         let context = Context::new(self, hidden, inlining);

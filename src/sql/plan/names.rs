@@ -193,7 +193,7 @@ impl Prepare<'_> {
 }
 
 /// The relation that a window function in FROM reads, if it is one and its input has a name.
-fn window_input(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> Option<sp::ObjectName> {
+pub fn window_input(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> Option<sp::ObjectName> {
     let (_, name) = fold_object(function)?;
     if !WINDOW_FUNCTIONS.contains(&name.as_str()) {
         return None;

@@ -21,8 +21,9 @@ use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan, UserD
 
 use super::event_time::event_time;
 use super::marks::{self, Mark};
+use super::nearest;
 use super::time_bound::{bounds_of, merge, time_bounds};
-use super::within;
+use super::{versions, within};
 use crate::error::Error;
 use crate::sql::pattern::MatchNode;
 use crate::sql::window::show_duration;
@@ -129,7 +130,11 @@ fn cut_match(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 
 fn cut_join(mut join: Join, known: &[Expr]) -> DfResult<LogicalPlan> {
     let mark = marks::take(&mut join)?;
-    let inner = join.join_type == JoinType::Inner;
+    let (inner, known) = match mark {
+        // Conditions above speak of the rows that were found.
+        Some(Mark::Nearest(_) | Mark::AsOf(_)) => (false, &[][..]),
+        _ => (join.join_type == JoinType::Inner, known),
+    };
     let mut below = if inner { join.filter.clone().map_or_else(Vec::new, split_conjunction_owned) } else { Vec::new() };
     below.extend_from_slice(known);
     let (to_left, to_right) = match join.join_type {
@@ -142,8 +147,10 @@ fn cut_join(mut join: Join, known: &[Expr]) -> DfResult<LogicalPlan> {
     join.right = Arc::new(cut(Arc::unwrap_or_clone(join.right), to_right)?);
 
     let grace = match mark {
+        None => 0,
         Some(Mark::Within { before, after, grace }) => within::bound(&mut join, before, after).map(|()| grace)?,
-        _ => 0,
+        Some(Mark::Nearest(comparison)) => return nearest::nearest(join, comparison),
+        Some(Mark::AsOf(time)) => return versions::as_of(join, time),
     };
     let (left, right) = (&join.left, &join.right);
     let timed = |l: usize, r: usize| event_time(left, l).is_some() && event_time(right, r).is_some();
@@ -169,7 +176,7 @@ fn cut_join(mut join: Join, known: &[Expr]) -> DfResult<LogicalPlan> {
 }
 
 /// The input without rows that are late by this column, if rows can be.
-fn on_time(input: Arc<LogicalPlan>, column: usize, grace: Micros) -> Arc<LogicalPlan> {
+pub(super) fn on_time(input: Arc<LogicalPlan>, column: usize, grace: Micros) -> Arc<LogicalPlan> {
     if event_time(&input, column).is_none_or(|time| time.hard) {
         return input;
     }

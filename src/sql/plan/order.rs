@@ -11,6 +11,7 @@
 //!   any_value(x)                  min(x)
 //!   OVER (… ORDER BY a)           the rows of a partition stand in the order of a, then of every other column
 //!   MATCH_RECOGNIZE (ORDER BY a)  the same
+//!   ASOF JOIN … a.ts >= b.ts      of the rows of b of one time, the first in the order of every other column
 //! ```
 //!
 //! The last lines are no rewrite, because peers must stay peers. Operators keep rows in that order, and [`sort_windows`] brings
@@ -27,6 +28,7 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SubqueryAlias, lit,
 };
 
+use super::nearest::NearestNode;
 use crate::sql::pattern::MatchNode;
 
 /// Aggregates whose answer depends on the order of the rows.
@@ -42,8 +44,7 @@ pub fn matters(plan: &LogicalPlan) -> bool {
         found |= match node {
             LogicalPlan::Limit(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(Distinct::On(_)) => true,
             LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.iter().any(is_of_order),
-            other if MatchNode::of(other).is_some() => true,
-            _ => false,
+            other => MatchNode::of(other).is_some() || NearestNode::of(other).is_some(),
         };
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });

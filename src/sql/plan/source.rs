@@ -11,6 +11,7 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
 
 use crate::catalog::{Kind, ROW_ID, Relation};
+use crate::flow::history::{DELETED, VERSION, history_schema};
 use crate::time::TIMESTAMP;
 
 /// A column that every row of a stream has from the log, or every row of a table without a key from the server. Selectable by
@@ -23,9 +24,14 @@ pub enum Hidden {
     IngestedAt,
     /// Of tables without a primary key.
     RowId,
+    /// Of a table's versions: from when one holds.
+    Version,
+    /// Of a table's versions: there is no such row then.
+    Deleted,
 }
 
 impl Hidden {
+    /// Those that a statement may name.
     pub const ALL: [Hidden; 5] = [Hidden::Partition, Hidden::Offset, Hidden::Commit, Hidden::IngestedAt, Hidden::RowId];
 
     pub fn name(self) -> &'static str {
@@ -35,6 +41,8 @@ impl Hidden {
             Hidden::Commit => "_commit",
             Hidden::IngestedAt => "_ingested_at",
             Hidden::RowId => ROW_ID,
+            Hidden::Version => VERSION,
+            Hidden::Deleted => DELETED,
         }
     }
 
@@ -42,7 +50,8 @@ impl Hidden {
         match self {
             Hidden::Partition => DataType::Int32,
             Hidden::Offset | Hidden::Commit | Hidden::RowId => DataType::Int64,
-            Hidden::IngestedAt => TIMESTAMP,
+            Hidden::IngestedAt | Hidden::Version => TIMESTAMP,
+            Hidden::Deleted => DataType::Boolean,
         }
     }
 
@@ -70,6 +79,7 @@ pub struct RelationSource {
     hidden: Vec<Hidden>,
     schema: SchemaRef,
     constraints: Constraints,
+    history: bool,
 }
 
 impl RelationSource {
@@ -83,7 +93,19 @@ impl RelationSource {
         let key = || vec![Constraint::PrimaryKey(relation.primary_key.clone())];
         let keyed = relation.kind == Kind::Table && !relation.primary_key.is_empty();
         let constraints = Constraints::new_unverified(if keyed { key() } else { Vec::new() });
-        RelationSource { schema: Arc::new(Schema::new(fields)), relation, hidden, constraints }
+        RelationSource { schema: Arc::new(Schema::new(fields)), relation, hidden, constraints, history: false }
+    }
+
+    /// All versions of a table's rows ([`crate::flow::history`]).
+    pub fn history(relation: Arc<Relation>) -> RelationSource {
+        let schema = history_schema(&relation.schema());
+        let hidden = vec![Hidden::Version, Hidden::Offset, Hidden::Commit, Hidden::Deleted];
+        RelationSource { relation, hidden, schema, constraints: Constraints::new_unverified(Vec::new()), history: true }
+    }
+
+    /// It reads versions of rows instead of rows.
+    pub fn is_history(&self) -> bool {
+        self.history
     }
 
     pub fn relation(&self) -> &Arc<Relation> {

@@ -37,7 +37,7 @@ use crate::time::window::{DAY, Family, Windows};
 use crate::time::{Micros, TIMESTAMP};
 
 pub use parse::WindowPlanner;
-pub(crate) use parse::constant_duration;
+pub(in crate::sql) use parse::{column, constant_duration, input_factor};
 
 pub const WINDOW_START: &str = "window_start";
 pub const WINDOW_END: &str = "window_end";

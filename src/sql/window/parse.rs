@@ -93,7 +93,7 @@ fn usage(kind: &str) -> &'static str {
     }
 }
 
-fn input_factor(input: sp::Expr) -> DfResult<sp::TableFactor> {
+pub(in crate::sql) fn input_factor(input: sp::Expr) -> DfResult<sp::TableFactor> {
     if let Some(name) = input_name(&input) {
         return Ok(sp::TableFactor::Table {
             name,
@@ -110,7 +110,7 @@ fn input_factor(input: sp::Expr) -> DfResult<sp::TableFactor> {
     }
     match input {
         sp::Expr::Subquery(subquery) => Ok(sp::TableFactor::Derived { lateral: false, subquery, alias: None, sample: None }),
-        other => Err(at(Error::syntax("a window function reads a relation or a query in parentheses"), other.span())),
+        other => Err(at(Error::syntax("a function in FROM reads a relation or a query in parentheses"), other.span())),
     }
 }
 
@@ -175,7 +175,7 @@ fn named(arg: sp::FunctionArg) -> DfResult<(sp::Ident, sp::Expr)> {
     }
 }
 
-fn column(expr: sp::Expr, input: &DFSchema, context: &mut dyn RelationPlannerContext) -> DfResult<Column> {
+pub(in crate::sql) fn column(expr: sp::Expr, input: &DFSchema, context: &mut dyn RelationPlannerContext) -> DfResult<Column> {
     let span = expr.span();
     match context.sql_to_expr(expr, input)? {
         Expr::Column(column) => {
