@@ -123,6 +123,11 @@ impl StateTable for Core {
         let first_key = usize::from(self.spec.window.is_some());
         let key_end = first_key + self.spec.key_types.len();
         self.started = true;
+        // Without a key, nothing tells the states of the one group apart when a checkpoint puts runs together: the last one counts.
+        let delta = match self.key_columns() {
+            0 if !delta.is_empty() => delta.take(&UInt32Array::from(vec![delta.len() as u32 - 1]))?,
+            _ => delta,
+        };
         for (end, rows) in split_by_end(&self.spec, &delta.rows) {
             let part = delta.take(&rows)?;
             let part = part.take(&self.shard.owned(&part.rows.columns()[first_key..key_end], part.len())?)?;
