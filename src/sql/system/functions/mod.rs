@@ -59,11 +59,14 @@ pub(super) struct Spec {
 pub(super) enum Body {
     /// From the arguments and their fields alone: in views too.
     Pure(Pure),
+    /// The same for all rows at once, where a row at a time would cost too much. NULLs are the function's own.
+    Columns(Columns),
     /// It asks the catalog, the session or the server as well.
     Asks(Asks),
 }
 
 type Pure = fn(&[FieldRef], &[Value]) -> Result<Value>;
+type Columns = fn(&[FieldRef], &[ArrayRef]) -> Result<ArrayRef>;
 type Asks = fn(&Call<'_>, &[Value]) -> Result<Value>;
 
 /// A function that gives NULL for NULL and looks at the catalog.
@@ -114,7 +117,7 @@ pub(super) fn function(name: &str, context: &Arc<SystemContext>) -> Option<Arc<S
 
 /// Those that need no context: for queries that run on, whose answers depend on their rows alone.
 pub(super) fn pure() -> impl Iterator<Item = Arc<ScalarUDF>> {
-    all().filter(|spec| matches!(spec.body, Body::Pure(_))).map(|spec| udf(spec, None))
+    all().filter(|spec| !matches!(spec.body, Body::Asks(_))).map(|spec| udf(spec, None))
 }
 
 /// All of them.
@@ -145,7 +148,7 @@ pub(super) fn infos() -> impl Iterator<Item = FunctionInfo> {
 fn udf(spec: &'static Spec, context: Option<&Arc<SystemContext>>) -> Arc<ScalarUDF> {
     let signature = Signature::user_defined(spec.volatility);
     let context = match spec.body {
-        Body::Pure(_) => None,
+        Body::Pure(_) | Body::Columns(_) => None,
         Body::Asks(_) => context.cloned(),
     };
     Arc::new(ScalarUDF::new_from_impl(SystemFunction { spec, signature, context }))
@@ -254,11 +257,19 @@ fn invoke(spec: &Spec, context: Option<&SystemContext>, args: ScalarFunctionArgs
     let rows = if constant { 1 } else { args.number_rows };
     let columns = args.args.into_iter().map(|a| a.into_array(rows)).collect::<DfResult<Vec<ArrayRef>>>()?;
     let fields = &args.arg_fields;
-    let call = |values: &[Value]| match (spec.body, context) {
-        (Body::Pure(call), _) => call(fields, values),
-        (Body::Asks(call), Some(context)) => call(&Call { context, fields }, values),
-        (Body::Asks(_), None) => Err(Error::internal(format!("{} was called outside of a session", spec.name))),
+    let result = match (spec.body, context) {
+        (Body::Columns(call), _) => call(fields, &columns)?,
+        (Body::Pure(call), _) => by_row(spec, &columns, rows, |values| call(fields, values))?,
+        (Body::Asks(call), Some(context)) => by_row(spec, &columns, rows, |values| call(&Call { context, fields }, values))?,
+        (Body::Asks(_), None) => return Err(Error::internal(format!("{} was called outside of a session", spec.name))),
     };
+    match constant {
+        true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+        false => Ok(ColumnarValue::Array(result)),
+    }
+}
+
+fn by_row(spec: &Spec, columns: &[ArrayRef], rows: usize, call: impl Fn(&[Value]) -> Result<Value>) -> Result<ArrayRef> {
     let mut values = Vec::with_capacity(columns.len());
     let mut results = Vec::with_capacity(rows);
     for row in 0..rows {
@@ -267,11 +278,7 @@ fn invoke(spec: &Spec, context: Option<&SystemContext>, args: ScalarFunctionArgs
         let is_null = spec.strict && values.contains(&Value::Null);
         results.push(if is_null { Value::Null } else { call(&values)? });
     }
-    let result = array(&results, &arrow_type(spec.result))?;
-    match constant {
-        true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
-        false => Ok(ColumnarValue::Array(result)),
-    }
+    array(&results, &arrow_type(spec.result))
 }
 
 // Arguments by position: the coercion above has made them what the form says, and `strict` that they are there.

@@ -1,29 +1,68 @@
 //! `to_char` with PostgreSQL's templates, for instants and for numbers.
 
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use arrow::datatypes::{DataType, FieldRef};
 use chrono::{Datelike, NaiveDateTime, Timelike};
+use datafusion::logical_expr::Volatility;
 
-use super::super::value::Value;
-use super::{Spec, immutable, text};
+use super::super::value::{Value, value_at};
+use super::{Body, Spec};
 use crate::error::{Error, Result};
 
-pub(super) const FUNCTIONS: &[Spec] = &[immutable("to_char", &[&["any", "text"]], "text", to_char)];
+pub(super) const FUNCTIONS: &[Spec] = &[Spec {
+    name: "to_char",
+    forms: &[&["any", "text"]],
+    result: "text",
+    strict: true,
+    volatility: Volatility::Immutable,
+    body: Body::Columns(to_char),
+}];
 
-fn to_char(fields: &[FieldRef], values: &[Value]) -> Result<Value> {
-    let template = text(values, 1);
-    let data_type = fields.first().map(|f| f.data_type());
-    match (&values[0], data_type) {
-        (Value::Int(micros), Some(DataType::Timestamp(_, zone))) => {
-            Ok(instant(super::time::instant(*micros)?, zone.is_some(), template).into())
+fn to_char(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
+    let [values, templates] = columns else { return Err(Error::internal("to_char takes two arguments")) };
+    let templates = templates.as_string::<i32>();
+    let kind = fields.first().map(|f| f.data_type());
+    let has_zone = match kind {
+        Some(DataType::Timestamp(_, zone)) => Some(zone.is_some()),
+        Some(DataType::Date32 | DataType::Date64) => Some(false),
+        _ => None,
+    };
+    let mut output = StringBuilder::with_capacity(values.len(), values.len() * 10);
+    let mut written = String::new();
+    // Of the row before: mostly the same.
+    let mut read: Option<(&str, Vec<Piece>)> = None;
+    for row in 0..values.len() {
+        if values.is_null(row) || templates.is_null(row) {
+            output.append_null();
+            continue;
         }
-        (Value::Int(micros), Some(DataType::Date32 | DataType::Date64)) => {
-            Ok(instant(super::time::instant(*micros)?, false, template).into())
+        let (value, template) = (value_at(values, row), templates.value(row));
+        match (has_zone, value) {
+            (Some(has_zone), Value::Int(micros)) => {
+                if read.as_ref().is_none_or(|(text, _)| *text != template) {
+                    read = Some((template, pieces(template)));
+                }
+                let pieces = read.as_ref().map_or(&[][..], |(_, pieces)| pieces);
+                written.clear();
+                write(super::time::instant(micros)?, has_zone, pieces, &mut written);
+                output.append_value(&written);
+            }
+            (None, value) => output.append_value(number_as_text(&value, kind, template)?),
+            (Some(_), _) => output.append_null(),
         }
-        (Value::Int(n), _) => Ok(number(&n.to_string(), template)?.into()),
-        (Value::Float(f), _) if !f.is_finite() => Ok(f.to_string().into()),
-        (Value::Float(f), _) => Ok(number(&format!("{f}"), template)?.into()),
+    }
+    Ok(Arc::new(output.finish()))
+}
+
+fn number_as_text(value: &Value, kind: Option<&DataType>, template: &str) -> Result<String> {
+    match (value, kind) {
+        (Value::Int(n), _) => number(&n.to_string(), template),
+        (Value::Float(f), _) if !f.is_finite() => Ok(f.to_string()),
+        (Value::Float(f), _) => number(&format!("{f}"), template),
         // Decimals come as their exact text.
-        (Value::Text(digits), Some(DataType::Decimal128(..) | DataType::Decimal256(..))) => Ok(number(digits, template)?.into()),
+        (Value::Text(digits), Some(DataType::Decimal128(..) | DataType::Decimal256(..))) => number(digits, template),
         (_, other) => {
             let name = other.map_or(String::new(), |t| t.to_string().to_lowercase());
             Err(Error::undefined_function(format!("function to_char({name}, text) does not exist"))
@@ -44,12 +83,25 @@ const PATTERNS: [&str; 64] = [
     "IW", "CC", "TZ", "tz", "OF", "BC", "AD", "Y", "D", "W", "J", "Q",
 ];
 
-fn instant(t: NaiveDateTime, has_zone: bool, template: &str) -> String {
-    let mut output = String::new();
+/// A part of a template for instants.
+enum Piece {
+    Text(String),
+    /// `th`: followed by the ending of an ordinal, in upper case or not.
+    Field {
+        pattern: &'static str,
+        fill: bool,
+        th: Option<bool>,
+    },
+}
+
+fn pieces(template: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
     let mut rest = template;
     while let Some(first) = rest.chars().next() {
         if first == '"' {
-            rest = quoted(&rest[1..], &mut output);
+            let mut text = String::new();
+            rest = quoted(&rest[1..], &mut text);
+            pieces.push(Piece::Text(text));
             continue;
         }
         let (fill, start) = match rest.strip_prefix("FM").or_else(|| rest.strip_prefix("fm")) {
@@ -60,23 +112,56 @@ fn instant(t: NaiveDateTime, has_zone: bool, template: &str) -> String {
         let exact = PATTERNS.iter().find(|p| start.starts_with(**p));
         let Some(pattern) = exact.or_else(|| PATTERNS.iter().find(|p| upper.starts_with(**p))) else {
             if fill {
-                output.push(first);
+                pieces.push(Piece::Text(first.to_string()));
                 rest = &rest[first.len_utf8()..];
             } else {
                 rest = start;
             }
             continue;
         };
-        let written = field(t, has_zone, pattern, fill);
-        output.push_str(&written);
         rest = &start[pattern.len()..];
-        if rest.starts_with("TH") || rest.starts_with("th") {
-            let suffix = ordinal(&written);
-            output.push_str(&if rest.starts_with("TH") { suffix.to_uppercase() } else { suffix.to_string() });
-            rest = &rest[2..];
+        let th = rest.get(..2).filter(|th| ["TH", "th"].contains(th)).map(|th| th == "TH");
+        rest = if th.is_some() { &rest[2..] } else { rest };
+        pieces.push(Piece::Field { pattern, fill, th });
+    }
+    pieces
+}
+
+fn write(t: NaiveDateTime, has_zone: bool, pieces: &[Piece], output: &mut String) {
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => output.push_str(text),
+            Piece::Field { pattern, fill: true, th: None } if digits(t, pattern, output) => {}
+            Piece::Field { pattern, fill, th } => {
+                let written = field(t, has_zone, pattern, *fill);
+                output.push_str(&written);
+                match th {
+                    Some(true) => output.push_str(&ordinal(&written).to_uppercase()),
+                    Some(false) => output.push_str(ordinal(&written)),
+                    None => {}
+                }
+            }
         }
     }
-    output
+}
+
+/// The fields that templates are mostly made of, without a string of their own; false for others.
+fn digits(t: NaiveDateTime, pattern: &str, output: &mut String) -> bool {
+    let (n, width) = match pattern {
+        "YYYY" if (0..=9999).contains(&t.year()) => (t.year().unsigned_abs(), 4),
+        "MM" => (t.month(), 2),
+        "DD" => (t.day(), 2),
+        "HH24" => (t.hour(), 2),
+        "MI" => (t.minute(), 2),
+        "SS" => (t.second(), 2),
+        "MS" => (t.nanosecond() / 1_000_000, 3),
+        "US" => (t.nanosecond() / 1000, 6),
+        _ => return false,
+    };
+    for place in (0..width).rev() {
+        output.push(char::from(b'0' + (n / 10_u32.pow(place) % 10) as u8));
+    }
+    true
 }
 
 /// Copies up to the closing quote.
@@ -406,7 +491,9 @@ mod tests {
     #[case("MONTH|mon|YY|MS|SSSS", "FEBRUARY |feb|24|012|50589")]
     fn instants(#[case] template: &str, #[case] expected: &str) {
         let t = "2024-02-05T14:03:09.012345".parse().unwrap();
-        assert_eq!(super::instant(t, false, template), expected);
+        let mut written = String::new();
+        super::write(t, false, &super::pieces(template), &mut written);
+        assert_eq!(written, expected);
     }
 
     #[rstest]
