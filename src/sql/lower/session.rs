@@ -232,7 +232,7 @@ impl Lowering<'_> {
             schema,
             append_only: self.emit == Emit::Final,
             key: Some((0..columns.len()).collect()),
-            sources: if times.is_empty() { Vec::new() } else { input.sources.clone() },
+            sources: input.sources.clone(),
             times,
             window: None,
         }
