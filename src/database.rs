@@ -30,7 +30,7 @@ use crate::connect::Connectors;
 use crate::engine::{self, EngineHandle, Recovery};
 use crate::error::{Error, Result, SqlState};
 use crate::ingest::idle::IdleMarks;
-use crate::ingest::{CompiledRelation, RelationWriter, RowIds};
+use crate::ingest::{CompiledRelation, QueryIntake, RelationWriter, RowIds};
 use crate::limits;
 use crate::log::datadir::DataDir;
 use crate::log::{self, CommitId, Log, LogHandle};
@@ -130,7 +130,8 @@ impl Database {
         let log = LogHandle::start(log, Arc::clone(&config.clock), config.log)?;
         let state = Arc::new(crate::sql::functions::state());
         let compiler = Arc::new(ViewCompiler { state: Arc::clone(&state) });
-        let (engine, recovery) = EngineHandle::start(log.clone(), store, compiler, config.engine)?;
+        let intake = QueryIntake { log: log.clone(), clock: Arc::clone(&config.clock), state: Arc::clone(&state) };
+        let (engine, recovery) = EngineHandle::start(log.clone(), store, compiler, Arc::new(intake), config.engine)?;
         let database = Arc::new(Database {
             log: log.clone(),
             engine,
@@ -251,6 +252,8 @@ impl Database {
             connectors.stop();
         }
         drop(self.idle_marks.lock().take());
+        // What running queries still have to write.
+        self.engine.drain();
         // Also after an error of the log: what it acknowledged is worth a checkpoint.
         let closed = self.log.close();
         self.engine.close().and(closed)

@@ -47,6 +47,9 @@ pub const SUBSCRIBER_STEPS: usize = 4096;
 /// Bytes a subscriber may fall behind before it is cut off.
 pub const SUBSCRIBER_BYTES: usize = 64 << 20;
 
+/// Bytes that a running query may be ahead of the committer before the engine waits for it.
+pub const OUTPUT_BYTES: usize = 32 << 20;
+
 /// How long a session waits for a snapshot that covers its own last commit.
 pub const OWN_WRITES_WAIT: Duration = Duration::from_secs(30);
 

@@ -300,6 +300,7 @@ impl Kind {
             Kind::Table | Kind::Late => "table",
             Kind::View => "view",
             Kind::MaterializedView => "materialized view",
+            Kind::Query => "query",
         }
     }
 }

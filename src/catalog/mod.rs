@@ -11,7 +11,7 @@ pub mod acl;
 pub mod rights;
 pub mod role;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -32,6 +32,9 @@ pub const COMMIT_TIME: RelationId = 0;
 /// The hidden key of a table without a primary key.
 pub const ROW_ID: &str = "_row_id";
 
+/// What stands before the query's columns in a changelog.
+pub const CHANGELOG_COLUMNS: [&str; 2] = ["commit", "diff"];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -45,6 +48,8 @@ pub enum Kind {
     View,
     /// `view$late`: the late rows of a view. Append-only; a cache like the view.
     Late,
+    /// A running `INSERT INTO … SELECT … EMIT CHANGES`. It has no rows of its own: they go to another relation.
+    Query,
 }
 
 impl Kind {
@@ -61,6 +66,7 @@ impl Kind {
             Kind::MaterializedView => "materialized view",
             Kind::View => "view",
             Kind::Late => "late-row relation",
+            Kind::Query => "query",
         }
     }
 }
@@ -87,6 +93,21 @@ pub struct Watermark {
     pub column: usize,
     /// SQL over the stream's columns whose greatest value so far is the watermark.
     pub expression: String,
+    /// Of a derived stream: the watermark is what its query's sources have reached, and not computed from the rows; the
+    /// expression only says which column it speaks of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub carried: bool,
+}
+
+/// Where the rows of a running query go: those of a derived stream to itself, those of a running INSERT to its target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    pub target: RelationId,
+    /// The target's columns that the query fills, in the query's order.
+    pub columns: Vec<usize>,
+    /// It writes its changes as rows: `commit`, `diff`, and the query's columns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changelog: bool,
 }
 
 /// When the rows of a view appear.
@@ -138,6 +159,9 @@ pub struct Relation {
     pub depends_on: Vec<RelationId>,
     /// Of `name$late`: the view it belongs to. It lives and dies with it.
     pub parent: Option<RelationId>,
+    /// Of a derived stream or a running INSERT: where the rows of its query go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
@@ -164,8 +188,19 @@ impl Relation {
         if self.has_row_id() { vec![0] } else { self.primary_key.clone() }
     }
 
+    /// The columns that its query gives.
+    pub fn query_columns(&self) -> &[Column] {
+        let lead = if self.output.as_ref().is_some_and(|output| output.changelog) { CHANGELOG_COLUMNS.len() } else { 0 };
+        &self.columns[lead..]
+    }
+
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
+    }
+
+    /// A stream whose rows come from its query alone.
+    pub fn is_derived(&self) -> bool {
+        self.kind == Kind::Stream && self.output.is_some()
     }
 
     /// A table without a primary key: rows are told apart by a hidden id.
@@ -284,6 +319,45 @@ impl Catalog {
     /// Those that read `id`, directly.
     pub fn dependents(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
         self.by_id.values().filter(move |r| r.depends_on.contains(&id))
+    }
+
+    /// Running queries that write into `id` and are no part of it.
+    pub fn writers(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
+        self.by_id.values().filter(move |r| r.kind == Kind::Query && r.output.as_ref().is_some_and(|o| o.target == id))
+    }
+
+    /// All that the rows of these relations are made of, through views, derived streams and running INSERTs; they themselves
+    /// among them.
+    pub fn upstream(&self, of: impl IntoIterator<Item = RelationId>) -> BTreeSet<RelationId> {
+        let mut found = BTreeSet::new();
+        let mut next: Vec<RelationId> = of.into_iter().collect();
+        while let Some(id) = next.pop() {
+            let Some(relation) = self.by_id.get(&id).filter(|_| found.insert(id)) else { continue };
+            next.extend(relation.depends_on.iter().chain(&relation.parent));
+            next.extend(self.writers(id).flat_map(|query| &query.depends_on));
+        }
+        found
+    }
+
+    /// How many running queries stand behind one another at most: so many commits it may take until a row is everywhere.
+    pub fn depth(&self) -> usize {
+        let queries: Vec<&Arc<Relation>> = self.by_id.values().filter(|r| r.output.is_some()).collect();
+        let mut depths: BTreeMap<RelationId, usize> = BTreeMap::new();
+        // Readers come after what they read, but for INSERTs into older relations: as many rounds as there are queries.
+        for _ in 0..queries.len() {
+            let before = depths.clone();
+            for query in &queries {
+                let Some(output) = &query.output else { continue };
+                let sources = self.upstream(query.depends_on.iter().copied().filter(|id| *id != output.target));
+                let behind = sources.iter().filter_map(|id| depths.get(id)).max().copied().unwrap_or(0);
+                let depth = depths.entry(output.target).or_default();
+                *depth = (*depth).max(behind + 1);
+            }
+            if before == depths {
+                break;
+            }
+        }
+        depths.values().max().copied().unwrap_or(0)
     }
 
     /// An id that no relation has had. Ids of dropped relations at the very end come back after a restart, unless the log still

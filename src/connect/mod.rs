@@ -188,6 +188,7 @@ pub(crate) mod tests {
             emit: Emit::Changes,
             depends_on: vec![],
             parent: None,
+            output: None,
             comment: None,
         }
     }

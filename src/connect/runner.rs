@@ -27,14 +27,6 @@ const REST: Duration = Duration::from_secs(1);
 const TRANSACTION_BYTES: usize = GROUP_COMMIT_BYTES / 2;
 const TRANSACTION_ROWS: usize = STEP_ROWS;
 
-/// Producers below this are the users' own.
-const PRODUCERS: u64 = 1 << 63;
-
-/// The producer under which a stream's connector commits.
-pub fn producer(stream: RelationId) -> u64 {
-    PRODUCERS | u64::from(stream)
-}
-
 /// The sources that run. Dropping it stops them.
 pub struct Connectors {
     stop: Arc<Stop>,
@@ -242,7 +234,7 @@ impl Feed {
     /// What the log has of this source.
     fn position(&self) -> Result<u64> {
         let producers = self.context.log.reader().producers()?;
-        Ok(producers.iter().find(|(id, _)| *id == producer(self.stream)).map_or(0, |(_, position)| *position))
+        Ok(producers.iter().find(|(id, _)| *id == log::producer_of(self.stream)).map_or(0, |(_, position)| *position))
     }
 
     fn intake(&self) -> Result<Intake> {
@@ -277,7 +269,7 @@ impl Feed {
     }
 
     fn submit(&self, load: Load, intake: &Intake) -> Ack {
-        let producer = Some((producer(self.stream), load.position));
+        let producer = Some((log::producer_of(self.stream), load.position));
         let durability = intake.relation.durability;
         self.context.log.submit(Transaction { writes: load.writes, producer, durability, ..Transaction::default() })
     }

@@ -3,6 +3,10 @@
 //! The query's nodes live in a graph of their own (a nursery). A thread replays the commits of the streams it reads up to where
 //! the engine was; the engine then runs the few commits since, feeds the current rows of the tables and views that it reads,
 //! and takes the nodes over. While the thread has far to go, the engine goes on without it.
+//!
+//! A query that writes to the log must say at every commit just what it said before a restart. So it is fed nothing: its nursery
+//! has the tables and views that it reads, too, and replays them from the log; what the engine has of them is left behind when
+//! it takes the query over. What the replay gives is written on the way, each step a transaction.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +14,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::checkpoint::fingerprint;
+use super::output::Output;
 use super::subscribe::Tap;
-use super::{Engine, inputs_of};
+use super::{Engine, inputs_of, owner_of};
 use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::delta::Delta;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::flow::sink::{Sink, Target};
 use crate::flow::{Fragment, Graph, Input, StepResult};
 use crate::log::{CommitId, LogHandle};
@@ -30,10 +35,12 @@ pub(super) struct Build {
     graph: Graph,
     /// Of the log, those that it replays.
     streams: Catalog,
-    /// Tables and views whose rows it is fed at the end.
+    /// Tables and views whose rows it is fed at the end, or whose place the engine's take.
     fed: Vec<RelationId>,
     /// Tables and views that it has computed itself, and that the engine must have, too, before it takes over.
     doubled: Vec<RelationId>,
+    /// What it writes to the log.
+    output: Option<Output>,
     /// Commits replayed.
     commit: CommitId,
     /// What its state is made by, if it is to be kept.
@@ -60,8 +67,8 @@ impl Builds {
     }
 
     pub fn abandon(&mut self, relation: RelationId) {
-        self.waiting.retain(|build| build.target != Target::Relation(relation));
-        for (_, abandoned, _) in self.running.iter().filter(|(target, _, _)| *target == Target::Relation(relation)) {
+        self.waiting.retain(|build| build.target.relation() != Some(relation));
+        for (_, abandoned, _) in self.running.iter().filter(|(target, _, _)| target.relation() == Some(relation)) {
             abandoned.store(true, Ordering::SeqCst);
         }
     }
@@ -88,11 +95,21 @@ impl Build {
         }
         while self.commit < upto && !self.abandoned.load(Ordering::SeqCst) {
             let stop = self.tap.as_ref().map_or(upto, |tap| tap.stop_after(self.commit).min(upto));
+            let stop = self.output.as_ref().map_or(stop, |output| output.cut(self.commit, stop));
             let commits = log.read(&self.streams, self.commit, stop, step_rows)?;
             let Some(last) = commits.last() else { break };
             let (id, time) = (last.id, last.time);
             let result = self.graph.step(&commits, &[]);
             self.commit = id;
+            if let Some(output) = &mut self.output {
+                output.take(&result, id, |stream| self.graph.watermark(stream));
+                while patient && let Err(error) = output.flush(log) {
+                    if error.state() != SqlState::DiskFull || self.abandoned.load(Ordering::SeqCst) {
+                        return Err(error);
+                    }
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
             self.pass_on(result, id, time, patient)?;
         }
         Ok(())
@@ -126,16 +143,67 @@ impl Engine {
     pub(super) fn build_view(&mut self, view: &Relation) {
         match self.try_build_view(view) {
             Ok(()) => {}
-            Err(error) => self.stop_query(Target::Relation(view.id), error),
+            Err(error) => self.stop_query(owner_of(view), error),
         }
     }
 
     fn try_build_view(&mut self, view: &Relation) -> Result<()> {
         let catalog = Arc::clone(&self.next.catalog);
-        let fragment = self.compiler.compile(&catalog, view)?;
-        let sinks = view_sinks(view, &fragment, &catalog);
+        let fragment = self.makers.compiler.compile(&catalog, view)?;
         let fingerprint = fingerprint(Some(&fragment), view);
+        if view.output.is_some() {
+            return self.begin_output(view, fragment, fingerprint, &catalog);
+        }
+        let sinks = sinks_of(view, &fragment, &catalog);
         self.begin(Target::Relation(view.id), fragment, sinks, Some(fingerprint), None)
+    }
+
+    /// Begin to build a query that writes to the log.
+    fn begin_output(&mut self, query: &Relation, fragment: Fragment, fingerprint: String, catalog: &Arc<Catalog>) -> Result<()> {
+        let output = Output::open(&self.shared.log, catalog, query, &fragment, self.makers.intake.as_ref())?;
+        let (_, fed) = inputs_of(&fragment, catalog);
+        let (mut graph, mut replayed) = (self.graph.nursery(), Catalog::default());
+        self.add_inputs(&mut graph, &mut replayed, &fragment, catalog)?;
+        let sinks = sinks_of(query, &fragment, catalog);
+        let target = owner_of(query);
+        graph.add(target, fragment, sinks)?;
+        let build = Build {
+            target,
+            graph,
+            streams: replayed,
+            fed,
+            doubled: Vec::new(),
+            output: Some(output),
+            commit: 0,
+            fingerprint: Some(fingerprint),
+            tap: None,
+            abandoned: Arc::default(),
+        };
+        self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
+    }
+
+    /// All that a query reads, down to the log.
+    fn add_inputs(&self, graph: &mut Graph, replayed: &mut Catalog, fragment: &Fragment, catalog: &Arc<Catalog>) -> Result<()> {
+        for id in fragment.reads() {
+            let found = |id| catalog.get(id).ok_or_else(|| Error::undefined_table("a relation that the query reads is gone"));
+            let mut relation = found(id)?;
+            if let (Kind::Late, Some(of)) = (relation.kind, relation.parent) {
+                relation = found(of)?;
+            }
+            if relation.kind.in_log() && relation.id == id {
+                if replayed.get(id).is_none() && relation.kind == Kind::Table {
+                    let store = Store::new("rows", relation.stored_schema(), relation.stored_key());
+                    graph.add_table(id, Sink::table(id, store));
+                }
+                replayed.apply(&Change::Create(Relation::clone(relation)));
+            } else if !graph.owners().contains(&owner_of(relation)) {
+                let fragment = self.makers.compiler.compile(catalog, relation)?;
+                self.add_inputs(graph, replayed, &fragment, catalog)?;
+                let sinks = sinks_of(relation, &fragment, catalog);
+                graph.add(owner_of(relation), fragment, sinks)?;
+            }
+        }
+        Ok(())
     }
 
     /// Begin to build a query. `tap` gets the changes of the replay.
@@ -158,8 +226,18 @@ impl Engine {
         graph.add(target, fragment, sinks)?;
         graph.await_feed(&fed);
         let doubled = Vec::new();
-        let build =
-            Build { target, graph, streams: replayed, fed, doubled, commit: 0, fingerprint, tap, abandoned: Arc::default() };
+        let build = Build {
+            target,
+            graph,
+            streams: replayed,
+            fed,
+            doubled,
+            output: None,
+            commit: 0,
+            fingerprint,
+            tap,
+            abandoned: Arc::default(),
+        };
         self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
     }
 
@@ -168,8 +246,18 @@ impl Engine {
         let Replay { graph, log, doubled, commit } = replay;
         let (target, fed) = (Target::Query(query), Vec::new());
         let tap = Some(tap);
-        let build =
-            Build { target, graph, streams: log, fed, doubled, commit, fingerprint: None, tap, abandoned: Arc::default() };
+        let build = Build {
+            target,
+            graph,
+            streams: log,
+            fed,
+            doubled,
+            output: None,
+            commit,
+            fingerprint: None,
+            tap,
+            abandoned: Arc::default(),
+        };
         self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
     }
 
@@ -178,8 +266,9 @@ impl Engine {
         let (finished, running): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.builds.running).into_iter().partition(|(_, _, t)| t.is_finished());
         self.builds.running = running;
-        for (target, _, thread) in finished {
+        for (target, abandoned, thread) in finished {
             match thread.join() {
+                Ok(_) if abandoned.load(Ordering::SeqCst) => {}
                 Ok((build, Ok(()))) => self.builds.waiting.push(build),
                 Ok((_, Err(error))) => self.stop_build(target, error),
                 Err(_) => self.stop_build(target, Error::internal("the build of the view panicked")),
@@ -211,16 +300,8 @@ impl Engine {
         Ok(())
     }
 
-    fn stop_build(&mut self, target: Target, error: Error) {
-        self.stop_query(target, error);
-        self.publish();
-    }
-
-    fn adopt(&mut self, mut build: Build) -> Result<()> {
-        build.replay(&self.shared.log, self.commit, self.options.step_rows, false)?;
-        if build.abandoned.load(Ordering::SeqCst) {
-            return Ok(());
-        }
+    /// Give a build what the tables and views that it reads hold now.
+    fn feed(&mut self, build: &mut Build) -> Result<()> {
         let mut fed = Vec::new();
         for id in &build.fed {
             if let Some(version) = self.graph.version(Target::Relation(*id)) {
@@ -231,14 +312,33 @@ impl Engine {
         build.graph.set_watermarks(self.graph.watermarks());
         build.graph.set_now(self.next.time);
         let result = build.graph.feed(&fed);
-        build.pass_on(result, self.commit, self.next.time, false)?;
+        build.pass_on(result, self.commit, self.next.time, false)
+    }
+
+    fn stop_build(&mut self, target: Target, error: Error) {
+        self.stop_query(target, error);
+        self.publish();
+    }
+
+    fn adopt(&mut self, mut build: Build) -> Result<()> {
+        build.replay(&self.shared.log, self.commit, self.options.step_rows, false)?;
+        if build.abandoned.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        match build.output.take() {
+            Some(output) => {
+                build.graph.detach(build.target);
+                self.outputs.add(output, &self.catalog);
+            }
+            None => self.feed(&mut build)?,
+        }
         let target = build.target;
         if let Some(tap) = &build.tap {
             self.subscribers.follow(target, tap.target);
         }
         self.graph.adopt(build.graph);
         self.subscribers.adopted(target, self.commit, self.next.time, self.graph.version(target))?;
-        if let Target::Relation(id) = target {
+        if let Some(id) = target.relation() {
             let late = late_relation(&self.catalog, id).map(|late| Target::Relation(late.id));
             self.refresh([Some(target), late].into_iter().flatten());
             self.next.failures.remove(&id);
@@ -249,15 +349,18 @@ impl Engine {
     }
 }
 
-/// The relation of a view's late rows.
+/// The relation of a query's late rows.
 pub(super) fn late_relation(catalog: &Catalog, view: RelationId) -> Option<&Arc<Relation>> {
     catalog.relations().find(|r| r.kind == Kind::Late && r.parent == Some(view))
 }
 
-/// Where the rows of a view and its late rows are kept.
-pub(super) fn view_sinks(view: &Relation, fragment: &Fragment, catalog: &Catalog) -> Vec<(Vec<Input>, Sink)> {
-    let store = Store::new("rows", view.schema(), view.primary_key.clone());
-    let mut sinks = vec![(fragment.output.clone(), Sink::view(view.id, store))];
+/// Where the rows of a query go, and where its late rows are kept.
+pub(super) fn sinks_of(view: &Relation, fragment: &Fragment, catalog: &Catalog) -> Vec<(Vec<Input>, Sink)> {
+    let sink = match view.output {
+        Some(_) => Sink::changes(owner_of(view), Arc::clone(&fragment.edge.schema)),
+        None => Sink::view(view.id, Store::new("rows", view.schema(), view.primary_key.clone())),
+    };
+    let mut sinks = vec![(fragment.output.clone(), sink)];
     if let Some(late) = late_relation(catalog, view.id) {
         sinks.push((fragment.late.clone(), Sink::view(late.id, Store::new("rows", late.schema(), Vec::new()))));
     }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 
-use super::build::view_sinks;
-use super::{Builds, Compiler, Engine, Options, Recovery, Shared, Subscribers};
+use super::build::sinks_of;
+use super::output::{Output, Outputs};
+use super::{Builds, Engine, Makers, Options, Recovery, Shared, Subscribers, owner_of, runs};
 use crate::catalog::{COMMIT_TIME, Catalog, Kind, Relation, RelationId};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -81,6 +82,13 @@ impl Checkpointer {
     pub fn entered(&mut self, id: RelationId, fingerprint: String) {
         self.fresh.insert(id);
         self.fingerprints.insert(id, fingerprint);
+    }
+
+    /// It cannot be written now: state would be ahead of what the log has taken.
+    pub fn put_off(&mut self) {
+        for tell in self.asked.drain(..) {
+            let _ = tell.send(Err(Error::not_ready("no checkpoint: the log does not take what running queries write")));
+        }
     }
 
     /// How long the engine may sleep before it asks again.
@@ -162,10 +170,8 @@ impl Checkpointer {
 /// lets them forget.
 fn collect(graph: &mut Graph) -> Result<(Vec<TableChanges>, Vec<RelationId>)> {
     let mut tables: BTreeMap<TableId, TableChanges> = BTreeMap::new();
-    let mut present = Vec::new();
     graph.each_state(|owner, node, table, state| {
-        let Target::Relation(relation) = owner else { return state.changes().map(drop) };
-        present.push(relation);
+        let Some(relation) = owner.relation() else { return state.changes().map(drop) };
         let id = TableId { relation, node, table };
         let mut changes = TableChanges::collect(id, state)?;
         match tables.get_mut(&id) {
@@ -174,7 +180,8 @@ fn collect(graph: &mut Graph) -> Result<(Vec<TableChanges>, Vec<RelationId>)> {
         }
         Ok(())
     })?;
-    present.dedup();
+    // Also those that remember nothing.
+    let present = graph.owners().into_iter().filter_map(Target::relation).collect();
     Ok((tables.into_values().collect(), present))
 }
 
@@ -192,7 +199,7 @@ impl Engine {
     pub(super) fn recover(
         shared: Arc<Shared>,
         store: Box<dyn StateStore>,
-        compiler: Arc<dyn Compiler>,
+        makers: Makers,
         options: Options,
     ) -> Result<(Engine, Recovery)> {
         let mut checkpoints = Checkpoints::open(store)?;
@@ -200,7 +207,7 @@ impl Engine {
         let manifest = usable(&checkpoints, &shared, &catalog);
         let mut recovery = Recovery::default();
         if let Some(manifest) = manifest {
-            match Engine::load(&shared, &checkpoints, &manifest, &compiler, &options, &catalog) {
+            match Engine::load(&shared, &checkpoints, &manifest, &makers, &options, &catalog) {
                 Ok((mut engine, rebuilt)) => {
                     recovery.checkpoint = Some(manifest.commit);
                     engine.checkpointer.writer = Some(Writer::start(checkpoints)?);
@@ -214,7 +221,7 @@ impl Engine {
             }
         }
         checkpoints.reset()?;
-        let mut engine = Engine::empty(shared, compiler, options, &catalog)?;
+        let mut engine = Engine::empty(shared, makers, options, &catalog)?;
         for relation in catalog.relations() {
             engine.enter(relation, &catalog)?;
         }
@@ -224,14 +231,16 @@ impl Engine {
     }
 
     /// Without any relation's nodes, before the first commit.
-    fn empty(shared: Arc<Shared>, compiler: Arc<dyn Compiler>, options: Options, catalog: &Arc<Catalog>) -> Result<Engine> {
+    fn empty(shared: Arc<Shared>, makers: Makers, options: Options, catalog: &Arc<Catalog>) -> Result<Engine> {
         let graph = Graph::new(options.workers)?;
         let known = shared.log.end();
         let interval = options.checkpoint_interval;
         let checkpointer = Checkpointer::new(interval);
         Ok(Engine {
+            outputs: Outputs::new(shared.log.clone()),
+            drains: Vec::new(),
             shared,
-            compiler,
+            makers,
             graph,
             commit: 0,
             catalog: Catalog::clone(catalog),
@@ -252,17 +261,26 @@ impl Engine {
                 self.graph.add_table(relation.id, Sink::table(relation.id, store));
                 self.checkpointer.entered(relation.id, fingerprint(None, relation));
             }
-            Kind::MaterializedView => match self.compiler.compile(catalog, relation) {
-                Ok(fragment) => {
-                    let mark = fingerprint(Some(&fragment), relation);
-                    let sinks = view_sinks(relation, &fragment, catalog);
-                    self.graph.add(Target::Relation(relation.id), fragment, sinks)?;
-                    self.checkpointer.entered(relation.id, mark);
+            _ if runs(relation) => {
+                if let Err(error) = self.enter_query(relation, catalog) {
+                    self.stop_query(owner_of(relation), error);
                 }
-                Err(error) => self.stop_query(Target::Relation(relation.id), error),
-            },
-            Kind::Stream | Kind::View | Kind::Late => {}
+            }
+            Kind::Stream | Kind::MaterializedView | Kind::View | Kind::Late | Kind::Query => {}
         }
+        Ok(())
+    }
+
+    fn enter_query(&mut self, relation: &Arc<Relation>, catalog: &Arc<Catalog>) -> Result<()> {
+        let fragment = self.makers.compiler.compile(catalog, relation)?;
+        let mark = fingerprint(Some(&fragment), relation);
+        let sinks = sinks_of(relation, &fragment, catalog);
+        if relation.output.is_some() {
+            let output = Output::open(&self.shared.log, catalog, relation, &fragment, self.makers.intake.as_ref())?;
+            self.outputs.add(output, catalog);
+        }
+        self.graph.add(owner_of(relation), fragment, sinks)?;
+        self.checkpointer.entered(relation.id, mark);
         Ok(())
     }
 
@@ -278,13 +296,13 @@ impl Engine {
         shared: &Arc<Shared>,
         checkpoints: &Checkpoints,
         manifest: &Manifest,
-        compiler: &Arc<dyn Compiler>,
+        makers: &Makers,
         options: &Options,
         catalog: &Arc<Catalog>,
     ) -> Result<(Engine, Vec<(Arc<Relation>, String)>)> {
-        let mut engine = Engine::empty(Arc::clone(shared), Arc::clone(compiler), options.clone(), catalog)?;
+        let mut engine = Engine::empty(Arc::clone(shared), makers.clone(), options.clone(), catalog)?;
         let mut rebuilt: Vec<(Arc<Relation>, String)> = Vec::new();
-        for relation in catalog.relations().filter(|r| matches!(r.kind, Kind::Table | Kind::MaterializedView)) {
+        for relation in catalog.relations().filter(|r| r.kind == Kind::Table || runs(r)) {
             let reads_rebuilt = relation.depends_on.iter().any(|id| rebuilt.iter().any(|(r, _)| r.id == *id));
             let why = match manifest.view(relation.id) {
                 None => Some("the checkpoint is older than it".to_string()),
@@ -303,7 +321,8 @@ impl Engine {
                 // It was made after the checkpoint: the commit that made it is still to come, and so are its rows.
                 Some(_) if relation.kind == Kind::Table => engine.enter(relation, catalog)?,
                 Some(why) => {
-                    engine.graph.remove(Target::Relation(relation.id));
+                    engine.graph.remove(owner_of(relation));
+                    engine.outputs.remove(relation.id);
                     rebuilt.push((Arc::clone(relation), why));
                 }
                 None => {}
@@ -325,7 +344,7 @@ impl Engine {
     fn load_state(&mut self, checkpoints: &Checkpoints) -> Result<()> {
         let mut read: Option<(TableId, Vec<Delta>)> = None;
         self.graph.each_state(|owner, node, table, state| {
-            let Target::Relation(relation) = owner else { return Ok(()) };
+            let Some(relation) = owner.relation() else { return Ok(()) };
             let id = TableId { relation, node, table };
             // Shards follow one another and each takes its part.
             if read.as_ref().is_none_or(|(of, _)| *of != id) {

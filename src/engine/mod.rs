@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   loop:  commands (subscribe, …) ─► commits after the last step ─► graph.step ─► publish a snapshot ─► tell subscribers
-//!                                                                                  └► now and then: checkpoint
+//!                                        ▲                              │           └► now and then: checkpoint
+//!                                        └── committer ◄── outputs ◄────┘
 //! ```
 //!
 //! The catalog is in the log too, so views come and go at commits. A new view is brought up to date in a graph of its own, on a
@@ -13,6 +14,7 @@
 
 mod build;
 mod checkpoint;
+mod output;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod resume;
@@ -29,6 +31,7 @@ use parking_lot::Mutex;
 
 use self::build::Builds;
 use self::checkpoint::Checkpointer;
+use self::output::Outputs;
 use self::subscribe::Subscribers;
 use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::error::{Error, Result};
@@ -39,6 +42,7 @@ use crate::log::{Commit, CommitId, LogHandle};
 use crate::state::StateStore;
 use crate::view::{Snapshot, Store};
 
+pub use output::{Inlet, Intake};
 pub use subscribe::{Source, Span, Subscribe, Subscription, Update};
 
 /// Turns a view's definition into operators. The planner does it; the engine must not know SQL.
@@ -105,6 +109,8 @@ struct Waiter {
 enum Command {
     Subscribe(Box<Subscribe>),
     Checkpoint(oneshot::Sender<Result<CommitId>>),
+    /// Tell when all that follows from the commits up to here is in the log, or cannot be brought there.
+    Drain(CommitId, oneshot::Sender<()>),
 }
 
 impl EngineHandle {
@@ -113,6 +119,7 @@ impl EngineHandle {
         log: LogHandle,
         store: Box<dyn StateStore>,
         compiler: Arc<dyn Compiler>,
+        intake: Arc<dyn Intake>,
         options: Options,
     ) -> Result<(EngineHandle, Recovery)> {
         let shared = Arc::new(Shared {
@@ -125,7 +132,7 @@ impl EngineHandle {
             next_query: AtomicU64::new(1),
             stopped: Mutex::new(None),
         });
-        let (mut engine, mut recovery) = Engine::recover(Arc::clone(&shared), store, compiler, options)?;
+        let (mut engine, mut recovery) = Engine::recover(Arc::clone(&shared), store, Makers { compiler, intake }, options)?;
         let from = engine.commit;
         engine.catch_up(log.end())?;
         recovery.replayed = engine.commit - from;
@@ -136,12 +143,16 @@ impl EngineHandle {
                 tracing::error!(%error, "the engine has stopped; views stay at their last commit");
                 *own.stopped.lock() = Some(error.clone());
                 own.waiters.lock().clear();
+                own.commands.lock().clear();
             }
             result
         };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(run)?;
         *shared.thread.lock() = Some(thread);
-        Ok((EngineHandle { shared }, recovery))
+        let handle = EngineHandle { shared };
+        // What the last process read and did not come to write.
+        handle.drain();
+        Ok((handle, recovery))
     }
 
     /// The newest snapshot.
@@ -168,9 +179,19 @@ impl EngineHandle {
         receiver.await.map_err(|_| Error::shutting_down("the engine has stopped"))
     }
 
-    /// A snapshot that covers this commit.
+    /// A snapshot that covers this commit, and what running queries have written because of it.
     pub async fn wait_for(&self, commit: CommitId) -> Result<Arc<Snapshot>> {
-        self.wait_until(move |snapshot| snapshot.commit >= commit).await
+        self.wait_until(move |snapshot| snapshot.complete >= commit).await
+    }
+
+    /// Let running queries write what follows from the log as it is, as long as the log takes it. Blocks.
+    pub fn drain(&self) {
+        let (tell, receiver) = oneshot::channel();
+        self.shared.command(Command::Drain(self.shared.log.end(), tell));
+        if self.shared.stopped.lock().is_none() && !self.shared.closing.load(Ordering::SeqCst) {
+            // An engine that stops meanwhile drops what it was told.
+            let _ = futures::executor::block_on(receiver);
+        }
     }
 
     /// Follow a relation or a query.
@@ -221,10 +242,17 @@ impl Shared {
     }
 }
 
+/// Makes of a query's definition what runs it.
+#[derive(Clone)]
+struct Makers {
+    compiler: Arc<dyn Compiler>,
+    intake: Arc<dyn Intake>,
+}
+
 /// The engine's own side: everything that only its thread touches.
 struct Engine {
     shared: Arc<Shared>,
-    compiler: Arc<dyn Compiler>,
+    makers: Makers,
     options: Options,
     graph: Graph,
     /// The commit that the graph has reached.
@@ -233,6 +261,8 @@ struct Engine {
     /// Catalog changes up to here are in the catalog and in the graph: a replay passes over them.
     known_changes: CommitId,
     builds: Builds,
+    outputs: Outputs,
+    drains: Vec<(CommitId, oneshot::Sender<()>)>,
     subscribers: Subscribers,
     checkpointer: Checkpointer,
     /// The snapshot to come; relations that changed are replaced in it before it is published.
@@ -247,6 +277,7 @@ impl Engine {
             self.obey_commands();
             let worked = self.advance(self.shared.log.end())?;
             self.adopt_finished_builds()?;
+            self.pump_outputs();
             self.checkpoint_if_due(closing && !worked)?;
             if closing && !worked {
                 return self.checkpointer.finish();
@@ -271,6 +302,7 @@ impl Engine {
             return Ok(false);
         }
         let upto = end.min(self.commit + self.options.step_commits as u64).min(self.subscribers.stop_after(self.commit));
+        let upto = self.outputs.cut(self.commit, upto);
         let commits = self.shared.log.read(&self.shared.log.catalog(), self.commit, upto, self.options.step_rows)?;
         #[cfg(feature = "planted-bugs")]
         let commits = planted::replayed(commits, self.known_changes);
@@ -302,9 +334,12 @@ impl Engine {
         }
         self.next.commit = last.id;
         self.next.time = last.time;
+        self.outputs.take(&result, last.id, |id| self.graph.watermark(id));
         for (target, error) in result.failures {
             self.stop_query(target, error);
         }
+        let failed = self.outputs.pump();
+        self.stop_outputs(failed);
         let changed: HashSet<Target> = result.changes.iter().map(|(target, _)| *target).collect();
         #[cfg(feature = "planted-bugs")]
         let before = self.next.clone();
@@ -333,17 +368,45 @@ impl Engine {
 
     fn snapshot(&mut self) -> Snapshot {
         self.next.watermarks = self.graph.watermarks().collect();
+        self.next.complete = self.outputs.complete(self.commit);
+        self.next.consumed = self.outputs.consumed().collect();
         self.next.clone()
     }
 
     fn stop_query(&mut self, target: Target, error: Error) {
         match target {
-            Target::Relation(id) => {
+            Target::Relation(id) | Target::Output(id) => {
                 let name = self.catalog.get(id).map_or_else(|| id.to_string(), |r| r.name.clone());
-                tracing::error!(view = name, %error, "a view has stopped; its rows stay as they were");
+                tracing::error!(view = name, %error, "a query has stopped; its rows stay as they were");
+                self.outputs.remove(id);
                 self.next.failures.insert(id, error);
             }
             Target::Query(query) => self.subscribers.fail(query, error),
+        }
+    }
+
+    /// Queries whose rows cannot be written.
+    fn stop_outputs(&mut self, failed: Vec<(RelationId, Error)>) {
+        for (query, error) in failed {
+            self.graph.remove(Target::Output(query));
+            self.stop_query(Target::Output(query), error);
+        }
+    }
+
+    /// Hear what the log has taken; readers may wait for it.
+    fn pump_outputs(&mut self) {
+        let failed = self.outputs.pump();
+        let any_failed = !failed.is_empty();
+        self.stop_outputs(failed);
+        if self.outputs.complete(self.commit) > self.next.complete || any_failed {
+            self.publish();
+        }
+        let (complete, refused) = (self.next.complete, self.outputs.is_refused());
+        let drains = std::mem::take(&mut self.drains);
+        let (done, waiting): (Vec<_>, _) = drains.into_iter().partition(|(upto, _)| refused || complete >= *upto);
+        self.drains = waiting;
+        for (_, tell) in done {
+            let _ = tell.send(());
         }
     }
 
@@ -373,7 +436,7 @@ impl Engine {
     fn obey_changes(&mut self, commit: &Commit) {
         for change in &commit.changes {
             match change {
-                Change::Create(relation) if relation.kind == Kind::MaterializedView => self.build_view(relation),
+                Change::Create(relation) if runs(relation) => self.build_view(relation),
                 Change::Drop(id) => self.drop_relation(*id),
                 // Who may read a view does not change what is in it.
                 Change::Create(_) | Change::Alter(_) | Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
@@ -384,6 +447,8 @@ impl Engine {
 
     fn drop_relation(&mut self, id: RelationId) {
         self.graph.remove(Target::Relation(id));
+        self.graph.remove(Target::Output(id));
+        self.outputs.remove(id);
         self.builds.abandon(id);
         self.next.versions.remove(&id);
         self.next.failures.remove(&id);
@@ -398,6 +463,7 @@ impl Engine {
             match command {
                 Command::Subscribe(request) => self.start_subscription(*request),
                 Command::Checkpoint(tell) => self.checkpointer.ask(tell),
+                Command::Drain(upto, tell) => self.drains.push((upto, tell)),
             }
         }
     }
@@ -406,8 +472,24 @@ impl Engine {
         if !self.checkpointer.is_due(now, self.commit) {
             return Ok(());
         }
+        let (settled, failed) = self.outputs.settle();
+        self.stop_outputs(failed);
+        if !settled {
+            self.checkpointer.put_off();
+            return Ok(());
+        }
         self.checkpointer.write(&mut self.graph, &self.next, now)
     }
+}
+
+/// Its query runs, and its rows are kept or written.
+fn runs(relation: &Relation) -> bool {
+    relation.kind == Kind::MaterializedView || relation.output.is_some()
+}
+
+/// Whose the nodes of a relation are.
+fn owner_of(relation: &Relation) -> Target {
+    if relation.output.is_some() { Target::Output(relation.id) } else { Target::Relation(relation.id) }
 }
 
 /// The streams, tables and views that a build must wait for or read.

@@ -6,7 +6,7 @@
 //! the copies, and the subscriber goes on with their changes, without a gap.
 
 use super::Engine;
-use super::build::{Replay, view_sinks};
+use super::build::{Replay, sinks_of};
 use super::subscribe::{Span, query_sink};
 use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::error::{Error, Result};
@@ -63,11 +63,11 @@ impl Engine {
             }
             Kind::Late => self.copy(relation.parent.ok_or_else(gone)?, copies)?,
             _ => {
-                let fragment = self.compiler.compile(&self.next.catalog, relation)?;
+                let fragment = self.makers.compiler.compile(&self.next.catalog, relation)?;
                 for read in fragment.reads() {
                     self.copy(read, copies)?;
                 }
-                let sinks = view_sinks(relation, &fragment, &self.next.catalog);
+                let sinks = sinks_of(relation, &fragment, &self.next.catalog);
                 copies.graph.add(Target::Relation(id), fragment, sinks)?;
                 copies.doubled.push(id);
             }

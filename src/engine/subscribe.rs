@@ -320,7 +320,7 @@ fn send_rows(outlet: &Outlet, commit: CommitId, time: Micros, version: &Version)
 pub(super) fn query_sink(query: u64, fragment: &Fragment) -> Sink {
     let schema = Arc::clone(&fragment.edge.schema);
     match fragment.edge.append_only {
-        true => Sink::changes(query, schema),
+        true => Sink::changes(Target::Query(query), schema),
         false => Sink::query(query, Store::new("rows", schema, Vec::new())),
     }
 }

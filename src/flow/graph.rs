@@ -5,7 +5,7 @@
 //!
 //! A node that fails stops its query, and the queries behind it; all others go on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -293,6 +293,27 @@ impl Graph {
         }
     }
 
+    /// Let go of all that does not belong to `owner`: its inputs come from the graph that adopts it.
+    pub fn detach(&mut self, owner: Target) {
+        let others: BTreeMap<Target, usize> = self
+            .sinks
+            .iter()
+            .filter(|(_, slot)| self.slots[**slot].as_ref().is_some_and(|s| s.owner != owner))
+            .map(|(t, s)| (*t, *s))
+            .collect();
+        for (target, slot) in others {
+            let (Some(relation), Some(sink)) = (target.relation(), self.slots[slot].as_ref()) else { continue };
+            let own = |(node, _): &&(usize, usize)| self.slots[*node].as_ref().is_some_and(|s| s.owner == owner);
+            let readers =
+                sink.consumers[MAIN].iter().filter(own).map(|(node, port)| Reader { node: *node, port: *port, form: Form::Rows });
+            let readers: Vec<Reader> = readers.collect();
+            self.readers.entry(relation).or_default().extend(readers);
+        }
+        let others: HashSet<Target> =
+            self.slots.iter().flatten().map(|slot| slot.owner).filter(|other| *other != owner).collect();
+        others.into_iter().for_each(|other| self.remove(other));
+    }
+
     /// Remove a query and its sinks.
     pub fn remove(&mut self, owner: Target) {
         let gone: HashSet<usize> =
@@ -312,6 +333,11 @@ impl Graph {
     /// Whether the graph holds this relation's rows.
     pub fn has(&self, target: Target) -> bool {
         self.sinks.contains_key(&target)
+    }
+
+    /// Whose nodes there are.
+    pub fn owners(&self) -> BTreeSet<Target> {
+        self.slots.iter().flatten().map(|slot| slot.owner).collect()
     }
 
     pub fn watermark(&self, relation: RelationId) -> Option<Micros> {

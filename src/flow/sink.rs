@@ -13,8 +13,20 @@ use crate::view::{Store, Version};
 pub enum Target {
     /// The rows of a table, a view or a late-row relation.
     Relation(RelationId),
+    /// What a running query writes to the log, by the relation that holds the query.
+    Output(RelationId),
     /// A running query, by its number.
     Query(u64),
+}
+
+impl Target {
+    /// The relation of the catalog that it is of, if there is one.
+    pub fn relation(self) -> Option<RelationId> {
+        match self {
+            Target::Relation(id) | Target::Output(id) => Some(id),
+            Target::Query(_) => None,
+        }
+    }
 }
 
 pub struct Sink {
@@ -46,8 +58,9 @@ impl Sink {
         Sink { target: Target::Query(query), kind: Kind::View(store), pending: Vec::new() }
     }
 
-    pub fn changes(query: u64, schema: arrow::datatypes::SchemaRef) -> Sink {
-        Sink { target: Target::Query(query), kind: Kind::Changes(schema), pending: Vec::new() }
+    /// Changes that are passed on and not kept.
+    pub fn changes(target: Target, schema: arrow::datatypes::SchemaRef) -> Sink {
+        Sink { target, kind: Kind::Changes(schema), pending: Vec::new() }
     }
 
     /// Take a change. What it does to the rows comes back at once from a table, and from `finish` otherwise.

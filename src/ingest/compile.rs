@@ -35,7 +35,7 @@ pub struct CompiledRelation {
     pub defaults: Vec<Option<Arc<dyn PhysicalExpr>>>,
     /// Per column; over the user's columns and [`NOW`].
     pub generated: Vec<Option<Arc<dyn PhysicalExpr>>>,
-    /// Over the user's columns.
+    /// Over the user's columns; of a derived stream whose watermark is carried, none.
     pub watermark: Option<Arc<dyn PhysicalExpr>>,
     pub(super) modifiers: Vec<Modifier>,
     /// How far ahead of now an event time may be.
@@ -72,7 +72,10 @@ impl CompiledRelation {
                         format!("event time must be a timestamp, and column \"{}\" is {}", column.name, column.sql_type);
                     return Err(Error::invalid_object_definition(message));
                 }
-                Some(compile(&watermark.expression, &over_columns, &column.data_type, &planner)?)
+                match watermark.carried {
+                    true => None,
+                    false => Some(compile(&watermark.expression, &over_columns, &column.data_type, &planner)?),
+                }
             }
         };
         Ok(CompiledRelation {

@@ -48,6 +48,7 @@ pub fn dead_letter_relation(stream: &Relation, id: RelationId) -> Relation {
         emit: stream.emit,
         depends_on: Vec::new(),
         parent: Some(stream.id),
+        output: None,
         comment: Some(format!("rows that could not enter the stream \"{}\"", stream.name)),
     }
 }

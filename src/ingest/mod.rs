@@ -6,8 +6,10 @@
 //!                                                                         event time        in turn
 //! ```
 //!
+//! * [`assign`]: what an INSERT gives, as rows of the relation.
 //! * [`compile`]: the SQL expressions stored with a relation, ready to run.
 //! * [`writer`]: the path above, a column at a time.
+//! * [`query`]: the rows of running queries, on the same path.
 //! * [`partition`]: which partition a key belongs to, for ever.
 //! * [`idle`]: the watermark of a stream to which no rows come.
 //! * [`dead`]: `name$dead`, where rows go that would do harm in the stream.
@@ -15,14 +17,18 @@
 //! Invariants: the same key goes to the same partition in every version of this program. Rows of one partition keep their
 //! order. No clock is read, save by [`idle`]: `now` is the caller's. Either all rows of a call become writes, or there is an error and none do.
 
+mod assign;
 mod compile;
 mod dead;
 pub mod idle;
 mod partition;
+mod query;
 mod writer;
 mod xxh64;
 
+pub use assign::assign;
 pub use compile::{CompiledRelation, interval_option};
 pub use dead::{DEAD_SUFFIX, dead_letter_relation};
 pub use partition::{hash_rows, partitions_of};
+pub use query::QueryIntake;
 pub use writer::{RelationWriter, RowIds};

@@ -145,7 +145,9 @@ impl RelationWriter {
     }
 
     fn take_out_dead(&self, rows: RecordBatch, now: Micros, writes: &mut Vec<Write>) -> Result<RecordBatch> {
-        let Some(times) = self.event_times(rows.columns()) else { return Ok(rows) };
+        let Some(times) = self.event_times(rows.columns()).filter(|_| self.compiled.watermark.is_some()) else {
+            return Ok(rows);
+        };
         let latest = now.saturating_add(self.compiled.max_future);
         let in_future = compute::max(times).is_some_and(|max| max > latest);
         // A table may hold rows without event time, as long as the column may be NULL: they are rows by their key.

@@ -25,7 +25,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -175,6 +175,11 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    fn wake_one(&self) {
+        self.published.lock().woken = true;
+        self.changed.notify_all();
+    }
+
     /// The storage thread ends: answer all that wait.
     fn stop(&self, failure: Option<Error>) {
         let waiting = {
@@ -190,8 +195,13 @@ impl Shared {
                 let _ = job.answer.send(Err(error.clone()));
             }
         }
-        self.published.lock().woken = true;
-        self.changed.notify_all();
+        self.wake_one();
+    }
+}
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_one();
     }
 }
 
@@ -332,8 +342,12 @@ impl LogHandle {
 
     /// Make one `wait_past` return.
     pub fn wake(&self) {
-        self.0.shared.published.lock().woken = true;
-        self.0.shared.changed.notify_all();
+        self.0.shared.wake_one();
+    }
+
+    /// Does the same when what it is given to is ready. It does not keep the log open.
+    pub fn waker(&self) -> Waker {
+        Waker::from(self.0.shared.clone())
     }
 
     /// The commits after `after` up to and including `upto`, decoded with the schemas of `catalog` (batches of relations that it

@@ -49,6 +49,11 @@ pub use record::{Header, Kind};
 /// Number of a commit. The first is 1; 0 is the empty log.
 pub type CommitId = u64;
 
+/// The producer under which a relation's source or query commits. Those below are the users' own.
+pub fn producer_of(relation: RelationId) -> u64 {
+    (1 << 63) | u64::from(relation)
+}
+
 /// What a writer wants to happen, wholly or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {

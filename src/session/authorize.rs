@@ -9,6 +9,7 @@ use sqlparser::ast as sp;
 use super::Client;
 use super::define::{existing, relation_name};
 use super::write::{changed_name, delete_target, insert_target};
+use crate::catalog::Kind;
 use crate::catalog::acl::Privilege;
 use crate::catalog::rights::Rights;
 use crate::error::Result;
@@ -64,6 +65,14 @@ impl Client {
                     needs(insert_target(insert)?, Privilege::Update)?;
                 }
                 Ok(())
+            }
+            // Into a table it puts rows in place of others, and removes them.
+            Statement::RunningInsert(running) => {
+                let target = insert_target(&running.insert)?;
+                let is_table = existing(rights.catalog(), &relation_name(target)?)?.kind == Kind::Table;
+                let more: &[Privilege] = if is_table { &[Privilege::Update, Privilege::Delete] } else { &[] };
+                rights.check_schema(Privilege::Create)?;
+                [Privilege::Insert].iter().chain(more).try_for_each(|privilege| needs(target, *privilege))
             }
             // More than one table is refused where it is planned.
             Statement::Update(update) => changed_name(&update.table).map_or(Ok(()), |name| needs(name, Privilege::Update)),

@@ -121,6 +121,7 @@ impl Client {
             Statement::Query { query, emit: Some(emit) } => self.follow_query(query, *emit, parameters).await,
             Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
             Statement::Insert { insert, options } => self.insert(insert, options, parameters).await,
+            Statement::RunningInsert(running) => self.start_insert(running, sql).await,
             Statement::Update(update) => self.update(update, parameters).await,
             Statement::Delete(delete) => self.delete(delete, parameters).await,
             Statement::Truncate(names) => self.truncate(names).await,
@@ -135,8 +136,7 @@ impl Client {
             }
             Statement::CreateMaterializedView(create) => self.create_materialized_view(create, sql).await,
             Statement::CreateView(create) => self.create_view(create, sql).await,
-            Statement::CreateDerivedStream(_) => Err(Error::unsupported("CREATE STREAM … AS is not supported yet")
-                .with_hint("use CREATE MATERIALIZED VIEW … AS; views can be read by other views")),
+            Statement::CreateDerivedStream(create) => self.create_derived_stream(create, sql).await,
             Statement::Drop(drop) => self.drop_objects(drop).await,
             Statement::Role(statement) => self.change_roles(statement).await,
             Statement::Grant(statement) => self.change_grants(statement).await,

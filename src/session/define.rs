@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// IF NOT EXISTS: whether there is one already.
-    fn skip_existing(&mut self, name: &str) -> bool {
+    pub(super) fn skip_existing(&mut self, name: &str) -> bool {
         let exists = self.database.log.catalog().find(name).is_some();
         if exists {
             self.notices.push(Error::duplicate_table(format!("relation \"{name}\" already exists, skipping")));
@@ -206,6 +206,7 @@ impl Client {
             ObjectType::Table => "DROP TABLE",
             ObjectType::MaterializedView => "DROP MATERIALIZED VIEW",
             ObjectType::View => "DROP VIEW",
+            ObjectType::Query => "DROP QUERY",
             ObjectType::Index | ObjectType::Sink | ObjectType::Schema => {
                 return Err(Error::unsupported("there are no indexes, sinks or schemas to drop yet"));
             }
@@ -337,6 +338,7 @@ fn noun(object: ObjectType) -> &'static str {
         ObjectType::Index => "index",
         ObjectType::Sink => "sink",
         ObjectType::Schema => "schema",
+        ObjectType::Query => "query",
     }
 }
 
@@ -362,13 +364,13 @@ pub(super) fn relation_name(name: &sp::ObjectName) -> Result<String> {
     }
 }
 
-fn new_name(name: &sp::ObjectName) -> Result<String> {
+pub(super) fn new_name(name: &sp::ObjectName) -> Result<String> {
     let name = relation_name(name)?;
     check_new_name(&name)?;
     Ok(name)
 }
 
-fn check_new_name(name: &str) -> Result<()> {
+pub(super) fn check_new_name(name: &str) -> Result<()> {
     if name.contains(RESERVED) {
         let message = format!("the name \"{name}\" is not allowed: names with $ belong to late rows and dead letters");
         return Err(Error::invalid_object_definition(message));
@@ -379,7 +381,7 @@ fn check_new_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn free_name(catalog: &Catalog, name: &str) -> Result<()> {
+pub(super) fn free_name(catalog: &Catalog, name: &str) -> Result<()> {
     match catalog.find(name) {
         Some(_) => Err(Error::duplicate_table(format!("relation \"{name}\" already exists"))),
         None => Ok(()),
@@ -395,6 +397,7 @@ fn check_kind(relation: &Relation, object: ObjectType) -> Result<()> {
         }
         ObjectType::MaterializedView => relation.kind == Kind::MaterializedView,
         ObjectType::View => relation.kind == Kind::View,
+        ObjectType::Query => relation.kind == Kind::Query,
         ObjectType::Index | ObjectType::Sink | ObjectType::Schema => false,
     };
     if let Some(of) = relation.parent {
@@ -459,7 +462,7 @@ fn named_relations(query: &sp::Query, catalog: &Catalog) -> Vec<RelationId> {
     ids
 }
 
-fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+pub(super) fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     match options.keys().find(|key| !OPTIONS.contains(&key.as_str()) && !connect::OPTIONS.contains(&key.as_str())) {
         None => Ok(()),
         Some(unknown) => {
@@ -470,7 +473,7 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     }
 }
 
-fn durability(options: &BTreeMap<String, String>) -> Result<Durability> {
+pub(super) fn durability(options: &BTreeMap<String, String>) -> Result<Durability> {
     match options.get("durability").map(|value| value.to_ascii_lowercase()).as_deref() {
         None | Some("commit") => Ok(Durability::Commit),
         Some("interval") => Ok(Durability::Interval),
@@ -479,11 +482,11 @@ fn durability(options: &BTreeMap<String, String>) -> Result<Durability> {
     }
 }
 
-fn partitions(create: &CreateRelation) -> Result<u32> {
-    let from_option = create.options.get("partitions").map(|text| {
+pub(super) fn partitions(given: Option<u32>, options: &BTreeMap<String, String>) -> Result<u32> {
+    let from_option = options.get("partitions").map(|text| {
         text.parse::<u32>().map_err(|_| Error::invalid_parameter(format!("partitions must be a number, not '{text}'")))
     });
-    let partitions = create.partitions.or(from_option.transpose()?).unwrap_or(1);
+    let partitions = given.or(from_option.transpose()?).unwrap_or(1);
     if partitions == 0 || partitions > limits::PARTITIONS {
         return Err(Error::invalid_parameter(format!("a relation has 1 to {} partitions, not {partitions}", limits::PARTITIONS)));
     }
@@ -501,10 +504,7 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
     if let Some(twice) = columns.iter().find(|c| !seen.insert(c.name.as_str())) {
         return Err(Error::duplicate_column(format!("column \"{}\" specified more than once", twice.name)));
     }
-    let index = |ident: &sp::Ident| {
-        let column = fold(ident);
-        columns.iter().position(|c| c.name == column).ok_or_else(|| no_column(&column, &name))
-    };
+    let index = |ident: &sp::Ident| column_index(&columns, ident, &name);
     let indices = |idents: &[sp::Ident]| idents.iter().map(index).collect::<Result<Vec<_>>>();
     if kind == Kind::Stream && !create.primary_key.is_empty() {
         return Err(Error::invalid_table_definition("a stream has no primary key: its rows are never replaced").with_hint(
@@ -521,7 +521,7 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
     let watermark = create.watermark.as_ref().map(|w| -> Result<Watermark> {
         let column = index(&w.column)?;
         let expression = w.expression.as_ref().map_or_else(|| quote_ident(&columns[column].name), |e| e.sql.clone());
-        Ok(Watermark { column, expression })
+        Ok(Watermark { column, expression, carried: false })
     });
     let mut columns_with_keys = columns.clone();
     primary_key.iter().for_each(|at| columns_with_keys[*at].nullable = false);
@@ -531,7 +531,7 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
         primary_key,
         watermark: watermark.transpose()?,
         partition_by,
-        partitions: partitions(create)?,
+        partitions: partitions(create.partitions, &create.options)?,
         durability: durability(&create.options)?,
         options: create.options.clone(),
         create_sql: sql.to_string(),
@@ -539,6 +539,7 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
         emit: Emit::Changes,
         depends_on: Vec::new(),
         parent: None,
+        output: None,
         comment: None,
         columns: columns_with_keys,
         name,
@@ -568,11 +569,17 @@ fn column_of(column: &ColumnDef, create: &CreateRelation) -> Result<Column> {
     })
 }
 
+/// The column of that name of a relation to be.
+pub(super) fn column_index(columns: &[Column], ident: &sp::Ident, relation: &str) -> Result<usize> {
+    let column = fold(ident);
+    columns.iter().position(|c| c.name == column).ok_or_else(|| no_column(&column, relation))
+}
+
 pub(super) fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn view_relation(
+pub(super) fn view_relation(
     catalog: &Catalog,
     create: &CreateView,
     name: &str,
@@ -611,6 +618,7 @@ fn view_relation(
         emit: create.emit,
         depends_on: Vec::new(),
         parent: None,
+        output: None,
         comment: None,
     })
 }
@@ -629,7 +637,7 @@ fn computed(field: &Arc<arrow::datatypes::Field>) -> Column {
 }
 
 /// `view$late`: the rows that windows and joins with a bound on time left out, with the window that was missed.
-fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relation {
+pub(super) fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relation {
     Relation {
         id: view.id + 1,
         name: format!("{}{LATE_SUFFIX}", view.name),
@@ -641,6 +649,7 @@ fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relat
         options: BTreeMap::new(),
         depends_on: Vec::new(),
         parent: Some(view.id),
+        output: None,
         comment: Some(format!("rows that came too late for \"{}\"", view.name)),
         emit: Emit::Changes,
         ..view.clone()

@@ -101,6 +101,9 @@ impl Client {
     fn source_of(&self, relation: &Arc<Relation>) -> Result<Source> {
         match relation.kind {
             Kind::Table | Kind::MaterializedView | Kind::Late => Ok(Source::Relation(relation.id)),
+            Kind::Query => {
+                Err(Error::wrong_object_type(format!("\"{}\" is a running INSERT, which has no rows of its own", relation.name)))
+            }
             Kind::Stream | Kind::View => {
                 let text = format!("SELECT * FROM {}", super::define::quote_ident(&relation.name));
                 let mut parsed = crate::sql::parse::parse(&text)?;

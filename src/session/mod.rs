@@ -7,6 +7,7 @@ mod client;
 mod copy;
 mod cursor;
 mod define;
+mod derive;
 mod follow;
 mod grant;
 mod identity;

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast as sp;
 
 use super::{Client, Outcome, Parameters, Rows};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Kind, Relation};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -24,7 +24,7 @@ impl Client {
     pub(super) fn await_own_writes(&self) -> impl Future<Output = Result<()>> + Send + use<> {
         let (database, commit) = (Arc::clone(&self.database), self.last_commit());
         async move {
-            if database.engine.snapshot().commit >= commit {
+            if database.engine.snapshot().complete >= commit {
                 return Ok(());
             }
             let wait = limits::OWN_WRITES_WAIT;
@@ -126,7 +126,14 @@ impl Client {
     /// Wait until the snapshots show everything that is in the log now.
     pub(super) async fn flush(&mut self) -> Result<Outcome> {
         let end = self.database.log.end();
-        self.database.engine.wait_for(end).await?;
+        // Also what a start has still to build again.
+        let there = |snapshot: &Snapshot, id| {
+            let built = snapshot.versions.contains_key(&id) || snapshot.consumed.contains_key(&id);
+            built || snapshot.failures.contains_key(&id)
+        };
+        let runs = |r: &Relation| r.kind == Kind::MaterializedView || r.output.is_some();
+        let all = move |s: &Snapshot| s.catalog.relations().all(|r| !runs(r) || there(s, r.id));
+        self.database.engine.wait_until(move |snapshot| snapshot.complete >= end && all(snapshot)).await?;
         super::client::done("FLUSH")
     }
 }

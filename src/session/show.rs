@@ -9,14 +9,16 @@ use sqlparser::ast as sp;
 use super::define::{existing, relation_name};
 use super::read::{planner_over, source};
 use super::{Client, Outcome, Parameters, Rows};
-use crate::catalog::{Emit, Kind};
+use crate::catalog::{Emit, Kind, Relation};
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::sql::ast::{ExplainOf, Statement};
 use crate::sql::lower::{explain, lower};
 use crate::sql::plan::Reader;
 use crate::sql::system::show;
 use crate::sql::{batch, lateness, plan, verify};
+use crate::view::Snapshot;
 
 impl Client {
     /// Columns of what SHOW and its like return; `None` for statements that return no rows.
@@ -102,24 +104,37 @@ impl Client {
             ExplainOf::Name(name) => {
                 let name = relation_name(name)?;
                 let view = existing(&snapshot.catalog, &name)?;
-                if view.kind != Kind::MaterializedView {
+                if view.kind != Kind::MaterializedView && view.output.is_none() {
                     let message = format!("\"{name}\" is a {}, which runs no query", view.kind.noun());
                     return Err(
                         Error::wrong_object_type(message).with_hint(format!("EXPLAIN SELECT * FROM {name} shows how it is read"))
                     );
                 }
                 let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog), Reader::Server);
-                explain(&lower(&planner, &planner.continuous_view(view)?, view.emit)?, &snapshot.catalog)
+                let writes = view.output.as_ref().and_then(|output| snapshot.catalog.get(output.target));
+                let fragment = lower(&planner, &planner.continuous_view(view)?, view.emit)?;
+                let into = writes.map(|target| format!("Write: {} {}", target.kind.noun(), target.name));
+                into.into_iter().chain(explain(&fragment, &snapshot.catalog)).collect()
             }
             ExplainOf::Statement(statement) => match statement.as_ref() {
-                Statement::CreateMaterializedView(create) => self.explain_continuous(&create.query, create.emit)?,
+                Statement::CreateMaterializedView(create) | Statement::CreateDerivedStream(create) => {
+                    self.explain_continuous(&create.query, create.emit)?
+                }
+                Statement::RunningInsert(running) => match &running.insert.source {
+                    Some(query) => self.explain_continuous(query, running.emit)?,
+                    None => Vec::new(),
+                },
                 Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, *emit)?,
                 Statement::Query { query, emit: None } => {
                     let plan = self.plan_query(&snapshot, query, &[])?;
                     let plan = if parameters.is_empty() { plan } else { plan::bind(plan, parameters)? };
                     explain_batch(&self.database, plan, &snapshot, verbose).await?
                 }
-                _ => return Err(Error::unsupported("EXPLAIN takes a query, CREATE MATERIALIZED VIEW or the name of a view")),
+                _ => {
+                    return Err(Error::unsupported(
+                        "EXPLAIN takes a query, CREATE … AS, INSERT … EMIT, or the name of what such a statement made",
+                    ));
+                }
             },
         };
         table(&["QUERY PLAN"], vec![lines.iter().map(String::as_str).collect()], "EXPLAIN")
@@ -142,9 +157,13 @@ impl Client {
     }
 
     pub(super) async fn verify(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
-        let snapshot = self.snapshot().await?;
+        let mut snapshot = self.snapshot().await?;
         let name = relation_name(name)?;
-        let view = existing(&snapshot.catalog, &name)?;
+        let view = Arc::clone(existing(&snapshot.catalog, &name)?);
+        if view.is_derived() {
+            snapshot = self.all_written(&view, snapshot).await?;
+        }
+        let view = &view;
         let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog), Reader::Server);
         let rows = verify::verify(&planner, view, &source(&self.database, &snapshot), &self.database.query_options()).await?;
         let schema = rows.schema();
@@ -152,10 +171,27 @@ impl Client {
     }
 }
 
+impl Client {
+    /// A snapshot in which a derived stream has everything that its query says at that commit.
+    async fn all_written(&mut self, stream: &Relation, now: Arc<Snapshot>) -> Result<Arc<Snapshot>> {
+        let id = stream.id;
+        let settled = move |s: &Snapshot| s.failures.contains_key(&id) || s.consumed.get(&id) == Some(&s.commit);
+        if settled(&now) {
+            return Ok(now);
+        }
+        let wait = self.database.engine.wait_until(settled);
+        match tokio::time::timeout(limits::OWN_WRITES_WAIT, wait).await {
+            Ok(snapshot) => snapshot,
+            Err(_) => Err(Error::not_ready(format!("\"{}\" is always a little behind what it reads", stream.name))
+                .with_hint("VERIFY compares at a commit that the stream has fully consumed: try when fewer rows come")),
+        }
+    }
+}
+
 async fn explain_batch(
     database: &Arc<Database>,
     plan: datafusion::logical_expr::LogicalPlan,
-    snapshot: &Arc<crate::view::Snapshot>,
+    snapshot: &Arc<Snapshot>,
     verbose: bool,
 ) -> Result<Vec<String>> {
     let logical = plan.display_indent().to_string();

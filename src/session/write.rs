@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{self, CastOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::util::display::FormatOptions;
 use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast as sp;
 
@@ -20,7 +19,7 @@ use super::{Client, Outcome, Parameters, Rows};
 use crate::catalog::{Kind, ROW_ID, Relation};
 use crate::error::{Error, Result, SqlState};
 use crate::flow::graph::{HIDDEN_COLUMNS, with_hidden};
-use crate::ingest::RelationWriter;
+use crate::ingest::{RelationWriter, assign};
 use crate::log::{self, Committed, Header, Write};
 use crate::sql::ast::Options;
 use crate::sql::plan::names::fold;
@@ -41,6 +40,12 @@ impl Client {
         let error = |message: String| Err(Error::wrong_object_type(message));
         match (relation.kind, statement) {
             (Kind::Table, _) => Ok(Arc::clone(relation)),
+            (Kind::Stream, _) if relation.is_derived() => Err(Error::wrong_object_type(format!(
+                "cannot {} \"{}\": its rows come from its query alone",
+                if statement == "COPY" { "copy into" } else { "change" },
+                relation.name
+            ))
+            .with_hint("CREATE STREAM name (columns) and INSERT INTO name SELECT … EMIT CHANGES make a stream that others may write, too")),
             (Kind::Stream, "INSERT" | "COPY") if relation.parent.is_none() => Ok(Arc::clone(relation)),
             (Kind::Stream, "INSERT" | "COPY") => error(format!("\"{}\" is written by the server only", relation.name)),
             (Kind::Stream, _) => {
@@ -72,7 +77,7 @@ impl Client {
         let mut work = Work { durability: relation.durability, producer: producer(options)?, ..Work::default() };
         let mut count = 0;
         for rows in self.insert_source(insert, &relation, &targets, parameters).await? {
-            let rows = self.database_rows(&writer, &targets, &rows)?;
+            let rows = writer.compiled().assign(&targets[..rows.num_columns()], &rows, self.database.clock.now())?;
             let rows = self.resolve_conflicts(insert, &relation, rows, &mut work).await?;
             count += rows.num_rows();
             work.writes.extend(writer.write(rows, kind, self.database.clock.now())?);
@@ -111,21 +116,6 @@ impl Client {
         }
         let plan = crate::sql::plan::bind(plan, parameters)?;
         collect_plan(&self.database, plan, &snapshot).await
-    }
-
-    /// Rows of all user columns from those of an INSERT's source.
-    fn database_rows(&self, writer: &RelationWriter, targets: &[usize], rows: &RecordBatch) -> Result<RecordBatch> {
-        let relation = writer.relation();
-        let targets = &targets[..rows.num_columns()];
-        let cast = |(array, target): (&ArrayRef, &usize)| assign(array, &relation.columns[*target]);
-        let columns = rows.columns().iter().zip(targets).map(cast).collect::<Result<Vec<_>>>()?;
-        let fields: Vec<Field> = targets
-            .iter()
-            .map(|t| Field::new(&relation.columns[*t].name, relation.columns[*t].data_type.clone(), true))
-            .collect();
-        let count = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &count)?;
-        writer.compiled().complete(targets, &rows, self.database.clock.now())
     }
 
     /// ON CONFLICT. Without it, and with DO UPDATE of all that is inserted, a row replaces the one with its key.
@@ -359,7 +349,7 @@ impl Client {
                 Ok(_) => return Ok(count),
                 Err(error) if error.state() == SqlState::SerializationFailure && attempt < RETRIES => {
                     let end = self.database.log.end();
-                    self.database.engine.wait_for(end).await?;
+                    self.database.engine.wait_until(move |snapshot| snapshot.commit >= end).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -386,7 +376,8 @@ fn tables_of(plan: &LogicalPlan, snapshot: &Snapshot) -> Vec<u32> {
     let mut found: Vec<u32> = RelationSource::all_in(plan).iter().map(|r| r.id).collect();
     let mut next = 0;
     while next < found.len() {
-        let inputs = snapshot.catalog.get(found[next]).map(|r| r.depends_on.clone()).unwrap_or_default();
+        let read = snapshot.catalog.get(found[next]).filter(|r| !r.kind.in_log());
+        let inputs = read.map(|r| r.depends_on.clone()).unwrap_or_default();
         let new: Vec<u32> = inputs.into_iter().filter(|id| !found.contains(id)).collect();
         found.extend(new);
         next += 1;
@@ -400,7 +391,8 @@ fn updated(writer: &RelationWriter, rows: &RecordBatch, now: crate::time::Micros
     let relation = writer.relation();
     let lead = if relation.has_row_id() { 1 } else { relation.primary_key.len() };
     let (old, new) = rows.columns().split_at(lead);
-    let new = new.iter().zip(&relation.columns).map(|(array, column)| assign(array, column)).collect::<Result<Vec<_>>>()?;
+    let new: Vec<ArrayRef> =
+        new.iter().zip(&relation.columns).map(|(array, column)| assign(array, column)).collect::<Result<_>>()?;
     let fields = relation.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true));
     if relation.has_row_id() {
         let schema = Schema::new([Field::new(ROW_ID, DataType::Int64, false)].into_iter().chain(fields).collect::<Vec<_>>());
@@ -420,50 +412,6 @@ fn updated(writer: &RelationWriter, rows: &RecordBatch, now: crate::time::Micros
     Ok(writes)
 }
 
-/// A value for a column of another type, as PostgreSQL assigns it.
-fn assign(array: &ArrayRef, column: &crate::catalog::Column) -> Result<ArrayRef> {
-    if *array.data_type() == column.data_type {
-        return Ok(Arc::clone(array));
-    }
-    let mismatch = || {
-        let from = crate::sql::types::sql_type(array.data_type());
-        Error::datatype_mismatch(format!(
-            "column \"{}\" is of type {} but expression is of type {from}",
-            column.name, column.sql_type
-        ))
-        .with_hint("you will need to rewrite or cast the expression")
-    };
-    let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let possible = is_text || compute::can_cast_types(array.data_type(), &column.data_type);
-    if !possible || !assignable(array.data_type(), &column.data_type) {
-        return Err(mismatch());
-    }
-    if is_text {
-        let text = compute::cast(array, &DataType::Utf8)?;
-        let context = || format!("column \"{}\" of type {}", column.name, column.sql_type);
-        return crate::copy::from_text(text.as_string(), &column.data_type).map_err(|error| error.with_context(context()));
-    }
-    let options = CastOptions { safe: false, format_options: FormatOptions::default() };
-    compute::cast_with_options(array, &column.data_type, &options).map_err(|error| {
-        let text = error.to_string();
-        let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest).to_string();
-        Error::numeric_out_of_range(text).with_context(format!("column \"{}\" of type {}", column.name, column.sql_type))
-    })
-}
-
-/// Text may be written for anything, because an unknown literal is text; numbers, times and texts among themselves.
-fn assignable(from: &DataType, to: &DataType) -> bool {
-    let is_text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let is_time = |t: &DataType| matches!(t, DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _));
-    match (from, to) {
-        (DataType::Null, _) => true,
-        (from, _) if is_text(from) => true,
-        (from, to) if from.is_numeric() && to.is_numeric() => true,
-        (from, to) if is_time(from) && is_time(to) => true,
-        (from, to) => std::mem::discriminant(from) == std::mem::discriminant(to),
-    }
-}
-
 pub(super) fn insert_target(insert: &sp::Insert) -> Result<&sp::ObjectName> {
     match &insert.table {
         sp::TableObject::TableName(name) => Ok(name),
@@ -472,7 +420,7 @@ pub(super) fn insert_target(insert: &sp::Insert) -> Result<&sp::ObjectName> {
 }
 
 /// Columns that an INSERT fills, by index.
-fn insert_columns(insert: &sp::Insert, relation: &Relation) -> Result<Vec<usize>> {
+pub(super) fn insert_columns(insert: &sp::Insert, relation: &Relation) -> Result<Vec<usize>> {
     if insert.columns.is_empty() {
         return Ok((0..relation.columns.len()).filter(|at| relation.columns[*at].generated.is_none()).collect());
     }

@@ -76,6 +76,7 @@ pub enum Statement {
         insert: Box<sp::Insert>,
         options: Options,
     },
+    RunningInsert(RunningInsert),
     Update(Box<sp::Update>),
     Delete(Box<sp::Delete>),
     Copy(Copy),
@@ -189,6 +190,20 @@ pub struct CreateView {
     /// Text of `query`, as written, without EMIT.
     pub query_sql: String,
     pub emit: Emit,
+    /// Of a derived stream: `( …, WATERMARK FOR column [AS expression] )`.
+    pub watermark: Option<WatermarkDef>,
+    /// `AS CHANGELOG OF query`: its changes are the rows.
+    pub changelog: bool,
+}
+
+/// `INSERT INTO … SELECT … EMIT CHANGES`: runs until it is dropped.
+#[derive(Clone, Debug)]
+pub struct RunningInsert {
+    pub insert: Box<sp::Insert>,
+    pub options: Options,
+    /// Text of the query, as written, without EMIT.
+    pub query_sql: String,
+    pub emit: Emit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +215,8 @@ pub enum ObjectType {
     Index,
     Sink,
     Schema,
+    /// A running INSERT.
+    Query,
 }
 
 #[derive(Clone, Debug)]

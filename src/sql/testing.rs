@@ -38,12 +38,13 @@ pub fn relation(id: u32, name: &str, kind: Kind, columns: &[(&str, DataType)]) -
         emit: Emit::Changes,
         depends_on: Vec::new(),
         parent: None,
+        output: None,
         comment: None,
     }
 }
 
 pub fn stream(id: u32, name: &str, columns: &[(&str, DataType)], event_time: usize) -> Relation {
-    let watermark = Some(Watermark { column: event_time, expression: columns[event_time].0.into() });
+    let watermark = Some(Watermark { column: event_time, expression: columns[event_time].0.into(), carried: false });
     Relation { watermark, ..relation(id, name, Kind::Stream, columns) }
 }
 

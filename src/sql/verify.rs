@@ -1,4 +1,4 @@
-//! `VERIFY name`: is a view what its query says?
+//! `VERIFY name`: is a view, or a derived stream, what its query says?
 //!
 //! The batch answer is computed from streams and tables ([`crate::sql::batch::expected`]) and compared with the rows that the
 //! view has at the same commit, as multisets: order does not count, duplicates do. Floating-point columns are equal within
@@ -8,17 +8,19 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::logical_expr::LogicalPlanBuilder;
 use futures::TryStreamExt;
 
 use super::batch::expected::expected;
-use super::batch::{Options, Source};
-use super::plan::Planner;
-use crate::catalog::{Kind, ROW_ID, Relation};
+use super::batch::{Options, Source, execute};
+use super::plan::{Planner, RelationSource};
+use crate::catalog::{CHANGELOG_COLUMNS, Kind, ROW_ID, Relation};
+use crate::delta::{Delta, consolidate};
 use crate::error::{Error, Result};
 
 /// Relative difference at which two floats still count as equal.
@@ -49,12 +51,38 @@ pub async fn verify(planner: &Planner, view: &Relation, source: &Source, options
 
 async fn compare(planner: &Planner, relation: &Relation, source: &Source, options: &Options) -> Result<Comparison> {
     let batches: Vec<RecordBatch> = expected(planner, relation, source, options).await?.try_collect().await?;
+    if relation.is_derived() {
+        let columns = relation.query_columns().iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable));
+        let schema = Arc::new(Schema::new(columns.collect::<Vec<_>>()));
+        return Comparison::new(&schema, [batches, written(planner, relation, source, options).await?]);
+    }
     let version = source.snapshot.versions.get(&relation.id);
     let version = version.ok_or_else(|| Error::not_ready(format!("\"{}\" is still being built", relation.name)))?;
     let schema = version.schema();
     let visible: Vec<usize> = (0..schema.fields().len()).filter(|c| schema.field(*c).name() != ROW_ID).collect();
     let actual = version.scan(Some(&visible))?;
     Comparison::new(&relation.schema(), [batches, actual])
+}
+
+/// The rows of a derived stream; of a changelog, what its changes add up to.
+async fn written(planner: &Planner, stream: &Relation, source: &Source, options: &Options) -> Result<Vec<RecordBatch>> {
+    let relation = Arc::new(RelationSource::new(Arc::new(stream.clone()), &[]));
+    let plan = LogicalPlanBuilder::scan(stream.name.as_str(), relation, None)?.build()?;
+    let batches: Vec<RecordBatch> = execute(plan, source, planner.state(), options).await?.try_collect().await?;
+    if !stream.output.as_ref().is_some_and(|output| output.changelog) {
+        return Ok(batches);
+    }
+    let lead = CHANGELOG_COLUMNS.len();
+    let change = |rows: RecordBatch| -> Result<Delta> {
+        let columns: Vec<usize> = (lead..rows.num_columns()).collect();
+        let diff = rows.column(lead - 1).as_primitive::<Int64Type>().clone();
+        Ok(Delta::new(rows.project(&columns)?, diff))
+    };
+    let changes = batches.into_iter().map(change).collect::<Result<Vec<_>>>()?;
+    let Some(schema) = changes.first().map(Delta::schema) else { return Ok(Vec::new()) };
+    let rows = consolidate(&schema, &changes)?;
+    let each = (0..rows.len()).flat_map(|row| std::iter::repeat_n(row as u32, rows.weight(row).max(0) as usize));
+    Ok(vec![arrow::compute::take_record_batch(&rows.rows, &UInt32Array::from_iter_values(each))?])
 }
 
 /// Two multisets of rows, side by side.

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub commit: CommitId,
     /// Commit time of `commit`.
     pub time: Micros,
+    /// What running queries have written because of the commits up to here is in this snapshot, too.
+    pub complete: CommitId,
     pub catalog: Arc<Catalog>,
     /// Rows of tables, materialized views and late-row relations.
     pub versions: HashMap<RelationId, Arc<Version>, ahash::RandomState>,
@@ -46,6 +48,8 @@ pub struct Snapshot {
     pub watermarks: HashMap<RelationId, Micros, ahash::RandomState>,
     /// The greatest event time so far, of streams that have one. Not of rows before a checkpoint that did not note it.
     pub newest: HashMap<RelationId, Micros, ahash::RandomState>,
-    /// Views that stopped, and why. Their last version stays in `versions`.
+    /// Views and running queries that stopped, and why. Their last version stays in `versions`.
     pub failures: HashMap<RelationId, crate::error::Error, ahash::RandomState>,
+    /// Running queries that write to the log: up to which commit this snapshot shows what they write.
+    pub consumed: HashMap<RelationId, CommitId, ahash::RandomState>,
 }

@@ -7,6 +7,7 @@
 //! * every acknowledged row is there, once; of a transaction whose answer never came, all or nothing is there;
 //! * offsets of a partition have no gaps, and no row that was seen has moved;
 //! * stream, second stream and table agree on every transaction that wrote all three;
+//! * derived streams and tables that a query keeps hold what follows from the rows, once;
 //! * views hold what is computed here from the rows, and `VERIFY` says so too.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,10 +37,15 @@ const SETUP: &[&str] = &[
     "CREATE MATERIALIZED VIEW per_window AS
        SELECT window_start, window_end, writer, COUNT(*) AS entries, SUM(amount) AS total
        FROM TUMBLE(ledger, at, INTERVAL '10 seconds') GROUP BY window_start, window_end, writer",
+    "CREATE STREAM thirds PARTITION BY (writer) INTO 2 PARTITIONS AS SELECT writer, number, at FROM ledger WHERE number % 3 = 0",
+    "CREATE STREAM closed AS SELECT window_start, writer, COUNT(*) AS entries
+       FROM TUMBLE(thirds, at, INTERVAL '5 seconds') GROUP BY window_start, window_end, writer EMIT FINAL",
+    "CREATE TABLE kept (writer INT PRIMARY KEY, entries BIGINT, total NUMERIC)",
+    "INSERT INTO kept SELECT writer, entries, total FROM totals EMIT CHANGES",
     "CREATE MATERIALIZED VIEW newest_sum AS SELECT COUNT(*) AS writers, SUM(number) AS numbers FROM newest",
 ];
 
-const VIEWS: [&str; 3] = ["totals", "per_window", "newest_sum"];
+const VIEWS: [&str; 5] = ["totals", "per_window", "newest_sum", "thirds", "closed"];
 
 /// What is known of one writer.
 #[derive(Default)]
@@ -170,6 +176,15 @@ impl Ledger {
     }
 
     async fn check_views(&self, client: &Client, by_writer: &[BTreeSet<i64>; WRITERS]) {
+        // What running queries write follows the rest.
+        run(client, "FLUSH").await;
+        let thirds = numbers::<2>(client, "SELECT writer, number FROM thirds ORDER BY writer, number").await;
+        let each = (0..).zip(by_writer).flat_map(|(writer, there)| there.iter().map(move |number| [writer, *number]));
+        let expected: Vec<[i64; 2]> = each.filter(|[_, number]| number % 3 == 0).collect();
+        assert_eq!(thirds, expected, "rows of the derived stream are lost or doubled");
+        let kept = "SELECT COUNT(*) AS different FROM kept FULL JOIN totals USING (writer)
+            WHERE (kept.entries IS DISTINCT FROM totals.entries) OR (kept.total IS DISTINCT FROM totals.total)";
+        assert_eq!(numbers::<1>(client, kept).await, [[0]], "the table that a query keeps differs from the view");
         let totals = numbers::<4>(client, "SELECT writer, entries, total, last FROM totals ORDER BY writer").await;
         let expected: Vec<[i64; 4]> = (0..)
             .zip(by_writer)

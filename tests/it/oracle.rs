@@ -29,6 +29,7 @@ use super::{number_from_env, oracle_shapes, say};
 
 const COMMITS: usize = 25;
 const VIEWS: usize = 7;
+const STREAMS: usize = 3;
 
 /// Seeds that found a bug when they were new; they come first. What each makes has changed with the generator since.
 const FAILED: [u64; 0] = [];
@@ -53,6 +54,8 @@ struct World {
     rng: SmallRng,
     /// Where event time is about now, in seconds.
     now: i64,
+    /// Derived streams with the columns of `s`.
+    streams: Vec<String>,
 }
 
 async fn run(seed: u64) -> usize {
@@ -62,18 +65,29 @@ async fn run(seed: u64) -> usize {
         clock: Arc::new(ManualClock::new(1_735_689_600_000_000)),
         rng: SmallRng::seed_from_u64(seed),
         now: 0,
+        streams: Vec::new(),
     };
     let seed_of = format!("seed {seed}");
     let (mut database, mut session) = world.open();
     execute(&mut session, &seed_of, TABLES).await;
     let mut views: Vec<(String, String)> = Vec::new();
+    // Derived streams and changelogs.
+    let mut written: Vec<(String, String)> = Vec::new();
     let mut checked = 0;
     let mut past = Past::default();
     for commit in 0..COMMITS {
+        if world.streams.len() < STREAMS && world.rng.random_bool(0.2) {
+            let (name, sql) = world.derived_stream();
+            execute(&mut session, &seed_of, &sql).await;
+            world.streams.push(name.clone());
+            written.push((name, sql));
+        }
         if views.len() < VIEWS && world.rng.random_bool(0.5) {
             let (name, sql) = (format!("v{}", views.len()), world.query(&views));
+            let sql = world.over_derived(sql);
             execute(&mut session, &seed_of, &format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).await;
             views.push((name, sql));
+            written.extend(world.follow(&mut session, &views).await);
         }
         let statement = world.write(commit);
         execute(&mut session, &seed_of, &statement).await;
@@ -96,8 +110,9 @@ async fn run(seed: u64) -> usize {
             for (name, _) in &views {
                 await_view(&database, name).await;
             }
+            execute(&mut session, &seed_of, "FLUSH").await;
         }
-        for (name, sql) in &views {
+        for (name, sql) in views.iter().chain(&written) {
             if let Some(differs) = differences(&mut session, &seed_of, name).await {
                 panic!("seed {seed}, commit {commit}: {name} differs from its batch answer\n{sql}\n{differs}");
             }
@@ -192,6 +207,47 @@ impl World {
     /// A continuous query.
     fn query(&mut self, views: &[(String, String)]) -> String {
         if self.rng.random_bool(0.5) { self.join(views) } else { self.single(views) }
+    }
+
+    /// A stream of rows of `s`, or of one that is made of them.
+    fn derived_stream(&mut self) -> (String, String) {
+        let name = format!("d{}", self.streams.len());
+        let from = self.streams.choose(&mut self.rng).cloned().filter(|_| self.rng.random_bool(0.5)).unwrap_or("s".into());
+        let filter = self.one(&["", " WHERE n > -10", " WHERE k <> 'k2' OR n > 20", " WHERE n % 3 <> 0 AND x IS NOT NULL"]);
+        let how = self.one(&["", " PARTITION BY (k) INTO 2 PARTITIONS", " INTO 3 PARTITIONS"]);
+        let columns = self.one(&["", " (k, n, d, x, ts)", " (WATERMARK FOR ts)"]);
+        let query = match self.rng.random_range(0..4) {
+            0 => format!("SELECT k, n, d, x, ts FROM {from}{filter} UNION ALL SELECT k, n, d, -x, ts FROM s WHERE n < 0"),
+            1 => format!(
+                "SELECT k, SUM(n)::BIGINT AS n, MAX(d)::DECIMAL(10,2) AS d, MIN(x) AS x, window_end AS ts
+                 FROM TUMBLE({from}, ts, INTERVAL '2' SECOND){filter} GROUP BY window_start, window_end, k EMIT FINAL"
+            ),
+            _ => format!("SELECT k, n, d, x, ts FROM {from}{filter}"),
+        };
+        let sql = format!("CREATE STREAM {name}{columns}{how} AS {query}");
+        (name, sql)
+    }
+
+    /// The query, now and then over a derived stream.
+    fn over_derived(&mut self, sql: String) -> String {
+        let Some(stream) = self.streams.choose(&mut self.rng).cloned().filter(|_| self.rng.random_bool(0.4)) else { return sql };
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let mut out = String::new();
+        for part in sql.split_inclusive(|c| !is_word(c)) {
+            match part.strip_prefix('s').filter(|rest| rest.chars().all(|c| c != '.' && !is_word(c))) {
+                Some(rest) => out.push_str(&format!("{stream}{rest}")),
+                None => out.push_str(part),
+            }
+        }
+        out
+    }
+
+    /// The changes of the newest view as a stream, now and then.
+    async fn follow(&mut self, session: &mut Client, views: &[(String, String)]) -> Option<(String, String)> {
+        let (view, sql) = views.last().filter(|_| self.rng.random_bool(0.3))?;
+        let (name, create) = (format!("c_{view}"), format!("CREATE STREAM c_{view} AS CHANGELOG OF {view}"));
+        execute(session, sql, &create).await;
+        Some((name, create))
     }
 
     /// A query that combines several relations.

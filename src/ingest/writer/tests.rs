@@ -34,6 +34,7 @@ fn relation(kind: catalog::Kind, columns: Vec<Column>) -> Relation {
         emit: Emit::Changes,
         depends_on: Vec::new(),
         parent: None,
+        output: None,
         comment: None,
     }
 }
@@ -101,7 +102,7 @@ fn without_a_key_batches_take_turns() {
 #[test]
 fn event_times_and_watermark() {
     let mut relation = stream();
-    relation.watermark = Some(Watermark { column: 2, expression: "ts - INTERVAL '5' SECOND".to_string() });
+    relation.watermark = Some(Watermark { column: 2, expression: "ts - INTERVAL '5' SECOND".to_string(), carried: false });
     let input = rows(&relation, vec![None; 3], vec![Some(NOW + 1400), Some(NOW - HOUR), Some(NOW + 600)]);
     let dead = Arc::new(dead_letter_relation(&relation, 16385));
     let writer = RelationWriter::new(compiled(relation), Some(dead), None);
@@ -113,7 +114,7 @@ fn event_times_and_watermark() {
 #[test]
 fn bad_event_times_go_to_the_dead_letters() {
     let mut relation = stream();
-    relation.watermark = Some(Watermark { column: 2, expression: "ts".to_string() });
+    relation.watermark = Some(Watermark { column: 2, expression: "ts".to_string(), carried: false });
     relation.options.insert("max_future".to_string(), "1 hour".to_string());
     let input = rows(&relation, vec![Some("a"), Some("b"), Some("c")], vec![Some(NOW + 2 * HOUR), Some(NOW), None]);
     let dead = Arc::new(dead_letter_relation(&relation, 16385));

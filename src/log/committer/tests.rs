@@ -43,6 +43,7 @@ fn stream(id: RelationId, name: &str) -> Relation {
         emit: Emit::Changes,
         depends_on: vec![],
         parent: None,
+        output: None,
         comment: None,
     }
 }

@@ -28,7 +28,8 @@ use crate::sql::plan::{EventTime, Planner, SourceColumn, event_time, order, wind
 use crate::sql::window::WindowNode;
 use crate::time::NO_TIME;
 
-/// The rows that a materialized view should have at the snapshot, or `name$late` of one.
+/// The rows that a materialized view or a derived stream should have at the snapshot, or `name$late` of one. Of a changelog: the
+/// rows that its changes add up to.
 pub async fn expected(
     planner: &Planner,
     relation: &Relation,
@@ -49,7 +50,7 @@ pub async fn run(plan: LogicalPlan, planner: &Planner, source: &Source, options:
 /// The plan of those rows, over streams and tables.
 pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<LogicalPlan> {
     match relation.kind {
-        Kind::MaterializedView => {
+        _ if relation.kind == Kind::MaterializedView || relation.is_derived() => {
             let plan = planner.view(relation)?;
             let is_final = relation.emit == Emit::Final;
             let plan = if order::matters(&plan) { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
@@ -68,7 +69,7 @@ pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<L
         kind => {
             let error =
                 Error::wrong_object_type(format!("\"{}\" is a {}, whose rows are the log's own", relation.name, kind.noun()));
-            Err(error.with_hint("VERIFY compares materialized views with their batch answer"))
+            Err(error.with_hint("VERIFY compares materialized views and derived streams with their batch answer"))
         }
     }
 }

@@ -60,7 +60,7 @@ impl Grammar<'_> {
     }
 
     /// `WATERMARK FOR column [AS expression]`.
-    fn watermark(&mut self, columns: &mut Columns) -> Result<()> {
+    pub fn watermark(&mut self, columns: &mut Columns) -> Result<()> {
         let position = self.position();
         self.skip(2);
         let column = self.identifier()?;

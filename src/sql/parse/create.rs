@@ -3,12 +3,14 @@
 use sqlparser::ast as sp;
 use sqlparser::tokenizer::Token;
 
+use super::columns::Columns;
 use super::grammar::Grammar;
 use super::message;
+use super::query::Query;
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
 use crate::limits::PARTITIONS;
-use crate::sql::ast::{CreateRelation, CreateView, Options, Statement};
+use crate::sql::ast::{CreateRelation, CreateView, Options, Statement, WatermarkDef};
 
 /// What CREATE … and the name say, before the columns or the query.
 struct Head {
@@ -43,11 +45,11 @@ impl Grammar<'_> {
         }
         if self.eat("MATERIALIZED VIEW") {
             let head = self.head(or_replace, position)?;
-            return Ok(Statement::CreateMaterializedView(self.create_as(head)?));
+            return Ok(Statement::CreateMaterializedView(self.create_view(head)?));
         }
         if self.eat("VIEW") {
             let head = self.head(or_replace, position)?;
-            let view = self.create_as(head)?;
+            let view = self.create_view(head)?;
             if view.emit != Emit::default() || !view.options.is_empty() {
                 let error = Error::syntax("a plain view stores nothing: it has no EMIT and no options").at(position);
                 return Err(error.with_hint("write CREATE MATERIALIZED VIEW"));
@@ -107,7 +109,7 @@ impl Grammar<'_> {
     fn create_table(&mut self, or_replace: bool, position: u32) -> Result<Statement> {
         let head = self.head(or_replace, position)?;
         if !self.has_columns() {
-            return Ok(Statement::CreateMaterializedView(self.create_as(head)?));
+            return Ok(Statement::CreateMaterializedView(self.create_view(head)?));
         }
         let mut table = self.create_relation(head, false)?;
         if table.append_only && !table.primary_key.is_empty() {
@@ -123,10 +125,33 @@ impl Grammar<'_> {
         Ok(Statement::CreateTable(table))
     }
 
-    /// `( a INT, …` against `( a, b ) AS` and no parenthesis at all.
+    /// `( a INT, …` against `( a, b, WATERMARK FOR b ) AS` and no parenthesis at all.
     fn has_columns(&self) -> bool {
-        let names = matches!(self.peek_nth(2), Token::Comma | Token::RParen);
-        *self.peek() == Token::LParen && !names
+        if *self.peek() != Token::LParen {
+            return false;
+        }
+        let (mut depth, mut begins) = (0, 0);
+        for at in 0.. {
+            match self.peek_nth(at) {
+                Token::LParen => depth += 1,
+                Token::RParen => depth -= 1,
+                _ => {}
+            }
+            let is_last = depth == 0 || *self.peek_nth(at) == Token::EOF;
+            let ends = is_last || (depth == 1 && *self.peek_nth(at) == Token::Comma);
+            let is_name = at == begins + 2;
+            let is_watermark = self.is_nth(begins + 1, "WATERMARK") && self.is_nth(begins + 2, "FOR");
+            if ends && !is_name && !is_watermark {
+                return true;
+            }
+            if is_last {
+                break;
+            }
+            if ends {
+                begins = at;
+            }
+        }
+        false
     }
 
     fn create_relation(&mut self, head: Head, stream: bool) -> Result<CreateRelation> {
@@ -155,16 +180,33 @@ impl Grammar<'_> {
         })
     }
 
-    /// `[(a, b)] [PARTITION BY …] [WITH (…)] AS query [EMIT …] [WITH [NO] DATA]`.
+    /// As of [`Grammar::create_as`], of what is no stream.
+    fn create_view(&mut self, head: Head) -> Result<CreateView> {
+        let position = head.position;
+        let view = self.create_as(head)?;
+        let only_streams = |what: &str, hint: &str| {
+            Err(Error::syntax(format!("{what} goes with CREATE STREAM … AS")).with_hint(hint).at(position))
+        };
+        if view.watermark.is_some() {
+            return only_streams("WATERMARK FOR", "a view has the times of what it reads");
+        }
+        if view.changelog {
+            return only_streams("CHANGELOG OF", "SUBSCRIBE follows the changes of a view");
+        }
+        Ok(view)
+    }
+
+    /// `[(a, b)] [PARTITION BY …] [WITH (…)] AS [CHANGELOG OF] query [EMIT …] [WITH [NO] DATA]`.
     fn create_as(&mut self, head: Head) -> Result<CreateView> {
-        let columns = if *self.peek() == Token::LParen { self.parenthesized(Grammar::identifier)? } else { Vec::new() };
+        let (columns, watermark) = if *self.peek() == Token::LParen { self.names()? } else { (Vec::new(), None) };
         let mut clauses = self.clauses(false)?;
         if !self.is("AS") {
             let expected = if columns.is_empty() { "( column type, … ) or AS" } else { "AS" };
             return Err(self.unexpected(expected));
         }
         self.skip(1);
-        let query = self.query()?;
+        let changelog = self.eat("CHANGELOG OF");
+        let query = if changelog && !self.is_query() { self.whole_relation()? } else { self.query()? };
         if self.is_all("WITH NO DATA") {
             return Err(self.unsupported("WITH NO DATA is not supported: a view always holds its rows"));
         }
@@ -184,7 +226,35 @@ impl Grammar<'_> {
             query: query.query,
             query_sql: query.sql,
             emit: query.emit.unwrap_or_default(),
+            watermark,
+            changelog,
         })
+    }
+
+    /// `( name, …, WATERMARK FOR … )`.
+    fn names(&mut self) -> Result<(Vec<sp::Ident>, Option<WatermarkDef>)> {
+        let (mut names, mut columns) = (Vec::new(), Columns::default());
+        self.expect_token(&Token::LParen)?;
+        loop {
+            if self.is_all("WATERMARK FOR") {
+                self.watermark(&mut columns)?;
+            } else {
+                names.push(self.identifier()?);
+            }
+            if !self.eat_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.expect_token(&Token::RParen)?;
+        Ok((names, columns.watermark))
+    }
+
+    /// A name, as the query of all its rows.
+    fn whole_relation(&mut self) -> Result<Query> {
+        let from = self.here();
+        self.object_name()?;
+        let sql = format!("SELECT * FROM {}", self.text_since(from));
+        Ok(Query { query: super::parse_query(&sql)?, sql, emit: None })
     }
 
     fn clauses(&mut self, relation: bool) -> Result<Clauses> {

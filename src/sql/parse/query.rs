@@ -52,7 +52,7 @@ impl Grammar<'_> {
     }
 
     /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE [WITH DELAY i]`, if it is next, and the delay.
-    fn emit(&mut self) -> Result<(Option<Emit>, Option<sp::Expr>)> {
+    pub fn emit(&mut self) -> Result<(Option<Emit>, Option<sp::Expr>)> {
         if !self.eat("EMIT") {
             return Ok((None, None));
         }

@@ -1,12 +1,13 @@
 //! Which statement is it? One look at its first words; each is read by a function of its own.
 
 use sqlparser::ast as sp;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Location, Token};
 
 use super::grammar::Grammar;
+use super::tokens::is_word;
 use super::window;
 use crate::error::{Error, Result};
-use crate::sql::ast::{Drop, GrantStatement, GrantTarget, ObjectType, Options, Statement};
+use crate::sql::ast::{Drop, GrantStatement, GrantTarget, ObjectType, Options, RunningInsert, Statement};
 
 /// EXPLAIN of PREPARE of …, at most.
 const STATEMENTS_IN_STATEMENTS: usize = 8;
@@ -28,13 +29,12 @@ const NO_OPERATIONS: [(&str, &str); 11] = [
 ];
 
 /// Known and not built.
-const UNSUPPORTED: [(&str, Option<&str>); 17] = [
+const UNSUPPORTED: [(&str, Option<&str>); 16] = [
     ("MERGE", Some("INSERT into a table with a primary key updates the rows that exist")),
     ("CALL", None),
     ("DO", None),
     ("PAUSE", None),
     ("RESUME", None),
-    ("TERMINATE", Some("DROP the view or stream that the query feeds")),
     ("LOAD", None),
     ("USE", None),
     ("ATTACH", None),
@@ -76,6 +76,7 @@ impl Grammar<'_> {
             "COMMENT" => self.comment(),
             "TRUNCATE" => self.truncate(),
             "INSERT" => self.insert(),
+            "TERMINATE" => self.terminate(),
             "UPDATE" => self.update(),
             "DELETE" => self.delete(),
             "COPY" => self.copy(),
@@ -144,7 +145,7 @@ impl Grammar<'_> {
 
     /// STREAM, TABLE, MATERIALIZED VIEW, …
     fn object_type(&mut self, verb: &str) -> Result<ObjectType> {
-        const TYPES: [(&str, ObjectType); 8] = [
+        const TYPES: [(&str, ObjectType); 9] = [
             ("STREAM", ObjectType::Stream),
             ("SOURCE", ObjectType::Stream),
             ("TABLE", ObjectType::Table),
@@ -153,6 +154,7 @@ impl Grammar<'_> {
             ("INDEX", ObjectType::Index),
             ("SINK", ObjectType::Sink),
             ("SCHEMA", ObjectType::Schema),
+            ("QUERY", ObjectType::Query),
         ];
         if let Some((words, object)) = TYPES.iter().find(|(words, _)| self.is_all(words)) {
             self.expect(words)?;
@@ -163,7 +165,7 @@ impl Grammar<'_> {
                 let what = word.value.to_ascii_uppercase();
                 Err(self.unsupported(format!("{verb} {what} is not supported")))
             }
-            _ => Err(self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW, INDEX, SINK or SCHEMA")),
+            _ => Err(self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW, QUERY, INDEX, SINK or SCHEMA")),
         }
     }
 
@@ -239,7 +241,7 @@ impl Grammar<'_> {
 
     /// sqlparser's INSERT, and `WITH (idempotency_key = …)` before RETURNING.
     fn insert(&mut self) -> Result<Statement> {
-        let position = self.position();
+        let (position, first) = (self.position(), self.index());
         if !self.is_nth(1, "INTO") {
             self.skip(1);
             return Err(self.unexpected("INTO"));
@@ -260,12 +262,52 @@ impl Grammar<'_> {
             let items = self.read(|parser| parser.parse_comma_separated(|parser| parser.parse_select_item()))?;
             insert.returning = Some(items);
         }
-        if self.is("EMIT") {
-            return Err(self
-                .unsupported("INSERT … EMIT is not supported yet")
-                .with_hint("CREATE STREAM name AS SELECT … appends to a stream for as long as it exists"));
+        if !self.is("EMIT") {
+            return Ok(Statement::Insert { insert: Box::new(insert), options });
         }
-        Ok(Statement::Insert { insert: Box::new(insert), options })
+        let query_sql = self.text_since(self.insert_source(first)).to_string();
+        let (emit, delay) = self.emit()?;
+        if delay.is_some() {
+            let error = Error::unsupported("EMIT FINAL WITH DELAY is not supported in a running INSERT").at(position);
+            return Err(error.with_hint("CREATE STREAM … AS takes it; INSERT INTO … SELECT * FROM that stream EMIT CHANGES"));
+        }
+        let emit = emit.unwrap_or_default();
+        self.with_options(&mut options)?;
+        if insert.returning.is_some() || insert.on.is_some() || insert.source.is_none() {
+            let error =
+                Error::syntax("a running INSERT is INSERT INTO name [(columns)] SELECT … EMIT CHANGES and no more").at(position);
+            return Err(
+                error.with_hint("a row replaces the one of its key anyhow; SELECT … EMIT CHANGES shows rows as they come")
+            );
+        }
+        Ok(Statement::RunningInsert(RunningInsert { insert: Box::new(insert), options, query_sql, emit }))
+    }
+
+    /// Where the query of the INSERT begins whose first token this is: behind `INSERT INTO name [(columns)]`.
+    fn insert_source(&self, first: usize) -> Location {
+        let is = |at: usize, token: &Token| self.token_at(at).token == *token;
+        let mut at = first + if is_word(&self.token_at(first + 2).token, "TABLE") { 4 } else { 3 };
+        while is(at, &Token::Period) {
+            at += 2;
+        }
+        let names = is(at, &Token::LParen) && (is(at + 2, &Token::Comma) || is(at + 2, &Token::RParen));
+        if names {
+            while !is(at, &Token::RParen) {
+                at += 1;
+            }
+            at += 1;
+        }
+        self.token_at(at).span.start
+    }
+
+    /// `TERMINATE query`, ksqlDB's DROP QUERY.
+    fn terminate(&mut self) -> Result<Statement> {
+        self.skip(1);
+        if self.is("QUERY") && matches!(self.peek_nth(1), Token::Word(_)) {
+            self.skip(1);
+        }
+        let names = vec![self.object_name()?];
+        Ok(Statement::Drop(Drop { object: ObjectType::Query, if_exists: false, names, cascade: false }))
     }
 
     fn update(&mut self) -> Result<Statement> {

@@ -92,6 +92,15 @@ fn show(statement: &Statement) -> String {
         S::ShowCreate(name) => format!("show create {name}"),
         S::Describe { extended, name } => format!("describe {name}{}", flag(*extended, " extended")),
         S::Insert { insert, options } => format!("{insert}{}", show_options(options)),
+        S::RunningInsert(running) => {
+            format!(
+                "running {}{} emit {:?}\n  text {}",
+                running.insert,
+                show_options(&running.options),
+                running.emit,
+                running.query_sql
+            )
+        }
         S::Update(update) => update.to_string(),
         S::Delete(delete) => delete.to_string(),
         S::Copy(copy) => show_copy(copy),
@@ -162,6 +171,10 @@ fn show_view(v: &CreateView) -> String {
     if !v.partition_by.is_empty() || v.partitions.is_some() {
         write!(out, " partition by {} into {:?}", list(&v.partition_by), v.partitions).unwrap();
     }
+    if let Some(watermark) = &v.watermark {
+        write!(out, " watermark for {} as {:?}", watermark.column, watermark.expression.as_ref().map(|e| &e.sql)).unwrap();
+    }
+    out.push_str(flag(v.changelog, " changelog"));
     write!(out, "{} emit {:?}\n  text {}\n  tree {}", show_options(&v.options), v.emit, v.query_sql, v.query).unwrap();
     out
 }

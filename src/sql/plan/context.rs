@@ -56,6 +56,10 @@ impl<'a> Context<'a> {
             return Err(undefined_relation(&self.planner.catalog, name).into());
         };
         self.planner.check_read(relation)?;
+        if relation.kind == Kind::Query {
+            let error = Error::wrong_object_type(format!("\"{name}\" is a running INSERT, which has no rows of its own"));
+            return Err(error.with_hint("SHOW QUERIES says what it writes to").into());
+        }
         if relation.kind != Kind::View {
             return Ok(Arc::new(RelationSource::new(Arc::clone(relation), &self.hidden)));
         }

@@ -107,6 +107,7 @@ static COMMIT_CLOCK: LazyLock<Arc<Relation>> = LazyLock::new(|| {
         emit: Emit::Changes,
         depends_on: Vec::new(),
         parent: None,
+        output: None,
         comment: None,
     })
 });

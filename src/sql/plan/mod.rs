@@ -149,6 +149,7 @@ impl Planner {
         let mut query = query.clone();
         crate::sql::system::rewrite(&mut query)?;
         versions::name_commits(&mut query, &self.catalog)?;
+        names::by_offset(&mut query);
         let hidden = names::hidden_columns(&query);
         names::prepare(&mut query, &self.catalog, &hidden);
         let context = Context::new(self, hidden, inlining);
@@ -172,7 +173,7 @@ impl Planner {
         let sql = view.query.as_deref().ok_or_else(|| Error::internal(format!("\"{}\" has no query", view.name)))?;
         let query = parse_query(sql).map_err(in_view)?;
         let plan = self.plan(&query, &[], inlining).map_err(in_view)?;
-        rename_columns(plan, view.columns.iter().map(|column| column.name.as_str()))
+        rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))
     }
 
     /// An expression over columns: a default, a computed column, a watermark, the SET of an UPDATE.

@@ -3,6 +3,7 @@
 //! * Which hidden columns the statement names: only those are offered by its streams, and `*` leaves them out. So `SELECT *`
 //!   never shows them, and `SELECT *, _offset FROM s` shows one.
 //! * `UNNEST(…) AS word`: as in PostgreSQL, the alias names the column too.
+//! * `LATEST_BY_OFFSET(x)`: `arg_max(x, _offset)` of the rows where x is not NULL.
 //! * `pg_catalog.f(…)`: the schema of a built-in function says nothing more than its name does.
 
 use std::collections::HashMap;
@@ -53,6 +54,54 @@ pub fn hidden_columns(tree: &impl Visit) -> Vec<Hidden> {
     let _ = tree.visit(&mut mentions);
     mentions.0.sort();
     mentions.0
+}
+
+/// ksqlDB's `LATEST_BY_OFFSET(x [, ignore nulls])` and `EARLIEST_BY_OFFSET`: the x of the row with the greatest or least offset.
+pub fn by_offset(tree: &mut impl VisitMut) {
+    let _ = sp::visit_expressions_mut(tree, |expr| {
+        if let sp::Expr::Function(function) = expr
+            && let Some((None, name)) = fold_object(&function.name)
+            && let Some((_, extreme)) = BY_OFFSET.iter().find(|(known, _)| *known == name)
+        {
+            let _ = replace_by_offset(function, extreme);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+const BY_OFFSET: [(&str, &str); 2] = [("latest_by_offset", "arg_max"), ("earliest_by_offset", "arg_min")];
+
+/// `None`: the arguments are others, and the planner says that there is no such function.
+fn replace_by_offset(function: &mut sp::Function, extreme: &str) -> Option<()> {
+    let sp::FunctionArguments::List(list) = &mut function.args else { return None };
+    let (value, keeps_nulls) = match list.args.as_slice() {
+        [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value))] => (value.clone(), false),
+        [
+            sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value)),
+            sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::Value(ignore))),
+        ] => {
+            let sp::Value::Boolean(ignore) = &ignore.value else { return None };
+            (value.clone(), !*ignore)
+        }
+        _ => return None,
+    };
+    let offset = sp::Expr::Identifier(sp::Ident::new(Hidden::Offset.name()));
+    list.args.truncate(1);
+    list.args.push(sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(offset)));
+    function.name = sp::ObjectName::from(vec![sp::Ident::new(extreme)]);
+    if !keeps_nulls {
+        let not_null = sp::Expr::IsNotNull(Box::new(value));
+        let filter = function.filter.take();
+        let both = |filter: Box<sp::Expr>, right: sp::Expr| {
+            let left = Box::new(sp::Expr::Nested(filter));
+            sp::Expr::BinaryOp { left, op: sp::BinaryOperator::And, right: Box::new(right) }
+        };
+        function.filter = Some(Box::new(match filter {
+            Some(filter) => both(filter, not_null),
+            None => not_null,
+        }));
+    }
+    Some(())
 }
 
 /// Bring a tree into the form that the planner takes; see the head of this file.

@@ -8,7 +8,7 @@ use super::value::Value;
 use crate::catalog::acl::Object;
 use crate::catalog::rights::Rights;
 use crate::catalog::role::{RoleId, Roles, SUPERUSER};
-use crate::catalog::{Catalog, RelationId};
+use crate::catalog::{Catalog, Kind, Relation, RelationId};
 use crate::error::Result;
 use crate::log::CommitId;
 use crate::time::Micros;
@@ -164,6 +164,11 @@ impl SystemContext {
 
     pub(super) fn owner_name(&self, relation: RelationId) -> String {
         self.roles().name(self.rights.catalog().owner(Object::Relation(relation)))
+    }
+
+    /// The relations that PostgreSQL would know: running INSERTs have no rows.
+    pub(super) fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.catalog().relations().filter(|relation| relation.kind != Kind::Query)
     }
 
     /// Everything that has an OID; put together when it is first asked for.

@@ -83,7 +83,7 @@ impl Objects {
             kind: r.kind,
             source: Source::System(r),
         });
-        let user = context.catalog().relations().flat_map(|r| user_class(r).into_iter().chain(index_class(r)));
+        let user = context.relations().flat_map(|r| user_class(r).into_iter().chain(index_class(r)));
         let classes: Vec<Class> = system.chain(user).collect();
         let by_oid = classes.iter().enumerate().map(|(i, c)| (c.oid, i)).collect();
         let by_name = classes.iter().enumerate().map(|(i, c)| ((c.namespace, c.name.clone()), i)).collect();
@@ -139,6 +139,7 @@ fn user_class(relation: &Arc<Relation>) -> Option<Class> {
         Kind::Stream | Kind::Table | Kind::Late => "r",
         Kind::MaterializedView => "m",
         Kind::View => "v",
+        Kind::Query => return None,
     };
     let source = Source::User(relation.clone());
     Some(Class { oid: relation.id, name: relation.name.clone(), namespace: PUBLIC, kind, source })

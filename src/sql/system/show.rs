@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema};
 
 use super::context::SystemContext;
 use super::definitions::arrow_type;
-use super::tidegate::{column_names, durability, emit, progress, watermark};
+use super::tidegate::{column_names, durability, emit, progress, target, watermark};
 use super::value::{Value, array};
 use crate::catalog::{Kind, Relation};
 use crate::error::Result;
@@ -126,11 +126,18 @@ fn views(context: &SystemContext) -> Result<RecordBatch> {
     batch(&[("name", "text"), ("query", "text")], &rows)
 }
 
-/// What runs: materialized views and derived streams.
+/// What runs: materialized views, derived streams and running INSERTs.
 fn queries(context: &SystemContext) -> Result<RecordBatch> {
-    let columns: Columns<'_> =
-        &[("id", "int8"), ("name", "text"), ("kind", "text"), ("state", "text"), ("query", "text"), ("error", "text")];
-    let running = named(context, |r| r.query.is_some() && matches!(r.kind, Kind::MaterializedView | Kind::Stream));
+    let columns: Columns<'_> = &[
+        ("id", "int8"),
+        ("name", "text"),
+        ("kind", "text"),
+        ("writes_to", "text"),
+        ("state", "text"),
+        ("query", "text"),
+        ("error", "text"),
+    ];
+    let running = named(context, |r| r.kind == Kind::MaterializedView || r.output.is_some());
     let rows: Vec<Vec<Value>> = running
         .into_iter()
         .map(|r| {
@@ -138,6 +145,7 @@ fn queries(context: &SystemContext) -> Result<RecordBatch> {
                 r.id.into(),
                 r.name.as_str().into(),
                 r.kind.noun().into(),
+                target(context, r).into(),
                 state(context, r).into(),
                 r.query.as_deref().into(),
                 context.snapshot.failures.get(&r.id).map(ToString::to_string).into(),
@@ -208,6 +216,8 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
     fact("comment", relation.comment.clone());
     fact("query", relation.query.clone());
     fact("emit", relation.query.is_some().then(|| emit(relation.emit).to_string()));
+    fact("writes to", target(context, relation).filter(|_| !relation.is_derived()));
+    fact("consumed", context.snapshot.consumed.get(&relation.id).map(|commit| format!("up to commit {commit}")));
     fact("reads", Some(sources(context, relation).join(", ")));
     let readers: Vec<String> = context.catalog().dependents(relation.id).map(|r| r.name.clone()).collect();
     fact("read by", Some(readers.join(", ")));
@@ -268,7 +278,7 @@ mod tests {
         let queries = objects(&context, ShowObjects::Queries).unwrap();
         assert_eq!(
             text(&queries),
-            ["16386|revenue|materialized view|running|SELECT customer_id, count(*) AS n FROM orders GROUP BY customer_id|"]
+            ["16386|revenue|materialized view||running|SELECT customer_id, count(*) AS n FROM orders GROUP BY customer_id|"]
         );
     }
 

@@ -47,6 +47,7 @@ fn relation_of(id: RelationId, name: &str, kind: Kind, columns: Vec<Column>, cre
         emit: Emit::Changes,
         depends_on: Vec::new(),
         parent: None,
+        output: None,
         comment: None,
     }
 }
@@ -56,7 +57,7 @@ pub(super) fn snapshot() -> Snapshot {
     let orders = Relation {
         partition_by: vec![1],
         partitions: 4,
-        watermark: Some(Watermark { column: 3, expression: "event_time - INTERVAL '5' SECOND".to_string() }),
+        watermark: Some(Watermark { column: 3, expression: "event_time - INTERVAL '5' SECOND".to_string(), carried: false }),
         options: [("retention".to_string(), "7 days".to_string())].into(),
         ..relation_of(
             16384,
@@ -102,6 +103,7 @@ pub(super) fn snapshot() -> Snapshot {
     };
     let late = Relation {
         parent: Some(16386),
+        output: None,
         ..relation_of(16387, "revenue$late", Kind::Late, vec![column("customer_id", "text")], "")
     };
     let big = Relation {

@@ -10,6 +10,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
     match name {
         "streams" => streams(context, table),
         "views" => views(context, table),
+        "queries" => queries(context, table),
         "watermarks" => watermarks(context, table),
         "partitions" => partitions(context, table),
         "commits" => commits(context, table),
@@ -86,6 +87,40 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
             ("late_rows", late.and_then(|late| rows(late.id)).into()),
             ("commit", i64::try_from(context.snapshot.commit).unwrap_or(i64::MAX).into()),
             ("state", (if failure.is_some() { "failed" } else { "running" }).into()),
+            ("error", failure.map(|e| e.to_string()).into()),
+        ]);
+    }
+}
+
+/// What a running query writes to.
+pub(super) fn target(context: &SystemContext, query: &Relation) -> Option<String> {
+    let target = query.output.as_ref().and_then(|output| context.catalog().get(output.target));
+    target.map(|relation| relation.name.clone())
+}
+
+fn queries(context: &SystemContext, table: &mut Table<'_>) {
+    let commit = |commit: u64| i64::try_from(commit).unwrap_or(i64::MAX);
+    for query in context.catalog().relations().filter(|r| r.output.is_some()) {
+        let failure = context.snapshot.failures.get(&query.id);
+        let consumed = context.snapshot.consumed.get(&query.id).copied();
+        let state = match (failure, consumed) {
+            (Some(_), _) => "failed",
+            (None, Some(_)) => "running",
+            (None, None) => "catching up",
+        };
+        let sources = query.depends_on.iter().filter_map(|id| context.catalog().get(*id));
+        let sources = sources.filter(|source| query.output.as_ref().is_some_and(|o| o.target != source.id));
+        table.row([
+            ("id", query.id.into()),
+            ("name", query.name.as_str().into()),
+            ("kind", query.kind.noun().into()),
+            ("writes_to", target(context, query).into()),
+            ("reads", sources.map(|s| s.name.clone()).collect::<Vec<_>>().into()),
+            ("emit", emit(query.emit).into()),
+            ("state", state.into()),
+            ("consumed", consumed.map(commit).into()),
+            ("lag", consumed.map(|consumed| commit(context.snapshot.commit.saturating_sub(consumed))).into()),
+            ("query", query.query.as_deref().unwrap_or_default().into()),
             ("error", failure.map(|e| e.to_string()).into()),
         ]);
     }

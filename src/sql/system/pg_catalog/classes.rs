@@ -102,7 +102,7 @@ pub(super) fn attribute(context: &SystemContext, table: &mut Table<'_>) {
 }
 
 pub(super) fn attrdef(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.catalog().relations() {
+    for relation in context.relations() {
         for (index, column) in relation.columns.iter().enumerate() {
             let Some(expression) = column.generated.as_ref().or(column.default.as_ref()) else { continue };
             table.row([
@@ -120,7 +120,7 @@ fn key_numbers(relation: &Relation) -> Vec<i16> {
 }
 
 pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.catalog().relations().filter(|r| has_index(r)) {
+    for relation in context.relations().filter(|r| has_index(r)) {
         let key = key_numbers(relation);
         let columns = relation.primary_key.iter().filter_map(|&i| relation.columns.get(i));
         let types: Vec<u32> = columns.map(|c| pg_types::of_column(c).0).collect();
@@ -147,7 +147,7 @@ pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
 }
 
 pub(super) fn constraint(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.catalog().relations().filter(|r| has_constraint(r)) {
+    for relation in context.relations().filter(|r| has_constraint(r)) {
         table.row([
             ("oid", constraint_oid(relation.id).into()),
             ("conname", index_name(relation).into()),
@@ -179,7 +179,7 @@ pub(super) fn description(context: &SystemContext, table: &mut Table<'_>) {
     for (oid, _, purpose) in super::super::definitions::SCHEMAS {
         row(oid, "pg_namespace", 0, purpose);
     }
-    for relation in context.catalog().relations() {
+    for relation in context.relations() {
         if let Some(comment) = &relation.comment {
             row(relation.id, "pg_class", 0, comment);
         }
@@ -204,7 +204,7 @@ pub(super) fn depend(context: &SystemContext, table: &mut Table<'_>) {
             ("deptype", kind.into()),
         ]);
     };
-    for relation in context.catalog().relations() {
+    for relation in context.relations() {
         let reader = if is_view(relation) { (rewrite, rule_oid(relation.id)) } else { (class, relation.id) };
         if is_view(relation) {
             row(reader.0, reader.1, class, relation.id, "i");
@@ -227,7 +227,7 @@ fn is_view(relation: &Relation) -> bool {
 }
 
 pub(super) fn rewrite(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.catalog().relations().filter(|r| is_view(r)) {
+    for relation in context.relations().filter(|r| is_view(r)) {
         table.row([
             ("oid", rule_oid(relation.id).into()),
             ("rulename", "_RETURN".into()),

@@ -67,7 +67,7 @@ pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>)
 }
 
 pub(super) fn indexes(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.catalog().relations().filter(|r| has_index(r)) {
+    for relation in context.relations().filter(|r| has_index(r)) {
         table.row([
             ("schemaname", "public".into()),
             ("tablename", relation.name.as_str().into()),
@@ -79,7 +79,7 @@ pub(super) fn indexes(context: &SystemContext, table: &mut Table<'_>) {
 
 /// Row counts of what is stored; the counters of scans are not kept.
 pub(super) fn stat_tables(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.catalog().relations().filter(|r| r.kind != Kind::View) {
+    for relation in context.relations().filter(|r| r.kind != Kind::View) {
         let rows = context.snapshot.versions.get(&relation.id).map(|v| i64::try_from(v.rows()).unwrap_or(i64::MAX));
         table.row([
             ("relid", relation.id.into()),

@@ -44,7 +44,7 @@ pub(super) fn pg_type(context: &SystemContext, table: &mut Table<'_>) {
     }
     // Every relation is a row type too, and has an array type.
     let (Some(record), Some(array)) = (types::by_name("record"), types::by_name("record[]")) else { return };
-    for relation in context.catalog().relations() {
+    for relation in context.relations() {
         let (oid, array_oid) = (objects::row_type_oid(relation.id), objects::row_type_array_oid(relation.id));
         let array_name = format!("_{}", relation.name);
         row(

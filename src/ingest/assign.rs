@@ -1,0 +1,70 @@
+//! Rows of a query as rows of a relation: values become the columns' types as PostgreSQL assigns them, columns that the query
+//! does not give get their default.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{self, CastOptions};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::util::display::FormatOptions;
+
+use super::compile::{CompiledRelation, batch};
+use crate::catalog::Column;
+use crate::error::{Error, Result};
+use crate::time::Micros;
+
+impl CompiledRelation {
+    /// Rows of all columns from those of a query, whose columns are for `targets`.
+    pub fn assign(&self, targets: &[usize], rows: &RecordBatch, now: Micros) -> Result<RecordBatch> {
+        let columns = &self.relation.columns;
+        let cast = |(array, target): (&ArrayRef, &usize)| assign(array, &columns[*target]);
+        let arrays = rows.columns().iter().zip(targets).map(cast).collect::<Result<Vec<_>>>()?;
+        let field = |target: &usize| Field::new(&columns[*target].name, columns[*target].data_type.clone(), true);
+        let schema = Arc::new(Schema::new(targets.iter().map(field).collect::<Vec<_>>()));
+        self.complete(targets, &batch(schema, arrays, rows.num_rows())?, now)
+    }
+}
+
+/// A value for a column of another type, as PostgreSQL assigns it.
+pub fn assign(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
+    if *array.data_type() == column.data_type {
+        return Ok(Arc::clone(array));
+    }
+    let mismatch = || {
+        let from = crate::sql::types::sql_type(array.data_type());
+        Error::datatype_mismatch(format!(
+            "column \"{}\" is of type {} but expression is of type {from}",
+            column.name, column.sql_type
+        ))
+        .with_hint("you will need to rewrite or cast the expression")
+    };
+    let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let possible = is_text || compute::can_cast_types(array.data_type(), &column.data_type);
+    if !possible || !assignable(array.data_type(), &column.data_type) {
+        return Err(mismatch());
+    }
+    if is_text {
+        let text = compute::cast(array, &DataType::Utf8)?;
+        let context = || format!("column \"{}\" of type {}", column.name, column.sql_type);
+        return crate::copy::from_text(text.as_string(), &column.data_type).map_err(|error| error.with_context(context()));
+    }
+    let options = CastOptions { safe: false, format_options: FormatOptions::default() };
+    compute::cast_with_options(array, &column.data_type, &options).map_err(|error| {
+        let text = error.to_string();
+        let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest).to_string();
+        Error::numeric_out_of_range(text).with_context(format!("column \"{}\" of type {}", column.name, column.sql_type))
+    })
+}
+
+/// Text may be written for anything, because an unknown literal is text; numbers, times and texts among themselves.
+fn assignable(from: &DataType, to: &DataType) -> bool {
+    let is_text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let is_time = |t: &DataType| matches!(t, DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _));
+    match (from, to) {
+        (DataType::Null, _) => true,
+        (from, _) if is_text(from) => true,
+        (from, to) if from.is_numeric() && to.is_numeric() => true,
+        (from, to) if is_time(from) && is_time(to) => true,
+        (from, to) => std::mem::discriminant(from) == std::mem::discriminant(to),
+    }
+}

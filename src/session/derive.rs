@@ -1,0 +1,310 @@
+//! Running queries that write to the log: CREATE STREAM … AS, and INSERT INTO … SELECT … EMIT CHANGES.
+//!
+//! What cannot be written is refused here: rows that change later into a stream, rows without a key into a table, and queries
+//! that would read what they write.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use sqlparser::ast as sp;
+
+use super::client::done;
+use super::define::{
+    check_new_name, check_options, column_index, durability, free_name, late_relation, new_name, partitions, quote_ident,
+    view_relation,
+};
+use super::read::planner_over;
+use super::write::{insert_columns, insert_target};
+use super::{Client, Outcome};
+use crate::catalog::{
+    CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Change, Column, Emit, Kind, Output, Relation, RelationId, Watermark,
+};
+use crate::connect;
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::flow::{Edge, Fragment};
+use crate::ingest::{CompiledRelation, dead_letter_relation};
+use crate::sql::ast::{CreateView, RunningInsert};
+use crate::sql::lower::lower;
+use crate::sql::plan::{Hidden, Reader, RelationSource, output_key};
+
+/// The option of a running INSERT that names it (ksqlDB's).
+const QUERY_ID: &str = "query_id";
+
+impl Client {
+    pub(super) async fn create_derived_stream(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
+        self.not_in_block("CREATE STREAM")?;
+        let name = new_name(&create.name)?;
+        if create.or_replace {
+            return Err(Error::unsupported("CREATE OR REPLACE STREAM … AS is not supported yet").with_hint("DROP it first"));
+        }
+        if create.if_not_exists && self.skip_existing(&name) {
+            return done("CREATE STREAM");
+        }
+        check_options(&create.options)?;
+        if create.options.contains_key(connect::CONNECTOR) {
+            return Err(Error::invalid_parameter("the rows of a derived stream come from its query: it has no connector"));
+        }
+        let (database, reader) = (Arc::clone(&self.database), self.reader());
+        self.change_catalog(|catalog| {
+            free_name(catalog, &name)?;
+            let (stream, fragment) = plan_stream(&database, catalog, &reader, create, &name, sql)?;
+            let late = fragment.late_schema.as_ref().map(|schema| late_relation(&stream, schema));
+            let computes_watermark = stream.watermark.as_ref().is_some_and(|w| !w.carried);
+            let next = stream.id + 1 + u32::from(late.is_some());
+            let dead = computes_watermark.then(|| dead_letter_relation(&stream, next));
+            let belonging: Vec<Relation> = late.into_iter().chain(dead).collect();
+            belonging.iter().try_for_each(|relation| free_name(catalog, &relation.name))?;
+            Ok(std::iter::once(stream).chain(belonging).map(Change::Create).collect())
+        })
+        .await?;
+        self.await_query(&name).await?;
+        done("CREATE STREAM")
+    }
+
+    /// Wait until a query that was made runs and what it reads so far is written, or say why it can't.
+    async fn await_query(&mut self, name: &str) -> Result<()> {
+        let Some(id) = self.database.log.catalog().find(name).map(|r| r.id) else { return Ok(()) };
+        let ready = move |snapshot: &crate::view::Snapshot| {
+            snapshot.consumed.contains_key(&id) || snapshot.failures.contains_key(&id) || snapshot.catalog.get(id).is_none()
+        };
+        let snapshot = self.database.engine.wait_until(ready).await?;
+        if let Some(error) = snapshot.failures.get(&id) {
+            return Err(error.clone().with_context(format!("starting the query of \"{name}\"")));
+        }
+        self.committed(self.database.log.end());
+        Ok(())
+    }
+
+    pub(super) async fn start_insert(&mut self, running: &RunningInsert, sql: &str) -> Result<Outcome> {
+        self.not_in_block("INSERT … EMIT")?;
+        let given = running.options.get(QUERY_ID).map(|name| name.to_lowercase());
+        if let Some(unknown) = running.options.keys().find(|key| *key != QUERY_ID) {
+            return Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\""))
+                .with_hint("a running INSERT has the option query_id, its name"));
+        }
+        let (database, reader) = (Arc::clone(&self.database), self.reader());
+        let target = self.writable(insert_target(&running.insert)?, "INSERT")?;
+        let name = given.unwrap_or_else(|| format!("query_{}", self.database.log.catalog().next_id()));
+        check_new_name(&name)?;
+        self.change_catalog(|catalog| {
+            free_name(catalog, &name)?;
+            let (query, fragment) = plan_insert(&database, catalog, &reader, running, &target, &name, sql)?;
+            let late = fragment.late_schema.as_ref().map(|schema| late_relation(&query, schema));
+            Ok(std::iter::once(query).chain(late).map(Change::Create).collect())
+        })
+        .await?;
+        self.await_query(&name).await?;
+        let message = format!("query \"{name}\" writes to \"{}\" from now on", target.name);
+        self.notices.push(Error::notice(message).with_hint(format!("SHOW QUERIES lists it, DROP QUERY {name} ends it")));
+        done("INSERT 0 0")
+    }
+}
+
+fn plan_stream(
+    database: &Database,
+    catalog: &Catalog,
+    reader: &Reader,
+    create: &CreateView,
+    name: &str,
+    sql: &str,
+) -> Result<(Relation, Fragment)> {
+    let planner = planner_over(database, Arc::new(catalog.clone()), reader.clone());
+    let plan = planner.continuous(&create.query)?;
+    let fragment = lower(&planner, &plan, create.emit)?;
+    if !create.changelog {
+        check_append_only(&fragment, create.emit)?;
+    }
+    let mut stream = view_relation(catalog, create, name, sql, &fragment.edge.schema, Kind::Stream)?;
+    if create.changelog {
+        let lead = CHANGELOG_COLUMNS.map(number_column);
+        stream.columns.splice(0..0, lead);
+    }
+    check_columns(&stream)?;
+    let index = |ident: &sp::Ident| column_index(&stream.columns, ident, name);
+    let partition_by = create.partition_by.iter().map(index).collect::<Result<Vec<_>>>()?;
+    let watermark = watermark_of(create, &stream, &fragment.edge)?;
+    stream.partition_by = partition_by;
+    stream.watermark = watermark;
+    stream.partitions = partitions(create.partitions, &create.options)?;
+    stream.durability = durability(&create.options)?;
+    stream.depends_on = RelationSource::all_in(&plan).iter().map(|r| r.id).collect();
+    let columns = (0..stream.columns.len()).collect();
+    stream.output = Some(Output { target: stream.id, columns, changelog: create.changelog });
+    // The watermark's expression has to work.
+    CompiledRelation::compile(Arc::new(stream.clone()), &database.state)?;
+    Ok((stream, fragment))
+}
+
+fn number_column(name: &str) -> Column {
+    Column {
+        name: name.to_string(),
+        data_type: DataType::Int64,
+        sql_type: crate::sql::types::sql_type(&DataType::Int64),
+        nullable: false,
+        default: None,
+        generated: None,
+        comment: None,
+    }
+}
+
+fn check_columns(stream: &Relation) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = stream.columns.iter().find(|c| !seen.insert(c.name.as_str())) {
+        return Err(Error::duplicate_column(format!("column \"{}\" specified more than once", twice.name))
+            .with_hint("give the columns names with AS"));
+    }
+    match stream.columns.iter().find(|c| Hidden::find(&c.name).is_some()) {
+        None => Ok(()),
+        Some(hidden) => Err(Error::invalid_table_definition(format!(
+            "column name \"{}\" is reserved: every stream has it already",
+            hidden.name
+        ))
+        .with_hint("give the column another name with AS")),
+    }
+}
+
+/// Rows of a stream never change: what its query says must be final.
+fn check_append_only(fragment: &Fragment, emit: Emit) -> Result<()> {
+    if fragment.edge.append_only {
+        return Ok(());
+    }
+    let culprit = fragment.nodes.iter().find(|node| !node.edge.append_only).map(|node| node.label.clone());
+    let message = "the rows of a stream never change, but this query takes rows back that it has given";
+    let hint = match emit {
+        Emit::Changes => {
+            "EMIT FINAL gives the rows of a window once it is closed; CREATE MATERIALIZED VIEW keeps the rows as they are; \
+             CREATE STREAM … AS CHANGELOG OF (query) writes each change as a row"
+        }
+        Emit::Final => {
+            "CREATE MATERIALIZED VIEW keeps the rows as they are; CREATE STREAM … AS CHANGELOG OF (query) writes each change as a row"
+        }
+    };
+    let error = Error::invalid_object_definition(message).with_hint(hint);
+    Err(match culprit {
+        Some(label) => error.with_detail(format!("they change because of {label}")),
+        None => error.with_detail("it reads rows that are updated and deleted"),
+    })
+}
+
+/// The watermark that is declared, or else that of the query's event time, if a watermark speaks of one of its columns.
+fn watermark_of(create: &CreateView, stream: &Relation, edge: &Edge) -> Result<Option<Watermark>> {
+    // Time of ingestion moves with every commit, also with that which would write it down.
+    let moves = create.changelog || edge.sources.contains(&COMMIT_TIME);
+    let of_query = |column: usize| !moves && edge.times.iter().any(|time| time.column == column);
+    let carried = |column: usize| Watermark { column, expression: quote_ident(&stream.columns[column].name), carried: true };
+    if let Some(declared) = &create.watermark {
+        let column = column_index(&stream.columns, &declared.column, &stream.name)?;
+        return Ok(Some(match &declared.expression {
+            None if of_query(column) => carried(column),
+            None => Watermark { carried: false, ..carried(column) },
+            Some(expression) => Watermark { column, expression: expression.sql.clone(), carried: false },
+        }));
+    }
+    let is_time = |column: usize| matches!(stream.columns[column].data_type, DataType::Timestamp(TimeUnit::Microsecond, _));
+    // The one that is known best: of a window its end.
+    let times = edge.times.iter().filter(|time| of_query(time.column) && is_time(time.column));
+    Ok(times.min_by_key(|time| time.delay).map(|time| carried(time.column)))
+}
+
+fn plan_insert(
+    database: &Database,
+    catalog: &Catalog,
+    reader: &Reader,
+    running: &RunningInsert,
+    target: &Arc<Relation>,
+    name: &str,
+    sql: &str,
+) -> Result<(Relation, Fragment)> {
+    let Some(source) = &running.insert.source else { return Err(Error::syntax("a running INSERT needs a query")) };
+    let planner = planner_over(database, Arc::new(catalog.clone()), reader.clone());
+    let plan = planner.continuous(source)?;
+    let fragment = lower(&planner, &plan, running.emit)?;
+    let targets = insert_columns(&running.insert, target)?;
+    let columns = fitting(database, target, targets, &fragment.edge.schema, !running.insert.columns.is_empty())?;
+    let reads: Vec<RelationId> = RelationSource::all_in(&plan).iter().map(|r| r.id).collect();
+    check_loop(catalog, target, &reads)?;
+    match target.kind {
+        Kind::Table => check_key(target, &columns, &fragment, output_key(&plan))?,
+        _ => check_append_only(&fragment, running.emit)?,
+    }
+    let view = CreateView {
+        or_replace: false,
+        if_not_exists: false,
+        name: sp::ObjectName::from(vec![sp::Ident::new(name)]),
+        columns: Vec::new(),
+        options: running.options.clone(),
+        partition_by: Vec::new(),
+        partitions: None,
+        query: source.clone(),
+        query_sql: running.query_sql.clone(),
+        emit: running.emit,
+        watermark: None,
+        changelog: false,
+    };
+    let mut query = view_relation(catalog, &view, name, sql, &fragment.edge.schema, Kind::Query)?;
+    query.depends_on = reads;
+    query.depends_on.push(target.id);
+    query.output = Some(Output { target: target.id, columns, changelog: false });
+    Ok((query, fragment))
+}
+
+/// The columns that the query fills, if their types fit.
+fn fitting(
+    database: &Database,
+    target: &Arc<Relation>,
+    mut targets: Vec<usize>,
+    schema: &SchemaRef,
+    named: bool,
+) -> Result<Vec<usize>> {
+    let width = schema.fields().len();
+    if width > targets.len() {
+        return Err(Error::syntax("INSERT has more expressions than target columns"));
+    }
+    if width < targets.len() && named {
+        return Err(Error::syntax("INSERT has more target columns than expressions"));
+    }
+    targets.truncate(width);
+    let compiled = CompiledRelation::compile(Arc::clone(target), &database.state)?;
+    compiled.assign(&targets, &RecordBatch::new_empty(Arc::clone(schema)), database.clock.now())?;
+    Ok(targets)
+}
+
+/// A query that reads what it writes would never come to an end.
+fn check_loop(catalog: &Catalog, target: &Relation, reads: &[RelationId]) -> Result<()> {
+    let Some(through) = reads.iter().find(|id| catalog.upstream([**id]).contains(&target.id)) else { return Ok(()) };
+    let name = catalog.get(*through).map_or("", |r| r.name.as_str());
+    let detail = match *through == target.id {
+        true => format!("it reads \"{name}\" itself"),
+        false => format!("the rows of \"{name}\", which it reads, are made of those of \"{}\"", target.name),
+    };
+    let error = Error::invalid_object_definition(format!("the query would read what it writes to \"{}\"", target.name));
+    Err(error.with_detail(detail).with_hint("write to another stream, or leave EMIT out to insert the rows that are there now"))
+}
+
+/// In a table a row stands where its key says; two rows of the query must not want the same place.
+fn check_key(table: &Relation, columns: &[usize], fragment: &Fragment, key: Option<Vec<usize>>) -> Result<()> {
+    let error = |message: String| Error::invalid_object_definition(message);
+    if table.primary_key.is_empty() {
+        return Err(error(format!("table \"{}\" has no primary key, so a query cannot keep its rows up to date", table.name))
+            .with_hint("give the table a primary key, or write to a stream"));
+    }
+    let name = |at: &usize| table.columns[*at].name.as_str();
+    if let Some(missing) = table.primary_key.iter().find(|at| !columns.contains(at)) {
+        return Err(error(format!(
+            "the query gives no value for \"{}\", which is in the key of \"{}\"",
+            name(missing),
+            table.name
+        )));
+    }
+    let by_key = |key: &Vec<usize>| key.iter().all(|column| table.primary_key.contains(&columns[*column]));
+    // Rows that are only added replace the one before.
+    if fragment.edge.append_only || key.as_ref().is_some_and(by_key) || fragment.edge.key.as_ref().is_some_and(by_key) {
+        return Ok(());
+    }
+    let key_of_table = table.primary_key.iter().map(name).collect::<Vec<_>>().join(", ");
+    Err(error(format!("the query may have several rows of one key ({key_of_table}) of table \"{}\"", table.name))
+        .with_hint("group by the columns of the key, or choose one row of each key with DISTINCT ON"))
+}
