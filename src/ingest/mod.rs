@@ -6,7 +6,7 @@
 //!                                                                         event time        in turn
 //! ```
 //!
-//! * [`assign`]: what an INSERT gives, as rows of the relation.
+//! * [`assign`](mod@assign): what an INSERT gives, as rows of the relation.
 //! * [`compile`]: the SQL expressions stored with a relation, ready to run.
 //! * [`writer`]: the path above, a column at a time.
 //! * [`query`]: the rows of running queries, on the same path.

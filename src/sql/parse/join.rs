@@ -101,7 +101,7 @@ impl Rewriter {
         join && !self.out.last().is_some_and(|token| is_word(&token.token, "AS"))
     }
 
-    /// CROSS JOIN, NATURAL [LEFT [OUTER]] JOIN.
+    /// CROSS JOIN, `NATURAL [LEFT [OUTER]] JOIN`.
     fn is_without_on(&self) -> bool {
         let is = |back: usize, word: &str| {
             self.out.len().checked_sub(back).and_then(|at| self.out.get(at)).is_some_and(|token| is_word(&token.token, word))

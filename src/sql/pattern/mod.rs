@@ -13,7 +13,7 @@
 //! * [`text`]: the pattern;
 //! * [`values`]: which values of a match DEFINE and MEASURES read;
 //! * [`recognize`]: the clause as a node;
-//! * [`spec`]: the node as the matcher takes it ([`crate::flow::pattern`]), for operators and for batch answers;
+//! * [`spec`](mod@spec): the node as the matcher takes it ([`crate::flow::pattern`]), for operators and for batch answers;
 //! * [`exec`]: the latter.
 //!
 //! Invariants. The node's expressions are over its input, and are the matcher's columns; all else speaks of those by number, so the
