@@ -401,7 +401,7 @@ impl Engine {
         if self.outputs.complete(self.commit) > self.next.complete || any_failed {
             self.publish();
         }
-        let (complete, refused) = (self.next.complete, self.outputs.is_refused());
+        let (complete, refused) = (self.next.complete, self.outputs.is_refused() || self.shared.log.has_stopped());
         let drains = std::mem::take(&mut self.drains);
         let (done, waiting): (Vec<_>, _) = drains.into_iter().partition(|(upto, _)| refused || complete >= *upto);
         self.drains = waiting;

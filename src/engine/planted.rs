@@ -8,11 +8,12 @@ use crate::log::{Commit, CommitId, Kind};
 use crate::planted::bug;
 use crate::view::Snapshot;
 
-/// Commits as they go into the graph. `known`: the newest one when the engine started.
+/// Commits as they go into the graph. `known`: the newest one when the engine started; those up to it are replayed.
 pub(super) fn replayed(mut commits: Vec<Arc<Commit>>, known: CommitId) -> Vec<Arc<Commit>> {
-    let Some(newest) = commits.iter_mut().find(|commit| commit.id == known) else { return commits };
-    let Some(at) = newest.batches.iter().position(|batch| batch.header.kind == Kind::Append) else { return commits };
-    let commit = Arc::make_mut(newest);
+    let appended = |commit: &Commit| commit.batches.iter().position(|batch| batch.header.kind == Kind::Append);
+    let newest = commits.iter_mut().rev().filter(|commit| commit.id <= known);
+    let Some((commit, at)) = newest.filter_map(|commit| appended(commit).map(|at| (commit, at))).next() else { return commits };
+    let commit = Arc::make_mut(commit);
     if bug("skip-row") {
         let rows = &mut commit.batches[at].rows;
         *rows = rows.slice(1, rows.num_rows() - 1);

@@ -340,6 +340,11 @@ impl LogHandle {
         shared.changed.wait_while_for(&mut published, waits, timeout);
     }
 
+    /// No write is taken any more: the log was closed, or its store has failed.
+    pub fn has_stopped(&self) -> bool {
+        self.0.shared.queue.lock().stopped.is_some()
+    }
+
     /// Make one `wait_past` return.
     pub fn wake(&self) {
         self.0.shared.wake_one();

@@ -621,7 +621,9 @@ fn waiting_ends_by_a_commit_by_waking_and_by_closing() {
 fn a_log_that_has_stopped_wakes_once() {
     let log = in_memory();
     let end = log.end();
+    assert!(!log.has_stopped());
     log.close().unwrap();
+    assert!(log.has_stopped());
     log.wait_past(end, Duration::from_secs(60));
     #[expect(clippy::disallowed_methods, reason = "that it waits is what is tested")]
     let start = std::time::Instant::now();
