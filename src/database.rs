@@ -88,6 +88,8 @@ pub struct Database {
     query_threads: usize,
     writers: Mutex<HashMap<RelationId, Arc<RelationWriter>>>,
     row_ids: Mutex<HashMap<RelationId, Arc<RowIds>>>,
+    /// Greater than the id of any relation that there was, or will be when the statements under way are done.
+    next_relation: Mutex<RelationId>,
     pub(crate) next_session: AtomicU64,
     /// Sessions of clients, by role.
     clients: Mutex<HashMap<RoleId, u32>>,
@@ -143,6 +145,7 @@ impl Database {
             query_threads: std::thread::available_parallelism().map_or(1, usize::from),
             writers: Mutex::default(),
             row_ids: Mutex::default(),
+            next_relation: Mutex::default(),
             next_session: AtomicU64::new(1),
             clients: Mutex::default(),
             mock_secret,
@@ -227,6 +230,14 @@ impl Database {
         let ids = Arc::new(RowIds::starting_at(next));
         all.insert(relation.id, Arc::clone(&ids));
         Ok(ids)
+    }
+
+    /// An id that no relation has had, and that no other statement is given.
+    pub(crate) fn new_relation_id(&self) -> RelationId {
+        let mut next = self.next_relation.lock();
+        let id = self.log.catalog().next_id().max(*next);
+        *next = id + 1;
+        id
     }
 
     /// How a query of a session runs.

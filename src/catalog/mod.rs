@@ -11,7 +11,7 @@ pub mod acl;
 pub mod rights;
 pub mod role;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use acl::{Access, Acl, Object};
 use role::{Role, RoleId, Roles};
+
+/// As of the log.
+type CommitId = u64;
 
 /// Identifies a relation for ever. Also its Postgres OID, so it starts where user objects do there.
 pub type RelationId = u32;
@@ -164,7 +167,17 @@ pub struct Relation {
     pub output: Option<Output>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// Of a view that is paused: the commit that its rows are of, the one that paused it. [`NOW`] in a change that is not
+    /// committed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<CommitId>,
+    /// Of a view: how many columns each relation that its query names had then. Those that come later are not its `*`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub widths: BTreeMap<RelationId, usize>,
 }
+
+/// Stands for the number of the commit that a change will be in.
+pub const NOW: CommitId = 0;
 
 impl Relation {
     /// The user's columns as an Arrow schema: what the log stores and `SELECT *` shows.
@@ -214,8 +227,10 @@ impl Relation {
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     Create(Relation),
-    /// The same id with another definition (rename, options, comment).
+    /// The same id with another definition (rename, options, comment, a new column at the end).
     Alter(Relation),
+    /// The same id with another query, or over a view that has another one: its rows are made anew.
+    Replace(Relation),
     Drop(RelationId),
     /// A new role, or the same with other attributes.
     SetRole(Role),
@@ -237,7 +252,7 @@ pub struct Catalog {
 impl Catalog {
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Create(relation) | Change::Alter(relation) => {
+            Change::Create(relation) | Change::Alter(relation) | Change::Replace(relation) => {
                 if let Some(old) = self.by_id.get(&relation.id) {
                     self.by_name.remove(&old.name);
                 }
@@ -311,9 +326,35 @@ impl Catalog {
         self.by_name.get(name).and_then(|id| self.by_id.get(id))
     }
 
-    /// In the order of their ids, so that a relation comes after all that it depends on.
+    /// In the order of their ids.
     pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
         self.by_id.values()
+    }
+
+    /// A relation comes after all that it depends on. By ids it mostly does; a view that was replaced may read newer ones.
+    pub fn in_order(&self) -> Vec<&Arc<Relation>> {
+        let mut order = Vec::with_capacity(self.by_id.len());
+        let mut seen = HashSet::new();
+        self.by_id.keys().for_each(|id| self.visit(*id, &mut seen, &mut order));
+        order
+    }
+
+    fn visit<'a>(&'a self, id: RelationId, seen: &mut HashSet<RelationId>, order: &mut Vec<&'a Arc<Relation>>) {
+        let Some(relation) = self.by_id.get(&id).filter(|_| seen.insert(id)) else { return };
+        relation.depends_on.iter().chain(&relation.parent).for_each(|id| self.visit(*id, seen, order));
+        order.push(relation);
+    }
+
+    /// All that read one of these, directly or through others, with what belongs to them, in order; not these themselves.
+    pub fn all_dependents(&self, of: &[RelationId]) -> Vec<Arc<Relation>> {
+        let mut reached: HashSet<RelationId> = of.iter().copied().collect();
+        let mut found = Vec::new();
+        for relation in self.in_order() {
+            if relation.depends_on.iter().chain(&relation.parent).any(|id| reached.contains(id)) && reached.insert(relation.id) {
+                found.push(Arc::clone(relation));
+            }
+        }
+        found
     }
 
     /// Those that read `id`, directly.

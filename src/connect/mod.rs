@@ -190,6 +190,8 @@ pub(crate) mod tests {
             parent: None,
             output: None,
             comment: None,
+            paused: None,
+            widths: Default::default(),
         }
     }
 

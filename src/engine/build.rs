@@ -1,13 +1,16 @@
-//! Builds: bringing a new query up to date with the log, beside the running ones.
+//! Builds: bringing queries up to date with the log, beside the running ones.
 //!
-//! The query's nodes live in a graph of their own (a nursery). A thread replays the commits of the streams it reads up to where
-//! the engine was; the engine then runs the few commits since, feeds the current rows of the tables and views that it reads,
+//! The nodes live in a graph of their own (a nursery). A thread replays the commits of the streams they read up to where the
+//! engine was; the engine then runs the few commits since, feeds the current rows of the tables and views that they read,
 //! and takes the nodes over. While the thread has far to go, the engine goes on without it.
+//!
+//! A build is of one query, or of a view with those that read it: they are replaced together ([`super::swap`]).
 //!
 //! A query that writes to the log must say at every commit just what it said before a restart. So it is fed nothing: its nursery
 //! has the tables and views that it reads, too, and replays them from the log; what the engine has of them is left behind when
 //! it takes the query over. What the replay gives is written on the way, each step a transaction.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,7 +18,9 @@ use std::time::Duration;
 
 use super::checkpoint::fingerprint;
 use super::output::Output;
+use super::progress::Progress;
 use super::subscribe::Tap;
+use super::swap::Awaited;
 use super::{Engine, inputs_of, owner_of};
 use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::delta::Delta;
@@ -29,12 +34,13 @@ use crate::view::Store;
 /// Commits that the engine may run for a build on its own thread before it sends it back to its own.
 const LAST_COMMITS: u64 = 256;
 
-/// A query under construction.
+/// Queries under construction.
 pub(super) struct Build {
-    target: Target,
+    /// Those that read others come after them.
+    pub parts: Vec<Part>,
     graph: Graph,
     /// Of the log, those that it replays.
-    streams: Catalog,
+    streams: Vec<RelationId>,
     /// Tables and views whose rows it is fed at the end, or whose place the engine's take.
     fed: Vec<RelationId>,
     /// Tables and views that it has computed itself, and that the engine must have, too, before it takes over.
@@ -43,21 +49,52 @@ pub(super) struct Build {
     output: Option<Output>,
     /// Commits replayed.
     commit: CommitId,
-    /// What its state is made by, if it is to be kept.
-    fingerprint: Option<String>,
     /// Who gets the changes of the replay, for queries that keep none.
     tap: Option<Tap>,
-    abandoned: Arc<AtomicBool>,
+    /// The commit that it is for; `None`: it is taken over as soon as it is up to date.
+    pub awaited: Option<Awaited>,
+    pub abandoned: Arc<AtomicBool>,
+    progress: Option<Arc<Progress>>,
+    /// Once its nodes run in the engine's graph, but for a commit to come: what they are called, and what they will be.
+    staged: HashMap<Target, Target>,
+}
+
+/// One of the queries of a build.
+pub(super) struct Part {
+    pub target: Target,
+    /// What its state is made by, if it is to be kept.
+    pub fingerprint: Option<String>,
+}
+
+/// A query to be built: its operators, and where its rows go.
+pub(super) struct Plan {
+    pub part: Part,
+    pub fragment: Fragment,
+    pub sinks: Vec<(Vec<Input>, Sink)>,
+}
+
+impl Plan {
+    pub fn of_view(view: &Relation, fragment: Fragment, catalog: &Catalog) -> Plan {
+        let sinks = sinks_of(view, &fragment, catalog);
+        let fingerprint = Some(fingerprint(Some(&fragment), view));
+        Plan { part: Part { target: owner_of(view), fingerprint }, fragment, sinks }
+    }
 }
 
 /// A build on its thread: whose it is, how to end it, and what it gives back.
-type Running = (Target, Arc<AtomicBool>, JoinHandle<(Build, Result<()>)>);
+struct Running {
+    targets: Vec<Target>,
+    abandoned: Arc<AtomicBool>,
+    thread: JoinHandle<(Build, Result<()>)>,
+}
 
 #[derive(Default)]
 pub(super) struct Builds {
     running: Vec<Running>,
     /// Those that wait for a view that is itself under construction.
     waiting: Vec<Build>,
+    /// Those that wait for their commit.
+    pub prepared: Vec<Build>,
 }
 
 impl Builds {
@@ -66,15 +103,19 @@ impl Builds {
         if self.running.is_empty() && self.waiting.is_empty() { Duration::from_secs(1) } else { Duration::from_millis(1) }
     }
 
-    pub fn abandon(&mut self, relation: RelationId) {
-        self.waiting.retain(|build| build.target.relation() != Some(relation));
-        for (_, abandoned, _) in self.running.iter().filter(|(target, _, _)| target.relation() == Some(relation)) {
-            abandoned.store(true, Ordering::SeqCst);
+    /// Give up what would take over this target as soon as it is up to date.
+    pub fn abandon(&mut self, target: Target) {
+        self.waiting.retain(|build| build.awaited.is_some() || build.parts.iter().all(|part| part.target != target));
+        for running in self.running.iter().filter(|running| running.targets.contains(&target)) {
+            running.abandoned.store(true, Ordering::SeqCst);
         }
     }
 
     fn start(&mut self, build: Build, upto: CommitId, log: LogHandle, step_rows: usize) -> Result<()> {
-        let (target, abandoned) = (build.target, Arc::clone(&build.abandoned));
+        // A build that waits for its commit is given up by who asked for it.
+        let own = build.awaited.is_none();
+        let targets = build.parts.iter().filter(|_| own).map(|part| part.target).collect();
+        let abandoned = Arc::clone(&build.abandoned);
         let run = move || {
             let mut build = build;
             let result = build.replay(&log, upto, step_rows, true);
@@ -82,21 +123,34 @@ impl Builds {
             (build, result)
         };
         let thread = std::thread::Builder::new().name("build".into()).spawn(run)?;
-        self.running.push((target, abandoned, thread));
+        self.running.push(Running { targets, abandoned, thread });
         Ok(())
     }
 }
 
 impl Build {
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+
+    pub fn reads(&self, relation: RelationId) -> bool {
+        self.fed.contains(&relation)
+    }
+
+    /// Whether these are its nodes.
+    pub fn has_staged(&self, target: Target) -> bool {
+        self.staged.contains_key(&target)
+    }
+
     /// Run the commits after the last one, up to `upto`, of the streams that it reads. If `patient`, wait for a slow client.
     fn replay(&mut self, log: &LogHandle, upto: CommitId, step_rows: usize, patient: bool) -> Result<()> {
-        if self.streams.relations().next().is_none() && !self.tap.as_ref().is_some_and(Tap::looks_back) {
+        if self.streams.is_empty() && !self.tap.as_ref().is_some_and(Tap::looks_back) {
             self.commit = upto;
         }
-        while self.commit < upto && !self.abandoned.load(Ordering::SeqCst) {
+        while self.commit < upto && !self.is_abandoned() {
             let stop = self.tap.as_ref().map_or(upto, |tap| tap.stop_after(self.commit).min(upto));
             let stop = self.output.as_ref().map_or(stop, |output| output.cut(self.commit, stop));
-            let commits = log.read(&self.streams, self.commit, stop, step_rows)?;
+            let commits = log.read(&only(&log.catalog(), &self.streams), self.commit, stop, step_rows)?;
             let Some(last) = commits.last() else { break };
             let (id, time) = (last.id, last.time);
             let result = self.graph.step(&commits, &[]);
@@ -110,14 +164,20 @@ impl Build {
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
+            self.advanced(commits.iter().map(|commit| commit.rows()).sum());
             self.pass_on(result, id, time, patient)?;
         }
         Ok(())
     }
 
+    fn advanced(&self, rows: usize) {
+        self.progress.iter().for_each(|progress| progress.advance(rows, self.commit));
+    }
+
     fn pass_on(&mut self, mut result: StepResult, commit: CommitId, time: Micros, patient: bool) -> Result<()> {
-        if let Some((_, error)) = result.failures.pop() {
-            return Err(error);
+        // The first is the cause of those after it.
+        if !result.failures.is_empty() {
+            return Err(result.failures.swap_remove(0).1);
         }
         let Some(tap) = &mut self.tap else { return Ok(()) };
         let rows = if tap.begins_at(commit) { self.graph.version(tap.target) } else { None };
@@ -138,8 +198,16 @@ pub(super) struct Replay {
     pub commit: CommitId,
 }
 
+/// The catalog of these relations alone.
+fn only(catalog: &Catalog, ids: &[RelationId]) -> Catalog {
+    let mut some = Catalog::default();
+    let relations = ids.iter().filter_map(|id| catalog.get(*id));
+    relations.for_each(|relation| some.apply(&Change::Create(Relation::clone(relation))));
+    some
+}
+
 impl Engine {
-    /// Begin to build a view that a commit has created.
+    /// Begin to build a view that is in the catalog and has no rows.
     pub(super) fn build_view(&mut self, view: &Relation) {
         match self.try_build_view(view) {
             Ok(()) => {}
@@ -150,34 +218,36 @@ impl Engine {
     fn try_build_view(&mut self, view: &Relation) -> Result<()> {
         let catalog = Arc::clone(&self.next.catalog);
         let fragment = self.makers.compiler.compile(&catalog, view)?;
-        let fingerprint = fingerprint(Some(&fragment), view);
         if view.output.is_some() {
-            return self.begin_output(view, fragment, fingerprint, &catalog);
+            return self.begin_output(view, fragment, &catalog);
         }
-        let sinks = sinks_of(view, &fragment, &catalog);
-        self.begin(Target::Relation(view.id), fragment, sinks, Some(fingerprint), None)
+        self.begin(vec![Plan::of_view(view, fragment, &catalog)], None, &mut None, Arc::default(), &catalog)
     }
 
     /// Begin to build a query that writes to the log.
-    fn begin_output(&mut self, query: &Relation, fragment: Fragment, fingerprint: String, catalog: &Arc<Catalog>) -> Result<()> {
+    fn begin_output(&mut self, query: &Relation, fragment: Fragment, catalog: &Arc<Catalog>) -> Result<()> {
         let output = Output::open(&self.shared.log, catalog, query, &fragment, self.makers.intake.as_ref())?;
         let (_, fed) = inputs_of(&fragment, catalog);
         let (mut graph, mut replayed) = (self.graph.nursery(), Catalog::default());
         self.add_inputs(&mut graph, &mut replayed, &fragment, catalog)?;
-        let sinks = sinks_of(query, &fragment, catalog);
-        let target = owner_of(query);
-        graph.add(target, fragment, sinks)?;
+        let Plan { part, fragment, sinks } = Plan::of_view(query, fragment, catalog);
+        graph.add(part.target, fragment, sinks)?;
+        let streams: Vec<RelationId> = replayed.relations().map(|relation| relation.id).collect();
+        let progress = Some(Progress::new(vec![query.name.clone()], streams.clone(), Vec::new()));
+        progress.iter().for_each(|progress| self.shared.progress.add(progress));
         let build = Build {
-            target,
+            parts: vec![part],
             graph,
-            streams: replayed,
+            streams,
             fed,
             doubled: Vec::new(),
             output: Some(output),
             commit: 0,
-            fingerprint: Some(fingerprint),
             tap: None,
+            awaited: None,
             abandoned: Arc::default(),
+            progress,
+            staged: HashMap::new(),
         };
         self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
     }
@@ -206,37 +276,52 @@ impl Engine {
         Ok(())
     }
 
-    /// Begin to build a query. `tap` gets the changes of the replay.
+    /// Begin to build queries. `tap` gets the changes of the replay. `awaited`: their commit, taken if they could begin.
+    /// `catalog`: what the queries are of.
     pub(super) fn begin(
         &mut self,
-        target: Target,
-        fragment: Fragment,
-        sinks: Vec<(Vec<Input>, Sink)>,
-        fingerprint: Option<String>,
+        plans: Vec<Plan>,
         tap: Option<Tap>,
+        awaited: &mut Option<Awaited>,
+        abandoned: Arc<AtomicBool>,
+        catalog: &Catalog,
     ) -> Result<()> {
-        let (streams, fed) = inputs_of(&fragment, &self.catalog);
-        let mut replayed = Catalog::default();
-        for id in &streams {
-            let relation =
-                self.catalog.get(*id).ok_or_else(|| Error::undefined_table("a stream that the query reads is gone"))?;
-            replayed.apply(&Change::Create(Relation::clone(relation)));
-        }
         let mut graph = self.graph.nursery();
-        graph.add(target, fragment, sinks)?;
+        let (mut streams, mut fed, mut parts, mut views) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for Plan { part, fragment, sinks } in plans {
+            let (replayed, others) = inputs_of(&fragment, catalog);
+            streams.extend(replayed);
+            fed.extend(others.into_iter().filter(|id| !graph.has(Target::Relation(*id))));
+            graph.add(part.target, fragment, sinks)?;
+            if let Target::Relation(id) = part.target {
+                views.extend(catalog.get(id).map(|view| view.name.clone()));
+            }
+            parts.push(part);
+        }
+        for ids in [&mut streams, &mut fed] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        if streams.iter().any(|id| self.catalog.get(*id).is_none()) {
+            return Err(Error::undefined_table("a stream that the query reads is gone"));
+        }
         graph.await_feed(&fed);
-        let doubled = Vec::new();
+        let progress = (!views.is_empty()).then(|| Progress::new(views, streams.clone(), fed.clone()));
+        progress.iter().for_each(|progress| self.shared.progress.add(progress));
+        let awaited = awaited.take();
         let build = Build {
-            target,
+            parts,
             graph,
-            streams: replayed,
+            streams,
             fed,
-            doubled,
+            doubled: Vec::new(),
             output: None,
             commit: 0,
-            fingerprint,
             tap,
-            abandoned: Arc::default(),
+            awaited,
+            abandoned,
+            progress,
+            staged: HashMap::new(),
         };
         self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
     }
@@ -244,70 +329,104 @@ impl Engine {
     /// Begin to replay for a subscriber, from `commit` on, in a graph that has all that it reads.
     pub(super) fn begin_replay(&mut self, query: u64, replay: Replay, tap: Tap) -> Result<()> {
         let Replay { graph, log, doubled, commit } = replay;
-        let (target, fed) = (Target::Query(query), Vec::new());
-        let tap = Some(tap);
         let build = Build {
-            target,
+            parts: vec![Part { target: Target::Query(query), fingerprint: None }],
             graph,
-            streams: log,
-            fed,
+            streams: log.relations().map(|relation| relation.id).collect(),
+            fed: Vec::new(),
             doubled,
             output: None,
             commit,
-            fingerprint: None,
-            tap,
+            tap: Some(tap),
+            awaited: None,
             abandoned: Arc::default(),
+            progress: None,
+            staged: HashMap::new(),
         };
         self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)
     }
 
     /// Take over the builds that have come far enough.
     pub(super) fn adopt_finished_builds(&mut self) -> Result<()> {
+        self.remove_abandoned();
         let (finished, running): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.builds.running).into_iter().partition(|(_, _, t)| t.is_finished());
+            std::mem::take(&mut self.builds.running).into_iter().partition(|running| running.thread.is_finished());
         self.builds.running = running;
-        for (target, abandoned, thread) in finished {
+        for Running { targets, thread, .. } in finished {
             match thread.join() {
-                Ok(_) if abandoned.load(Ordering::SeqCst) => {}
+                Ok((build, _)) if build.is_abandoned() => {}
                 Ok((build, Ok(()))) => self.builds.waiting.push(build),
-                Ok((_, Err(error))) => self.stop_build(target, error),
-                Err(_) => self.stop_build(target, Error::internal("the build of the view panicked")),
-            }
-        }
-        // In the order of their targets, so that a view comes after those that it reads.
-        let mut waiting = std::mem::take(&mut self.builds.waiting);
-        waiting.sort_by_key(|build| build.target);
-        for build in waiting {
-            if build.abandoned.load(Ordering::SeqCst) {
-                continue;
-            }
-            if let Some(failed) = build.fed.iter().find(|id| self.next.failures.contains_key(id)) {
-                let name = self.catalog.get(*failed).map_or_else(|| failed.to_string(), |r| r.name.clone());
-                self.stop_build(build.target, Error::not_ready(format!("\"{name}\", which it reads, has stopped")));
-            } else if build.doubled.iter().any(|id| self.catalog.get(*id).is_none()) {
-                self.stop_build(build.target, Error::undefined_table("a relation that it reads was dropped"));
-            } else if build.fed.iter().chain(&build.doubled).any(|id| !self.graph.has(Target::Relation(*id))) {
-                self.builds.waiting.push(build);
-            } else if self.commit - build.commit > LAST_COMMITS {
-                self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)?;
-            } else {
-                let target = build.target;
-                if let Err(error) = self.adopt(build) {
-                    self.stop_build(target, error);
+                Ok((build, Err(error))) => self.stop_build(build, error),
+                Err(_) => {
+                    let error = Error::internal("the build of the view panicked");
+                    targets.into_iter().for_each(|target| self.stop_query(target, error.clone()));
+                    self.publish();
                 }
             }
+        }
+        let waiting = std::mem::take(&mut self.builds.waiting);
+        for build in waiting.into_iter().filter(|build| !build.is_abandoned()) {
+            self.go_on_with(build)?;
         }
         Ok(())
     }
 
-    /// Give a build what the tables and views that it reads hold now.
-    fn feed(&mut self, build: &mut Build) -> Result<()> {
+    /// A build that is not on its thread.
+    fn go_on_with(&mut self, mut build: Build) -> Result<()> {
+        if let Some(failed) = build.fed.iter().find(|id| self.next.failures.contains_key(id)) {
+            let name = self.catalog.get(*failed).map_or_else(|| failed.to_string(), |r| r.name.clone());
+            self.stop_build(build, Error::not_ready(format!("\"{name}\", which it reads, has stopped")));
+        } else if build.fed.iter().chain(&build.doubled).any(|id| self.catalog.get(*id).is_none()) {
+            self.stop_build(build, Error::undefined_table("a relation that it reads was dropped"));
+        } else if build.fed.iter().chain(&build.doubled).any(|id| !self.graph.has(Target::Relation(*id))) {
+            self.builds.waiting.push(build);
+        } else if self.commit - build.commit > LAST_COMMITS {
+            self.builds.start(build, self.commit, self.shared.log.clone(), self.options.step_rows)?;
+        } else if let Err(error) = self.bring_up(&mut build) {
+            self.stop_build(build, error);
+        } else if build.is_abandoned() {
+            // The subscription that it was for came to its end on the way.
+        } else if build.awaited.is_some() {
+            self.stage(build);
+        } else {
+            for (part, tap) in build.parts.iter().zip(&build.tap) {
+                self.subscribers.follow(part.target, tap.target);
+            }
+            self.graph.adopt(build.graph);
+            self.entered(build.parts)?;
+            self.publish();
+        }
+        Ok(())
+    }
+
+    fn stop_build(&mut self, mut build: Build, error: Error) {
+        match &mut build.awaited {
+            Some(awaited) => awaited.tell(Err(error)),
+            None => {
+                build.parts.iter().for_each(|part| self.stop_query(part.target, error.clone()));
+                self.publish();
+            }
+        }
+    }
+
+    /// The last commits, and the rows of what is kept in the engine's own graph.
+    fn bring_up(&mut self, build: &mut Build) -> Result<()> {
+        build.replay(&self.shared.log, self.commit, self.options.step_rows, false)?;
+        if build.abandoned.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if let Some(output) = build.output.take() {
+            build.parts.iter().for_each(|part| build.graph.detach(part.target));
+            self.outputs.add(output, &self.catalog);
+            return Ok(());
+        }
         let mut fed = Vec::new();
         for id in &build.fed {
             if let Some(version) = self.graph.version(Target::Relation(*id)) {
                 fed.extend(version.scan(None)?.into_iter().map(|rows| (*id, Delta::append(rows))));
             }
         }
+        build.advanced(fed.iter().map(|(_, delta)| delta.len()).sum());
         // After it, the frontier is the engine's own.
         build.graph.set_watermarks(self.graph.watermarks());
         build.graph.set_now(self.next.time);
@@ -315,36 +434,43 @@ impl Engine {
         build.pass_on(result, self.commit, self.next.time, false)
     }
 
-    fn stop_build(&mut self, target: Target, error: Error) {
-        self.stop_query(target, error);
-        self.publish();
+    /// Let its nodes run with the others, under names of their own, until their commit comes.
+    fn stage(&mut self, mut build: Build) {
+        let names: HashMap<Target, Target> =
+            build.graph.targets().map(|target| (target, Target::Staged(self.shared.next_number()))).collect();
+        build.graph.rename(&names);
+        let nursery = self.graph.nursery();
+        self.graph.adopt(std::mem::replace(&mut build.graph, nursery));
+        build.staged = names.into_iter().map(|(target, staged)| (staged, target)).collect();
+        build.awaited.iter_mut().for_each(|awaited| awaited.tell(Ok(())));
+        self.builds.prepared.push(build);
     }
 
-    fn adopt(&mut self, mut build: Build) -> Result<()> {
-        build.replay(&self.shared.log, self.commit, self.options.step_rows, false)?;
-        if build.abandoned.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        match build.output.take() {
-            Some(output) => {
-                build.graph.detach(build.target);
-                self.outputs.add(output, &self.catalog);
+    /// The commit of a staged build has come: its nodes are what they were to be.
+    pub(super) fn promote(&mut self, build: Build) -> Result<()> {
+        self.graph.rename(&build.staged);
+        self.entered(build.parts)
+    }
+
+    /// Staged builds that are given up, by those who asked for them or because of what became of their inputs.
+    pub(super) fn remove_abandoned(&mut self) {
+        let (gone, prepared): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.builds.prepared).into_iter().partition(Build::is_abandoned);
+        self.builds.prepared = prepared;
+        gone.iter().flat_map(|build| build.staged.keys()).for_each(|staged| self.graph.remove(*staged));
+    }
+
+    /// Queries have come into the graph.
+    fn entered(&mut self, parts: Vec<Part>) -> Result<()> {
+        for Part { target, fingerprint } in parts {
+            self.subscribers.adopted(target, self.commit, self.next.time, self.graph.version(target))?;
+            if let Some(id) = target.relation() {
+                let late = late_relation(&self.catalog, id).map(|late| Target::Relation(late.id));
+                self.refresh([Some(target), late].into_iter().flatten());
+                self.next.failures.remove(&id);
+                self.checkpointer.entered(id, fingerprint.unwrap_or_default());
             }
-            None => self.feed(&mut build)?,
         }
-        let target = build.target;
-        if let Some(tap) = &build.tap {
-            self.subscribers.follow(target, tap.target);
-        }
-        self.graph.adopt(build.graph);
-        self.subscribers.adopted(target, self.commit, self.next.time, self.graph.version(target))?;
-        if let Some(id) = target.relation() {
-            let late = late_relation(&self.catalog, id).map(|late| Target::Relation(late.id));
-            self.refresh([Some(target), late].into_iter().flatten());
-            self.next.failures.remove(&id);
-            self.checkpointer.entered(id, build.fingerprint.unwrap_or_default());
-        }
-        self.publish();
         Ok(())
     }
 }

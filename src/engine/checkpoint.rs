@@ -12,6 +12,7 @@ use futures_channel::oneshot;
 
 use super::build::sinks_of;
 use super::output::{Output, Outputs};
+use super::pause::Pauses;
 use super::{Builds, Engine, Makers, Options, Recovery, Shared, Subscribers, owner_of, runs};
 use crate::catalog::{COMMIT_TIME, Catalog, Kind, Relation, RelationId};
 use crate::delta::Delta;
@@ -36,6 +37,8 @@ pub(super) struct Checkpointer {
     /// The commit of the newest checkpoint, written or in the writer's hands.
     commit: CommitId,
     asked: Vec<oneshot::Sender<Result<CommitId>>>,
+    /// Not to wait for the interval.
+    hurries: bool,
     /// Those of the checkpoint that is being written.
     answers: Vec<oneshot::Sender<Result<CommitId>>>,
     /// Relations that came since the last checkpoint: what the store may have of them is of others before them.
@@ -68,6 +71,7 @@ impl Checkpointer {
             last: now(),
             commit: 0,
             asked: Vec::new(),
+            hurries: false,
             answers: Vec::new(),
             fresh: HashSet::new(),
             fingerprints: HashMap::new(),
@@ -91,6 +95,11 @@ impl Checkpointer {
         }
     }
 
+    /// Relations have other definitions than in the newest checkpoint: a start from it would have to build them again.
+    pub fn hurry(&mut self) {
+        self.hurries = true;
+    }
+
     /// How long the engine may sleep before it asks again.
     pub fn time_left(&self) -> Duration {
         if self.answers.is_empty() {
@@ -111,7 +120,7 @@ impl Checkpointer {
             self.last = now();
             return commit != self.commit || !self.fresh.is_empty() || !self.asked.is_empty();
         }
-        !self.asked.is_empty()
+        self.hurries || !self.asked.is_empty()
     }
 
     fn report(&mut self, result: Result<CommitId>) {
@@ -147,6 +156,7 @@ impl Checkpointer {
         }
         self.commit = snapshot.commit;
         self.fresh.clear();
+        self.hurries = false;
         self.answers.append(&mut self.asked);
         Ok(())
     }
@@ -171,6 +181,10 @@ impl Checkpointer {
 fn collect(graph: &mut Graph) -> Result<(Vec<TableChanges>, Vec<RelationId>)> {
     let mut tables: BTreeMap<TableId, TableChanges> = BTreeMap::new();
     graph.each_state(|owner, node, table, state| {
+        // What is staged is written when its commit has come.
+        if matches!(owner, Target::Staged(_)) {
+            return Ok(());
+        }
         let Some(relation) = owner.relation() else { return state.changes().map(drop) };
         let id = TableId { relation, node, table };
         let mut changes = TableChanges::collect(id, state)?;
@@ -188,6 +202,9 @@ fn collect(graph: &mut Graph) -> Result<(Vec<TableChanges>, Vec<RelationId>)> {
 /// What the state of a view is made by: the same text means the same state.
 pub(super) fn fingerprint(fragment: Option<&Fragment>, relation: &Relation) -> String {
     let mut text = format!("{STATE_VERSION} {:?} {:?} {:?}", relation.stored_schema(), relation.stored_key(), relation.emit);
+    if let (None, Some(commit)) = (fragment, relation.paused) {
+        text.push_str(&format!("\npaused at {commit}"));
+    }
     for node in fragment.iter().flat_map(|f| &f.nodes) {
         text.push_str(&format!("\n{} {:?} {:?}", node.label, node.inputs, node.edge));
     }
@@ -222,8 +239,9 @@ impl Engine {
         }
         checkpoints.reset()?;
         let mut engine = Engine::empty(shared, makers, options, &catalog)?;
-        for relation in catalog.relations() {
+        for relation in catalog.in_order() {
             engine.enter(relation, &catalog)?;
+            engine.pause_later(relation);
         }
         engine.refresh_all();
         engine.checkpointer.writer = Some(Writer::start(checkpoints)?);
@@ -245,6 +263,7 @@ impl Engine {
             commit: 0,
             catalog: Catalog::clone(catalog),
             known_changes: known,
+            pauses: Pauses::new(),
             builds: Builds::default(),
             subscribers: Subscribers::default(),
             checkpointer,
@@ -284,6 +303,13 @@ impl Engine {
         Ok(())
     }
 
+    /// A paused view whose rows are made again: it runs until the commit that paused it.
+    fn pause_later(&mut self, relation: &Relation) {
+        if let (Kind::MaterializedView, Some(commit)) = (relation.kind, relation.paused) {
+            self.pauses.entry(commit).or_default().push(relation.id);
+        }
+    }
+
     fn refresh_all(&mut self) {
         let kept = |r: &&Arc<Relation>| matches!(r.kind, Kind::Table | Kind::MaterializedView | Kind::Late);
         let catalog = Arc::clone(&self.next.catalog);
@@ -302,13 +328,17 @@ impl Engine {
     ) -> Result<(Engine, Vec<(Arc<Relation>, String)>)> {
         let mut engine = Engine::empty(Arc::clone(shared), makers.clone(), options.clone(), catalog)?;
         let mut rebuilt: Vec<(Arc<Relation>, String)> = Vec::new();
-        for relation in catalog.relations().filter(|r| r.kind == Kind::Table || runs(r)) {
-            let reads_rebuilt = relation.depends_on.iter().any(|id| rebuilt.iter().any(|(r, _)| r.id == *id));
+        for relation in catalog.in_order().into_iter().filter(|r| r.kind == Kind::Table || runs(r)) {
+            let kept = relation.paused.filter(|commit| *commit <= manifest.commit);
+            let reads_rebuilt = kept.is_none() && relation.depends_on.iter().any(|id| rebuilt.iter().any(|(r, _)| r.id == *id));
             let why = match manifest.view(relation.id) {
                 None => Some("the checkpoint is older than it".to_string()),
                 Some(_) if reads_rebuilt => Some("a view that it reads is rebuilt".to_string()),
                 Some(mark) => {
-                    engine.enter(relation, catalog)?;
+                    match kept {
+                        Some(_) => engine.enter_paused(relation, catalog)?,
+                        None => engine.enter(relation, catalog)?,
+                    }
                     let same = engine.checkpointer.fingerprints.get(&relation.id) == Some(&mark.fingerprint);
                     (!same && !engine.next.failures.contains_key(&relation.id)).then(|| "its plan has changed".to_string())
                 }
@@ -320,11 +350,16 @@ impl Engine {
                 }
                 // It was made after the checkpoint: the commit that made it is still to come, and so are its rows.
                 Some(_) if relation.kind == Kind::Table => engine.enter(relation, catalog)?,
+                // Neither has a paused view, whose commit is past.
+                Some(why) if relation.paused.is_some() => {
+                    return Err(Error::not_ready(format!("paused view \"{}\": {why}", relation.name)));
+                }
                 Some(why) => {
                     engine.graph.remove(owner_of(relation));
                     engine.outputs.remove(relation.id);
                     rebuilt.push((Arc::clone(relation), why));
                 }
+                None if kept.is_none() => engine.pause_later(relation),
                 None => {}
             }
         }

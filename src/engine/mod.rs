@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The catalog is in the log too, so views come and go at commits. A new view is brought up to date in a graph of its own, on a
-//! thread of its own ([`build`]), and adopted between two steps: the views beside it never wait for its history.
+//! thread of its own ([`build`]), and adopted between two steps: the views beside it never wait for its history. Its commit is
+//! written when it is ready, and a new definition takes the old one's place in the same way ([`swap`]).
 //!
 //! Invariants: a snapshot holds every relation at the same commit, and snapshots only move forward. What a step publishes depends
 //! on the commits alone, not on how they were cut into steps, on the number of workers, or on restarts.
@@ -15,10 +16,13 @@
 mod build;
 mod checkpoint;
 mod output;
+mod pause;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod progress;
 mod resume;
 mod subscribe;
+mod swap;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,7 +36,10 @@ use parking_lot::Mutex;
 use self::build::Builds;
 use self::checkpoint::Checkpointer;
 use self::output::Outputs;
+use self::pause::Pauses;
+use self::progress::ProgressList;
 use self::subscribe::Subscribers;
+use self::swap::{Prepare, Swap};
 use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::flow::sink::{Sink, Target};
@@ -43,7 +50,9 @@ use crate::state::StateStore;
 use crate::view::{Snapshot, Store};
 
 pub use output::{Inlet, Intake};
+pub use progress::Backfill;
 pub use subscribe::{Source, Span, Subscribe, Subscription, Update};
+pub use swap::{Prepared, Rebuild};
 
 /// Turns a view's definition into operators. The planner does it; the engine must not know SQL.
 pub trait Compiler: Send + Sync + 'static {
@@ -99,6 +108,7 @@ struct Shared {
     next_query: AtomicU64,
     /// Why the engine stopped, if it did.
     stopped: Mutex<Option<Error>>,
+    progress: ProgressList,
 }
 
 struct Waiter {
@@ -108,6 +118,7 @@ struct Waiter {
 
 enum Command {
     Subscribe(Box<Subscribe>),
+    Prepare(Box<Prepare>),
     Checkpoint(oneshot::Sender<Result<CommitId>>),
     /// Tell when all that follows from the commits up to here is in the log, or cannot be brought there.
     Drain(CommitId, oneshot::Sender<()>),
@@ -131,6 +142,7 @@ impl EngineHandle {
             thread: Mutex::new(None),
             next_query: AtomicU64::new(1),
             stopped: Mutex::new(None),
+            progress: ProgressList::default(),
         });
         let (mut engine, mut recovery) = Engine::recover(Arc::clone(&shared), store, Makers { compiler, intake }, options)?;
         let from = engine.commit;
@@ -196,7 +208,7 @@ impl EngineHandle {
 
     /// Follow a relation or a query.
     pub fn subscribe(&self, source: Source, span: Span) -> Subscription {
-        let query = self.shared.next_query.fetch_add(1, Ordering::Relaxed);
+        let query = self.shared.next_number();
         let (request, subscription) = subscribe::channel(query, source, span, Arc::downgrade(&self.shared));
         self.shared.command(Command::Subscribe(Box::new(request)));
         subscription
@@ -225,6 +237,11 @@ impl Shared {
     fn command(&self, command: Command) {
         self.commands.lock().push(command);
         self.log.wake();
+    }
+
+    /// A number for a query.
+    fn next_number(&self) -> u64 {
+        self.next_query.fetch_add(1, Ordering::Relaxed)
     }
 
     fn publish(&self, snapshot: Snapshot) {
@@ -260,6 +277,8 @@ struct Engine {
     catalog: Catalog,
     /// Catalog changes up to here are in the catalog and in the graph: a replay passes over them.
     known_changes: CommitId,
+    /// Among those are the ones that paused views which run until then.
+    pauses: Pauses,
     builds: Builds,
     outputs: Outputs,
     drains: Vec<(CommitId, oneshot::Sender<()>)>,
@@ -308,15 +327,28 @@ impl Engine {
         let commits = planted::replayed(commits, self.known_changes);
         let mut run = Vec::new();
         for commit in commits {
+            if let Some(views) = self.pauses.remove(&commit.id) {
+                run.push(commit);
+                self.step(std::mem::take(&mut run));
+                self.pause(&views);
+                continue;
+            }
             if commit.changes.is_empty() || commit.id <= self.known_changes {
                 run.push(commit);
                 continue;
             }
             // Relations change between commits: those before this one first, then its tables, its rows, its views.
             self.step(std::mem::take(&mut run));
+            let build = self.take_prepared(&commit);
+            let paused = pause::paused_by(&commit, &self.catalog);
             self.enter_changes(&commit);
+            let swap = self.swap(&commit, build);
+            self.tell_swapped(&commit, &swap);
             self.step(vec![Arc::clone(&commit)]);
-            self.obey_changes(&commit);
+            self.obey_changes(&commit, swap);
+            if !paused.is_empty() {
+                self.pause(&paused);
+            }
         }
         self.step(run);
         Ok(true)
@@ -382,6 +414,11 @@ impl Engine {
                 self.next.failures.insert(id, error);
             }
             Target::Query(query) => self.subscribers.fail(query, error),
+            // Who waits for it builds it again, and meets the error there.
+            Target::Staged(_) => {
+                let build = self.builds.prepared.iter().find(|build| build.has_staged(target));
+                build.iter().for_each(|build| build.abandoned.store(true, Ordering::SeqCst));
+            }
         }
     }
 
@@ -433,23 +470,30 @@ impl Engine {
     }
 
     /// Begin and end what a commit's changes of the catalog ask for.
-    fn obey_changes(&mut self, commit: &Commit) {
+    fn obey_changes(&mut self, commit: &Commit, swap: Swap) {
         for change in &commit.changes {
             match change {
-                Change::Create(relation) if runs(relation) => self.build_view(relation),
+                Change::Create(relation) | Change::Replace(relation)
+                    if runs(relation) && !swap.done.contains(&owner_of(relation)) =>
+                {
+                    self.build_view(relation);
+                }
                 Change::Drop(id) => self.drop_relation(*id),
                 // Who may read a view does not change what is in it.
-                Change::Create(_) | Change::Alter(_) | Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
+                Change::Create(_) | Change::Alter(_) | Change::Replace(_) => {}
+                Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
             }
         }
         self.publish();
     }
 
     fn drop_relation(&mut self, id: RelationId) {
+        self.end_readers(id, &Error::undefined_table("a relation that the query reads was dropped"));
         self.graph.remove(Target::Relation(id));
         self.graph.remove(Target::Output(id));
         self.outputs.remove(id);
-        self.builds.abandon(id);
+        self.builds.abandon(Target::Relation(id));
+        self.builds.abandon(Target::Output(id));
         self.next.versions.remove(&id);
         self.next.failures.remove(&id);
         self.next.watermarks.remove(&id);
@@ -462,6 +506,7 @@ impl Engine {
         for command in commands {
             match command {
                 Command::Subscribe(request) => self.start_subscription(*request),
+                Command::Prepare(request) => self.prepare(*request),
                 Command::Checkpoint(tell) => self.checkpointer.ask(tell),
                 Command::Drain(upto, tell) => self.drains.push((upto, tell)),
             }

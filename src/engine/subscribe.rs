@@ -14,9 +14,10 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use futures_channel::mpsc;
 
+use super::build::{Part, Plan};
 use super::{Engine, Shared};
 use crate::catalog::RelationId;
-use crate::delta::Delta;
+use crate::delta::{Delta, consolidate};
 use crate::error::{Error, Result};
 use crate::flow::Fragment;
 use crate::flow::sink::{Sink, Target};
@@ -291,6 +292,36 @@ impl Subscribers {
         }
     }
 
+    /// A view has other rows from this commit on, all at once. Its subscribers get the difference; or, if it has other columns,
+    /// they end.
+    pub fn swapped(
+        &mut self,
+        id: RelationId,
+        commit: CommitId,
+        time: Micros,
+        [old, new]: [Option<Arc<Version>>; 2],
+        otherwise: &Error,
+    ) {
+        let Some(subscribers) = self.by_target.remove(&Target::Relation(id)) else { return };
+        let same = |old: &Version, new: &Version| old.schema().fields() == new.schema().fields();
+        let delta = match (&old, &new) {
+            (Some(old), Some(new)) if same(old, new) => difference(old, new),
+            _ => Err(otherwise.clone()),
+        };
+        let mut going_on = Vec::new();
+        for subscriber in subscribers {
+            match &delta {
+                Err(error) => subscriber.outlet.fail(error.clone()),
+                Ok(delta) => {
+                    let goes_on =
+                        delta.is_empty() || { subscriber.outlet.send(Update { commit, time, delta: Some(delta.clone()) }) };
+                    going_on.extend(goes_on.then_some(subscriber));
+                }
+            }
+        }
+        self.by_target.insert(Target::Relation(id), going_on);
+    }
+
     /// Queries whose client has gone.
     pub fn take_abandoned(&mut self) -> Vec<u64> {
         self.by_target.values_mut().for_each(|s| s.retain(|s| !s.outlet.send.is_closed()));
@@ -302,6 +333,13 @@ impl Subscribers {
         self.by_target.retain(|_, s| !s.is_empty());
         queries
     }
+}
+
+/// What makes the new rows of the old ones.
+fn difference(old: &Version, new: &Version) -> Result<Delta> {
+    let gone = old.scan(None)?.into_iter().map(|rows| Delta::weighted(rows, -1));
+    let come = new.scan(None)?.into_iter().map(Delta::append);
+    consolidate(&new.schema(), &gone.chain(come).collect::<Vec<_>>())
 }
 
 fn send_rows(outlet: &Outlet, commit: CommitId, time: Micros, version: &Version) -> Result<()> {
@@ -368,8 +406,10 @@ impl Engine {
                 let tap = (fragment.edge.append_only && snapshot).then(|| Tap::new(outlet, target, false));
                 subscriber.wants_rows = snapshot && tap.is_none();
                 self.subscribers.add(target, subscriber);
-                let output = fragment.output.clone();
-                self.begin(target, *fragment, vec![(output, sink)], None, tap)?;
+                let sinks = vec![(fragment.output.clone(), sink)];
+                let plan = Plan { part: Part { target, fingerprint: None }, fragment: *fragment, sinks };
+                let catalog = Arc::clone(&self.next.catalog);
+                self.begin(vec![plan], tap, &mut None, Arc::default(), &catalog)?;
             }
         }
         Ok(())

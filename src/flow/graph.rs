@@ -151,18 +151,27 @@ impl Graph {
 
     /// Add a relation's rows, fed by the log (tables).
     pub fn add_table(&mut self, relation: RelationId, sink: Sink) {
-        let slot = self.push(Slot {
-            owner: Target::Relation(relation),
-            body: Body::Sink(Box::new(sink)),
-            exchange: None,
-            sources: Vec::new(),
-            consumers: vec![Vec::new()],
-            pending: Vec::new(),
-            frontier: None,
-            feed: Feed::Complete,
-        });
-        self.sinks.insert(Target::Relation(relation), slot);
-        self.readers.entry(relation).or_default().push(Reader { node: slot, port: 0, form: Form::Records });
+        self.add_rows(Target::Relation(relation), vec![sink]);
+        let node = self.sinks[&Target::Relation(relation)];
+        self.readers.entry(relation).or_default().push(Reader { node, port: 0, form: Form::Records });
+    }
+
+    /// Add rows that nothing in this graph changes.
+    pub fn add_rows(&mut self, owner: Target, sinks: Vec<Sink>) {
+        for sink in sinks {
+            let target = sink.target;
+            let slot = self.push(Slot {
+                owner,
+                body: Body::Sink(Box::new(sink)),
+                exchange: None,
+                sources: Vec::new(),
+                consumers: vec![Vec::new()],
+                pending: Vec::new(),
+                frontier: None,
+                feed: Feed::Complete,
+            });
+            self.sinks.insert(target, slot);
+        }
     }
 
     /// Add the nodes of a query and its sinks. Inputs from relations that this graph has no rows of are read from the log, or are
@@ -314,6 +323,23 @@ impl Graph {
         others.into_iter().for_each(|other| self.remove(other));
     }
 
+    /// Call the nodes and sinks of these targets by other names.
+    pub fn rename(&mut self, names: &HashMap<Target, Target>) {
+        let named = |target: Target| names.get(&target).copied().unwrap_or(target);
+        for slot in self.slots.iter_mut().flatten() {
+            slot.owner = named(slot.owner);
+            if let Body::Sink(sink) = &mut slot.body {
+                sink.target = named(sink.target);
+            }
+        }
+        self.sinks = std::mem::take(&mut self.sinks).into_iter().map(|(target, slot)| (named(target), slot)).collect();
+    }
+
+    /// All whose rows are kept or passed on here.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        self.sinks.keys().copied()
+    }
+
     /// Remove a query and its sinks.
     pub fn remove(&mut self, owner: Target) {
         let gone: HashSet<usize> =
@@ -328,6 +354,18 @@ impl Graph {
         while matches!(self.slots.last(), Some(None)) {
             self.slots.pop();
         }
+    }
+
+    /// Queries that read this relation, directly.
+    pub fn readers_of(&self, relation: RelationId) -> Vec<Target> {
+        let of_log = self.readers.get(&relation).into_iter().flatten().map(|reader| reader.node);
+        let sink = self.sinks.get(&Target::Relation(relation)).and_then(|slot| self.slots[*slot].as_ref());
+        let of_rows = sink.into_iter().flat_map(|slot| slot.consumers.iter().flatten().map(|(node, _)| *node));
+        let owners = of_log.chain(of_rows).filter_map(|node| Some(self.slots[node].as_ref()?.owner));
+        let mut owners: Vec<Target> = owners.filter(|owner| *owner != Target::Relation(relation)).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
     }
 
     /// Whether the graph holds this relation's rows.

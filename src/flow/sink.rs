@@ -17,6 +17,8 @@ pub enum Target {
     Output(RelationId),
     /// A running query, by its number.
     Query(u64),
+    /// The rows that a view will have from some commit on, by a number.
+    Staged(u64),
 }
 
 impl Target {
@@ -24,7 +26,7 @@ impl Target {
     pub fn relation(self) -> Option<RelationId> {
         match self {
             Target::Relation(id) | Target::Output(id) => Some(id),
-            Target::Query(_) => None,
+            Target::Query(_) | Target::Staged(_) => None,
         }
     }
 }

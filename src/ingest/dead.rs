@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 
-use crate::catalog::{Column, Kind, Relation, RelationId};
+use crate::catalog::{Column, Kind, Relation};
 use crate::copy::json_rows;
 use crate::error::Result;
 use crate::time::{Micros, TIMESTAMP};
@@ -17,8 +17,8 @@ use crate::time::{Micros, TIMESTAMP};
 /// What is appended to a stream's name.
 pub const DEAD_SUFFIX: &str = "$dead";
 
-/// The dead letters of a stream. It lives and dies with it.
-pub fn dead_letter_relation(stream: &Relation, id: RelationId) -> Relation {
+/// The dead letters of a stream; its id is still to be chosen. It lives and dies with it.
+pub fn dead_letter_relation(stream: &Relation) -> Relation {
     let column = |name: &str, data_type: DataType, sql_type: &str, comment: &str| Column {
         name: name.to_string(),
         data_type,
@@ -29,7 +29,7 @@ pub fn dead_letter_relation(stream: &Relation, id: RelationId) -> Relation {
         comment: Some(comment.to_string()),
     };
     Relation {
-        id,
+        id: 0,
         name: format!("{}{DEAD_SUFFIX}", stream.name),
         kind: Kind::Stream,
         columns: vec![
@@ -49,6 +49,8 @@ pub fn dead_letter_relation(stream: &Relation, id: RelationId) -> Relation {
         depends_on: Vec::new(),
         parent: Some(stream.id),
         output: None,
+        paused: None,
+        widths: BTreeMap::new(),
         comment: Some(format!("rows that could not enter the stream \"{}\"", stream.name)),
     }
 }

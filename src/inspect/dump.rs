@@ -71,6 +71,7 @@ fn dump_commit(reader: &dyn LogReader, catalog: &Catalog, commit: &CommitRecord,
         match change {
             Change::Create(relation) => writeln!(out, "  create {}", called(Some(relation), relation.id))?,
             Change::Alter(relation) => writeln!(out, "  alter {}", called(Some(relation), relation.id))?,
+            Change::Replace(relation) => writeln!(out, "  replace {}", called(Some(relation), relation.id))?,
             Change::Drop(id) => writeln!(out, "  drop {}", called(None, *id))?,
             Change::SetRole(role) => {
                 writeln!(out, "  role {}{}", role.name, if role.verifier.is_some() { " with a password" } else { "" })?

@@ -510,8 +510,8 @@ mod tests {
         let log = open(&data).unwrap();
         let reader = log.reader();
         for _ in 0..2 {
-            let bad: Vec<u64> = (1..=300).filter(|id| reader.commits(*id, 1).is_err()).collect();
-            let (first, last) = (bad[0], bad[bad.len() - 1]);
+            let bad: Vec<_> = (1..=300).filter_map(|id| Some((id, reader.commits(id, 1).err()?))).collect();
+            let (first, last) = (bad[0].0, bad[bad.len() - 1].0);
             assert!(bad.len() <= LEAF_FANOUT && last - first < LEAF_FANOUT as u64, "{bad:?}");
             assert_eq!(reader.commits(1, first as usize - 1).unwrap().len() as u64, first - 1);
             assert!(reader.commits(1, first as usize).is_err());

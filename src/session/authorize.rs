@@ -101,6 +101,8 @@ impl Client {
                 rights.check_schema(Privilege::Create)
             }
             Statement::Comment { on, .. } => owned(on),
+            Statement::AlterView(alter) => owned(&alter.name),
+            Statement::Pause(name) | Statement::Resume(name) => owned(name),
             // Who may do what to roles and grants is decided where it is done: it depends on the roles.
             Statement::Role(_) | Statement::Grant(_) => Ok(()),
 

@@ -8,28 +8,19 @@ use std::sync::Arc;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::read::planner_over;
+use super::views::{Definition, Ids};
 use super::{Client, Outcome};
-use crate::catalog::acl::{Access, Object, PUBLIC_SCHEMA, Privilege};
-use crate::catalog::rights::Rights;
+use crate::catalog::acl::{Access, Object, PUBLIC_SCHEMA};
 use crate::catalog::role::{RoleId, SUPERUSER};
 use crate::catalog::{Catalog, Change, Column, Durability, Emit, Kind, Relation, RelationId, Watermark};
 use crate::connect::{self, Connector};
-use crate::database::Database;
-use crate::error::{Error, Result, SqlState};
-use crate::flow::Fragment;
-use crate::ingest::{CompiledRelation, dead_letter_relation, interval_option};
+use crate::error::{Error, Result};
+use crate::ingest::{CompiledRelation, dead_letter_relation};
 use crate::limits;
-use crate::log::{Expect, Transaction};
-use crate::sql::ast::{ColumnDef, CreateRelation, CreateView, Drop, ObjectType, Statement};
-use crate::sql::lower::lower;
+use crate::sql::ast::{ColumnDef, CreateRelation, Drop, ObjectType, Statement};
+use crate::sql::plan::Hidden;
 use crate::sql::plan::names::{fold, fold_object};
-use crate::sql::plan::{Hidden, Reader, RelationSource, output_key};
-use crate::sql::system::visible_name;
 use crate::sql::types;
-
-/// Suffix of the relation of a view's late rows.
-pub(super) const LATE_SUFFIX: &str = "$late";
 
 /// Names that tell the relations that belong to another apart; no user may choose one.
 const RESERVED: char = '$';
@@ -39,54 +30,15 @@ const OPTIONS: &[&str] =
     &["durability", "history", "idle_timeout", "max_future", "partitions", "format", "kafka_topic", "value_format", "key_format"];
 
 impl Client {
-    /// Commit changes of the catalog that was current when they were thought of; try again if it has changed since. Whatever
-    /// they are, the session's role must have the right to them, and owns what they make.
+    /// Commit changes of the catalog that was current when they were thought of; they are thought of again if it has changed
+    /// since. Whatever they are, the session's role must have the right to them, and owns what they make.
     pub(super) async fn change_catalog(&mut self, changes: impl Fn(&Catalog) -> Result<Vec<Change>>) -> Result<()> {
-        let role = self.who.current;
-        self.commit_catalog(|catalog| {
-            let mut changes = changes(catalog)?;
-            let rights = Rights::new(Arc::new(catalog.clone()), role);
-            for change in &changes {
-                match change {
-                    Change::Create(_) => rights.check_schema(Privilege::Create)?,
-                    Change::Alter(relation) => rights.check_owner(relation)?,
-                    // Of what is dropped with something else, the owner is not asked.
-                    Change::Drop(_) => {}
-                    Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {
-                        return Err(Error::internal("roles and privileges are changed elsewhere"));
-                    }
-                }
-            }
-            let owned = changes.iter().filter_map(|change| match change {
-                Change::Create(relation) if relation.parent.is_none() => new_access(catalog, role, relation),
-                _ => None,
-            });
-            let owned: Vec<Change> = owned.collect();
-            changes.extend(owned);
-            Ok(changes)
-        })
-        .await
+        self.define(|catalog| Ok(Definition { changes: changes(catalog)?, views: Vec::new() })).await
     }
 
     /// The same for changes whose rights have been checked.
     pub(super) async fn commit_catalog(&mut self, changes: impl Fn(&Catalog) -> Result<Vec<Change>>) -> Result<()> {
-        loop {
-            let at = self.database.log.end();
-            let catalog = self.database.log.catalog();
-            let changes = changes(&catalog)?;
-            if changes.is_empty() {
-                return Ok(());
-            }
-            let expect = Some(Expect { unchanged_since: at, relations: Vec::new(), catalog: true });
-            match self.database.log.submit(Transaction { changes, expect, ..Transaction::default() }).await {
-                Ok(committed) => {
-                    self.committed(committed.commit);
-                    return self.await_own_writes().await;
-                }
-                Err(error) if error.state() == SqlState::SerializationFailure => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.commit_defined(|catalog| Ok(Definition { changes: changes(catalog)?, views: Vec::new() })).await
     }
 
     pub(super) async fn create_relation(&mut self, statement: &Statement, create: &CreateRelation, sql: &str) -> Result<Outcome> {
@@ -109,11 +61,12 @@ impl Client {
         let compiled = CompiledRelation::compile(Arc::new(relation.clone()), &self.database.state)?;
         drop(compiled);
         Connector::of(&relation)?;
+        let database = Arc::clone(&self.database);
+        let ids = Ids::new(&database);
         self.change_catalog(|catalog| {
             free_name(catalog, &name)?;
-            let relation = Relation { id: catalog.next_id(), ..relation.clone() };
-            let dead =
-                (kind == Kind::Stream && relation.watermark.is_some()).then(|| dead_letter_relation(&relation, relation.id + 1));
+            let relation = ids.give(relation.clone());
+            let dead = (kind == Kind::Stream && relation.watermark.is_some()).then(|| ids.give(dead_letter_relation(&relation)));
             if let Some(dead) = &dead {
                 free_name(catalog, &dead.name)?;
             }
@@ -130,74 +83,6 @@ impl Client {
             self.notices.push(Error::duplicate_table(format!("relation \"{name}\" already exists, skipping")));
         }
         exists
-    }
-
-    pub(super) async fn create_materialized_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
-        self.not_in_block("CREATE MATERIALIZED VIEW")?;
-        let name = new_name(&create.name)?;
-        if create.or_replace {
-            return Err(Error::unsupported("CREATE OR REPLACE MATERIALIZED VIEW is not supported yet").with_hint("DROP it first"));
-        }
-        if create.if_not_exists && self.skip_existing(&name) {
-            return done("CREATE MATERIALIZED VIEW");
-        }
-        check_options(&create.options)?;
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
-        self.change_catalog(|catalog| {
-            free_name(catalog, &name)?;
-            let (view, fragment) = plan_view(&database, catalog, &reader, create, &name, sql)?;
-            let late = fragment.late_schema.as_ref().map(|schema| late_relation(&view, schema));
-            if let Some(late) = &late {
-                free_name(catalog, &late.name)?;
-            }
-            Ok([Some(view), late].into_iter().flatten().map(Change::Create).collect())
-        })
-        .await?;
-        self.await_view(&name).await?;
-        done("CREATE MATERIALIZED VIEW")
-    }
-
-    /// Wait until a view that was made shows its rows, or say why it can't.
-    async fn await_view(&mut self, name: &str) -> Result<()> {
-        let Some(id) = self.database.log.catalog().find(name).map(|r| r.id) else { return Ok(()) };
-        let ready = move |snapshot: &crate::view::Snapshot| {
-            snapshot.versions.contains_key(&id) || snapshot.failures.contains_key(&id) || snapshot.catalog.get(id).is_none()
-        };
-        let snapshot = self.database.engine.wait_until(ready).await?;
-        match snapshot.failures.get(&id) {
-            Some(error) => Err(error.clone().with_context(format!("building materialized view \"{name}\""))),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) async fn create_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
-        self.not_in_block("CREATE VIEW")?;
-        let name = new_name(&create.name)?;
-        if create.if_not_exists && self.skip_existing(&name) {
-            return done("CREATE VIEW");
-        }
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
-        self.change_catalog(|catalog| {
-            let former = catalog.find(&name);
-            match former {
-                Some(former) if create.or_replace && former.kind == Kind::View => {}
-                _ => free_name(catalog, &name)?,
-            }
-            let planner = planner_over(&database, Arc::new(catalog.clone()), reader.clone());
-            let plan = planner.query(&create.query)?;
-            let schema = Arc::new(plan.schema().as_arrow().clone());
-            let mut view = view_relation(catalog, create, &name, sql, &schema, Kind::View)?;
-            view.depends_on = named_relations(&create.query, catalog);
-            Ok(vec![match former {
-                Some(former) if view.depends_on.contains(&former.id) => {
-                    return Err(Error::invalid_object_definition(format!("view \"{name}\" would read itself")));
-                }
-                Some(former) => Change::Alter(Relation { id: former.id, ..view }),
-                None => Change::Create(view),
-            }])
-        })
-        .await?;
-        done("CREATE VIEW")
     }
 
     pub(super) async fn drop_objects(&mut self, drop: &Drop) -> Result<Outcome> {
@@ -296,28 +181,8 @@ impl Client {
     }
 }
 
-fn plan_view(
-    database: &Database,
-    catalog: &Catalog,
-    reader: &Reader,
-    create: &CreateView,
-    name: &str,
-    sql: &str,
-) -> Result<(Relation, Fragment)> {
-    let planner = planner_over(database, Arc::new(catalog.clone()), reader.clone());
-    let plan = planner.continuous(&create.query)?;
-    let read = RelationSource::all_in(&plan);
-    let fragment = lower(&planner, &plan, create.emit)?;
-    let mut view = view_relation(catalog, create, name, sql, &fragment.edge.schema, Kind::MaterializedView)?;
-    // Kept anyway: AS OF reads every commit that the log holds.
-    interval_option(&view, "history", "1 hour", 0)?;
-    view.primary_key = output_key(&plan).unwrap_or_default();
-    view.depends_on = read.iter().map(|r| r.id).collect();
-    Ok((view, fragment))
-}
-
 /// Who owns a new relation, and what default privileges grant on it; `None` if nothing differs from what holds anyway.
-fn new_access(catalog: &Catalog, owner: RoleId, relation: &Relation) -> Option<Change> {
+pub(super) fn new_access(catalog: &Catalog, owner: RoleId, relation: &Relation) -> Option<Change> {
     let defaults = |schema| catalog.explicit_acl(Object::Default { owner, schema });
     let (everywhere, here) = (defaults(None), defaults(Some(PUBLIC_SCHEMA)));
     let object = Object::Relation(relation.id);
@@ -448,20 +313,6 @@ pub(super) fn check_dependents(catalog: &Catalog, gone: &BTreeSet<RelationId>) -
     Ok(())
 }
 
-/// Relations that a plain view's query names, through other plain views or not.
-fn named_relations(query: &sp::Query, catalog: &Catalog) -> Vec<RelationId> {
-    let mut ids = Vec::new();
-    let _: std::ops::ControlFlow<()> = sp::visit_relations(query, |name| {
-        if let Some(relation) = relation_name(name).ok().and_then(|name| catalog.find(&name).cloned())
-            && !ids.contains(&relation.id)
-        {
-            ids.push(relation.id);
-        }
-        std::ops::ControlFlow::Continue(())
-    });
-    ids
-}
-
 pub(super) fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     match options.keys().find(|key| !OPTIONS.contains(&key.as_str()) && !connect::OPTIONS.contains(&key.as_str())) {
         None => Ok(()),
@@ -541,6 +392,8 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
         parent: None,
         output: None,
         comment: None,
+        paused: None,
+        widths: BTreeMap::new(),
         columns: columns_with_keys,
         name,
     })
@@ -577,81 +430,4 @@ pub(super) fn column_index(columns: &[Column], ident: &sp::Ident, relation: &str
 
 pub(super) fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-pub(super) fn view_relation(
-    catalog: &Catalog,
-    create: &CreateView,
-    name: &str,
-    sql: &str,
-    schema: &arrow::datatypes::SchemaRef,
-    kind: Kind,
-) -> Result<Relation> {
-    let given: Vec<String> = create.columns.iter().map(fold).collect();
-    if !given.is_empty() && given.len() != schema.fields().len() {
-        let (wanted, got) = (schema.fields().len(), given.len());
-        return Err(Error::invalid_object_definition(format!("{got} column names for the {wanted} columns of the query")));
-    }
-    let column = |(at, field): (usize, &Arc<arrow::datatypes::Field>)| {
-        let name = given.get(at).map_or_else(|| visible_name(field.name()).to_string(), String::clone);
-        Column { name, ..computed(field) }
-    };
-    let columns: Vec<Column> = schema.fields().iter().enumerate().map(column).collect();
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = columns.iter().find(|c| !seen.insert(c.name.as_str())) {
-        return Err(Error::duplicate_column(format!("column \"{}\" specified more than once", twice.name))
-            .with_hint("give the columns names with AS"));
-    }
-    Ok(Relation {
-        id: catalog.next_id(),
-        name: name.to_string(),
-        kind,
-        columns,
-        primary_key: Vec::new(),
-        watermark: None,
-        partition_by: Vec::new(),
-        partitions: 1,
-        durability: Durability::Commit,
-        options: create.options.clone(),
-        create_sql: sql.to_string(),
-        query: Some(create.query_sql.clone()),
-        emit: create.emit,
-        depends_on: Vec::new(),
-        parent: None,
-        output: None,
-        comment: None,
-    })
-}
-
-/// A column that a query computes.
-fn computed(field: &Arc<arrow::datatypes::Field>) -> Column {
-    Column {
-        name: field.name().clone(),
-        data_type: field.data_type().clone(),
-        sql_type: types::sql_type(field.data_type()),
-        nullable: field.is_nullable(),
-        default: None,
-        generated: None,
-        comment: None,
-    }
-}
-
-/// `view$late`: the rows that windows and joins with a bound on time left out, with the window that was missed.
-pub(super) fn late_relation(view: &Relation, schema: &arrow::datatypes::SchemaRef) -> Relation {
-    Relation {
-        id: view.id + 1,
-        name: format!("{}{LATE_SUFFIX}", view.name),
-        kind: Kind::Late,
-        columns: schema.fields().iter().map(computed).collect(),
-        primary_key: Vec::new(),
-        create_sql: String::new(),
-        query: None,
-        options: BTreeMap::new(),
-        depends_on: Vec::new(),
-        parent: Some(view.id),
-        output: None,
-        comment: Some(format!("rows that came too late for \"{}\"", view.name)),
-        emit: Emit::Changes,
-        ..view.clone()
-    }
 }

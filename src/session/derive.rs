@@ -11,11 +11,9 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{
-    check_new_name, check_options, column_index, durability, free_name, late_relation, new_name, partitions, quote_ident,
-    view_relation,
-};
+use super::define::{check_new_name, check_options, column_index, durability, free_name, new_name, partitions, quote_ident};
 use super::read::planner_over;
+use super::views::{Ids, late_relation, view_relation};
 use super::write::{insert_columns, insert_target};
 use super::{Client, Outcome};
 use crate::catalog::{
@@ -48,13 +46,14 @@ impl Client {
             return Err(Error::invalid_parameter("the rows of a derived stream come from its query: it has no connector"));
         }
         let (database, reader) = (Arc::clone(&self.database), self.reader());
+        let ids = Ids::new(&database);
         self.change_catalog(|catalog| {
             free_name(catalog, &name)?;
-            let (stream, fragment) = plan_stream(&database, catalog, &reader, create, &name, sql)?;
+            let (stream, fragment) = plan_stream(&database, catalog, &reader, create, &name, sql, ids.of(&name))?;
             let late = fragment.late_schema.as_ref().map(|schema| late_relation(&stream, schema));
+            let late = late.map(|late| ids.give(late));
             let computes_watermark = stream.watermark.as_ref().is_some_and(|w| !w.carried);
-            let next = stream.id + 1 + u32::from(late.is_some());
-            let dead = computes_watermark.then(|| dead_letter_relation(&stream, next));
+            let dead = computes_watermark.then(|| ids.give(dead_letter_relation(&stream)));
             let belonging: Vec<Relation> = late.into_iter().chain(dead).collect();
             belonging.iter().try_for_each(|relation| free_name(catalog, &relation.name))?;
             Ok(std::iter::once(stream).chain(belonging).map(Change::Create).collect())
@@ -89,10 +88,13 @@ impl Client {
         let target = self.writable(insert_target(&running.insert)?, "INSERT")?;
         let name = given.unwrap_or_else(|| format!("query_{}", self.database.log.catalog().next_id()));
         check_new_name(&name)?;
+        let ids = Ids::new(&database);
         self.change_catalog(|catalog| {
             free_name(catalog, &name)?;
             let (query, fragment) = plan_insert(&database, catalog, &reader, running, &target, &name, sql)?;
+            let query = ids.give(query);
             let late = fragment.late_schema.as_ref().map(|schema| late_relation(&query, schema));
+            let late = late.map(|late| ids.give(late));
             Ok(std::iter::once(query).chain(late).map(Change::Create).collect())
         })
         .await?;
@@ -110,6 +112,7 @@ fn plan_stream(
     create: &CreateView,
     name: &str,
     sql: &str,
+    id: RelationId,
 ) -> Result<(Relation, Fragment)> {
     let planner = planner_over(database, Arc::new(catalog.clone()), reader.clone());
     let plan = planner.continuous(&create.query)?;
@@ -117,7 +120,8 @@ fn plan_stream(
     if !create.changelog {
         check_append_only(&fragment, create.emit)?;
     }
-    let mut stream = view_relation(catalog, create, name, sql, &fragment.edge.schema, Kind::Stream)?;
+    let stream = view_relation(create, name, sql, &fragment.edge.schema, Kind::Stream)?;
+    let mut stream = Relation { id, ..stream };
     if create.changelog {
         let lead = CHANGELOG_COLUMNS.map(number_column);
         stream.columns.splice(0..0, lead);
@@ -244,7 +248,7 @@ fn plan_insert(
         watermark: None,
         changelog: false,
     };
-    let mut query = view_relation(catalog, &view, name, sql, &fragment.edge.schema, Kind::Query)?;
+    let mut query = view_relation(&view, name, sql, &fragment.edge.schema, Kind::Query)?;
     query.depends_on = reads;
     query.depends_on.push(target.id);
     query.output = Some(Output { target: target.id, columns, changelog: false });

@@ -17,6 +17,7 @@ mod settings;
 mod show;
 mod system;
 mod transaction;
+mod views;
 mod write;
 
 pub use client::Client;

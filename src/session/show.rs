@@ -165,13 +165,15 @@ impl Client {
         }
         let view = &view;
         let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog), Reader::Server);
+        let snapshot = match view.paused {
+            Some(_) => snapshot_of_paused(Arc::clone(&self.database), Arc::clone(view), Arc::clone(&snapshot)).await?,
+            None => Arc::clone(&snapshot),
+        };
         let rows = verify::verify(&planner, view, &source(&self.database, &snapshot), &self.database.query_options()).await?;
         let schema = rows.schema();
         Ok(Outcome::Rows(Rows { schema, batches: Box::pin(futures::stream::iter([Ok(rows)])), tag: "VERIFY", live: false }))
     }
-}
 
-impl Client {
     /// A snapshot in which a derived stream has everything that its query says at that commit.
     async fn all_written(&mut self, stream: &Relation, now: Arc<Snapshot>) -> Result<Arc<Snapshot>> {
         let id = stream.id;
@@ -186,6 +188,12 @@ impl Client {
                 .with_hint("VERIFY compares at a commit that the stream has fully consumed: try when fewer rows come")),
         }
     }
+}
+
+/// What a paused view is to be compared with.
+async fn snapshot_of_paused(database: Arc<Database>, view: Arc<Relation>, now: Arc<Snapshot>) -> Result<Arc<Snapshot>> {
+    let then = tokio::task::spawn_blocking(move || database.engine.snapshot_of_paused(&view, &now)).await;
+    Ok(Arc::new(then.map_err(|_| Error::internal("reading the log panicked"))??))
 }
 
 async fn explain_batch(

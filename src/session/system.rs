@@ -9,6 +9,7 @@ use super::Client;
 use crate::catalog::RelationId;
 use crate::catalog::rights::Rights;
 use crate::database::Database;
+use crate::engine::Backfill;
 use crate::log::CommitId;
 use crate::sql::plan::SystemRelations;
 use crate::sql::system::{self, Activity, CommitInfo, SystemContext};
@@ -93,5 +94,9 @@ impl system::Server for Database {
 
     fn signal(&self, _pid: i32, _terminate: bool) -> bool {
         false
+    }
+
+    fn backfills(&self) -> Vec<Backfill> {
+        self.engine.backfills()
     }
 }

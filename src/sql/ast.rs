@@ -27,6 +27,10 @@ pub enum Statement {
     CreateDerivedStream(CreateView),
     /// `CREATE VIEW v AS`.
     CreateView(CreateView),
+    /// `ALTER MATERIALIZED VIEW v AS`: another query for it.
+    AlterView(CreateView),
+    Pause(sp::ObjectName),
+    Resume(sp::ObjectName),
     Drop(Drop),
     Rename {
         name: sp::ObjectName,

@@ -40,6 +40,8 @@ pub fn relation(id: u32, name: &str, kind: Kind, columns: &[(&str, DataType)]) -
         parent: None,
         output: None,
         comment: None,
+        paused: None,
+        widths: BTreeMap::new(),
     }
 }
 

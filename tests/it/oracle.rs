@@ -7,10 +7,10 @@
 //!
 //! It goes on after a failure, and ends with the list of the seeds that failed. Those that failed once are kept in [`FAILED`].
 //!
-//! The database runs in this process, over stores in memory that outlive it: restarts come between commits, in order and as after
-//! a kill, with newer and older checkpoints, with another number of workers and other steps. The batch answer shares no code with
-//! the operators: it is planned and run by DataFusion over the log (`VERIFY`). What relations showed is remembered, and read again
-//! later, AS OF the commit at which they did.
+//! Views are replaced, paused and resumed on the way. The database runs in this process, over stores in memory that outlive it:
+//! restarts come between commits, in order and as after a kill, with newer and older checkpoints, with another number of workers
+//! and other steps. The batch answer shares no code with the operators: it is planned and run by DataFusion over the log
+//! (`VERIFY`). What relations showed is remembered, and read again later, AS OF the commit at which they did.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tidegate::database::{Config, Database};
+use tidegate::error::SqlState;
 use tidegate::session::Client;
 use tidegate::time::ManualClock;
 use tidegate::{engine, log, state};
@@ -56,6 +57,8 @@ struct World {
     now: i64,
     /// Derived streams with the columns of `s`.
     streams: Vec<String>,
+    /// What was done, for who has to find out what went wrong.
+    history: Vec<String>,
 }
 
 async fn run(seed: u64) -> usize {
@@ -66,6 +69,7 @@ async fn run(seed: u64) -> usize {
         rng: SmallRng::seed_from_u64(seed),
         now: 0,
         streams: Vec::new(),
+        history: Vec::new(),
     };
     let seed_of = format!("seed {seed}");
     let (mut database, mut session) = world.open();
@@ -73,6 +77,7 @@ async fn run(seed: u64) -> usize {
     let mut views: Vec<(String, String)> = Vec::new();
     // Derived streams and changelogs.
     let mut written: Vec<(String, String)> = Vec::new();
+    let mut paused: Option<String> = None;
     let mut checked = 0;
     let mut past = Past::default();
     for commit in 0..COMMITS {
@@ -82,25 +87,39 @@ async fn run(seed: u64) -> usize {
             world.streams.push(name.clone());
             written.push((name, sql));
         }
-        if views.len() < VIEWS && world.rng.random_bool(0.5) {
+        paused = world.pause_or_resume(&mut session, &seed_of, &views, paused).await;
+        if paused.is_none() && !views.is_empty() && world.rng.random_bool(0.15) {
+            world.replace(&mut session, &seed_of, &mut views).await;
+            past.forget_views();
+        }
+        if paused.is_none() && views.len() < VIEWS && world.rng.random_bool(0.5) {
             let (name, sql) = (format!("v{}", views.len()), world.query(&views));
             let sql = world.over_derived(sql);
-            execute(&mut session, &seed_of, &format!("CREATE MATERIALIZED VIEW {name} AS {sql}")).await;
+            let statement = format!("CREATE MATERIALIZED VIEW {name} AS {sql}");
+            execute(&mut session, &seed_of, &statement).await;
+            world.history.push(statement);
             views.push((name, sql));
             written.extend(world.follow(&mut session, &views).await);
         }
         let statement = world.write(commit);
         execute(&mut session, &seed_of, &statement).await;
+        world.history.push(statement);
         if world.rng.random_bool(0.1) {
             world.mark(&database).await;
         }
         if world.rng.random_bool(0.2) {
-            database.engine().checkpoint().await.expect("a checkpoint in memory");
+            let at = database.engine().checkpoint().await.expect("a checkpoint in memory");
+            world.history.push(format!("-- checkpoint of commit {at}"));
         }
         if world.rng.random_bool(0.15) {
             // Closing writes a last checkpoint. A process that is killed leaves the one before, and the commits since then are
             // replayed at the next start.
             let killed = world.rng.random_bool(0.7).then(|| world.state.copy());
+            world.history.push(format!(
+                "-- {} at commit {}",
+                if killed.is_some() { "killed" } else { "closed" },
+                database.log().end()
+            ));
             drop(session);
             database.close().unwrap_or_else(|error| panic!("seed {seed}: closing: {error}"));
             drop(database);
@@ -114,11 +133,18 @@ async fn run(seed: u64) -> usize {
         }
         for (name, sql) in views.iter().chain(&written) {
             if let Some(differs) = differences(&mut session, &seed_of, name).await {
-                panic!("seed {seed}, commit {commit}: {name} differs from its batch answer\n{sql}\n{differs}");
+                let failures: Vec<_> = database.engine().snapshot().failures.values().map(ToString::to_string).collect();
+                let before = world.history[world.history.len().saturating_sub(20)..].join("\n");
+                panic!(
+                    "seed {seed}, commit {commit}: {name} differs from its batch answer\n{sql}\n{differs}\n\
+                     views that stopped: {failures:?}\nwhat went before:\n{before}"
+                );
             }
             checked += 1;
         }
-        past.remember(&mut world, &database, &mut session, &seed_of, &views).await;
+        // A paused view does not show what it would have shown.
+        let running = if paused.is_none() { views.as_slice() } else { &[] };
+        past.remember(&mut world, &database, &mut session, &seed_of, running).await;
         past.check(&mut world, &mut session, &seed_of).await;
     }
     drop(session);
@@ -145,6 +171,11 @@ impl Past {
         if let Some(rows) = lines(session, who, &query).await {
             self.0.push((database.engine().snapshot().commit, query, rows));
         }
+    }
+
+    /// A view has another query, perhaps with other columns.
+    fn forget_views(&mut self) {
+        self.0.retain(|(_, query, _)| !query.starts_with("SELECT * FROM v"));
     }
 
     async fn check(&self, world: &mut World, session: &mut Client, who: &str) {
@@ -191,6 +222,54 @@ impl World {
         let marks = vec![(stream, watermark + self.rng.random_range(1..20_000_000))];
         let marked = database.log().submit(log::Transaction { marks, ..Default::default() }).await.expect("the log takes it");
         database.engine().wait_for(marked.commit).await.expect("the engine runs");
+    }
+
+    /// Give a view another query. Those that read it may be in its way, and then all stays as it was.
+    async fn replace(&mut self, session: &mut Client, seed: &str, views: &mut [(String, String)]) {
+        let at = self.rng.random_range(0..views.len());
+        let (before, rest) = views.split_at_mut(at);
+        let (name, query) = (&rest[0].0, self.query(before));
+        let statement = format!("CREATE OR REPLACE MATERIALIZED VIEW {name} AS {query}");
+        match session.run(&statement).await {
+            Ok(_) => {
+                self.history.push(statement);
+                rest[0].1 = query;
+            }
+            Err(error) if error.state() == SqlState::DependentObjects => {}
+            Err(error) => panic!("{seed}: replacing {name} by {query}: {error:?}"),
+        }
+    }
+
+    /// At most one view, with those that read it, is paused at a time.
+    async fn pause_or_resume(
+        &mut self,
+        session: &mut Client,
+        seed: &str,
+        views: &[(String, String)],
+        paused: Option<String>,
+    ) -> Option<String> {
+        match paused {
+            Some(name) if self.rng.random_bool(0.4) => {
+                let statement = format!("RESUME {name}");
+                execute(session, seed, &statement).await;
+                self.history.push(statement);
+                None
+            }
+            None if !views.is_empty() && self.rng.random_bool(0.15) => {
+                let name = views[self.rng.random_range(0..views.len())].0.clone();
+                let statement = format!("PAUSE {name}");
+                match session.run(&statement).await {
+                    Ok(_) => {
+                        self.history.push(statement);
+                        Some(name)
+                    }
+                    // A stream is written from it.
+                    Err(error) if error.state() == SqlState::DependentObjects => None,
+                    Err(error) => panic!("{seed}: {statement}: {error:?}"),
+                }
+            }
+            as_it_is => as_it_is,
+        }
     }
 
     fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {

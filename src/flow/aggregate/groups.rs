@@ -1,6 +1,8 @@
 //! The groups of one window (or of all time): keys as numbers, accumulators as columns.
 
-use arrow::array::{ArrayRef, Int64Array};
+use std::collections::BTreeMap;
+
+use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 
 use super::accumulate::{Accumulator, Call, make};
 use crate::delta::keys::Keys;
@@ -227,9 +229,13 @@ impl Groups {
         for (number, weight) in self.numbers.iter().zip(weights.values()) {
             self.weights[*number as usize] = *weight;
         }
+        // The one group of a query without GROUP BY has no key by which checkpoints would know that it is the same.
+        let last: BTreeMap<u32, u32> = self.numbers.iter().copied().zip(0..).collect();
+        let (numbers, rows): (Vec<u32>, Vec<u32>) = last.into_iter().unzip();
+        let rows = UInt32Array::from(rows);
         for (accumulator, state) in self.accumulators.iter_mut().zip(state) {
-            self.numbers.iter().for_each(|n| accumulator.clear(*n));
-            accumulator.restore(&self.numbers, state)?;
+            numbers.iter().for_each(|n| accumulator.clear(*n));
+            accumulator.restore(&numbers, &arrow::compute::take_arrays(state, &rows, None)?)?;
         }
         self.saved = true;
         Ok(())

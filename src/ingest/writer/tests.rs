@@ -36,6 +36,8 @@ fn relation(kind: catalog::Kind, columns: Vec<Column>) -> Relation {
         parent: None,
         output: None,
         comment: None,
+        paused: None,
+        widths: BTreeMap::new(),
     }
 }
 
@@ -104,7 +106,7 @@ fn event_times_and_watermark() {
     let mut relation = stream();
     relation.watermark = Some(Watermark { column: 2, expression: "ts - INTERVAL '5' SECOND".to_string(), carried: false });
     let input = rows(&relation, vec![None; 3], vec![Some(NOW + 1400), Some(NOW - HOUR), Some(NOW + 600)]);
-    let dead = Arc::new(dead_letter_relation(&relation, 16385));
+    let dead = Arc::new(catalog::Relation { id: 16385, ..dead_letter_relation(&relation) });
     let writer = RelationWriter::new(compiled(relation), Some(dead), None);
     let [write] = &writer.write(input, Kind::Append, NOW).unwrap()[..] else { panic!("one write") };
     assert_eq!(write.event_times, Some((NOW - HOUR, NOW + 1000)), "rounded to timestamp(3)");
@@ -117,7 +119,7 @@ fn bad_event_times_go_to_the_dead_letters() {
     relation.watermark = Some(Watermark { column: 2, expression: "ts".to_string(), carried: false });
     relation.options.insert("max_future".to_string(), "1 hour".to_string());
     let input = rows(&relation, vec![Some("a"), Some("b"), Some("c")], vec![Some(NOW + 2 * HOUR), Some(NOW), None]);
-    let dead = Arc::new(dead_letter_relation(&relation, 16385));
+    let dead = Arc::new(catalog::Relation { id: 16385, ..dead_letter_relation(&relation) });
     assert_eq!((dead.name.as_str(), dead.parent), ("orders$dead", Some(16384)));
     let with_dead = RelationWriter::new(compiled(relation.clone()), Some(dead), None);
     let writes = with_dead.write(input.clone(), Kind::Append, NOW).unwrap();

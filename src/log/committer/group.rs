@@ -13,7 +13,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use super::prepare::{Encoded, Part, Prepared, PreparedWrite};
 use crate::catalog::acl::Object;
-use crate::catalog::{Catalog, Change, Durability, Relation, RelationId};
+use crate::catalog::{Catalog, Change, Durability, NOW, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::log::record::{bytes_of, encode};
@@ -68,13 +68,14 @@ impl State {
         Arc::make_mut(&mut self.catalog).apply(change);
         self.catalog_commit = commit;
         match change {
-            Change::Create(relation) | Change::Alter(relation) if relation.kind.in_log() => {
+            Change::Create(relation) | Change::Alter(relation) | Change::Replace(relation) if relation.kind.in_log() => {
                 let head = self.heads.entry(relation.id).or_default();
                 let partitions = head.next_offsets.len().max(relation.partitions as usize);
                 head.next_offsets.resize(partitions, 0);
                 head.commit = head.commit.max(commit);
             }
-            Change::Create(_) | Change::Alter(_) | Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
+            Change::Create(_) | Change::Alter(_) | Change::Replace(_) => {}
+            Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
             Change::Drop(id) => {
                 self.heads.remove(id);
             }
@@ -169,7 +170,7 @@ impl<'a> Group<'a> {
         }
         let mut catalog = self.state.catalog.clone();
         for change in &transaction.changes {
-            check_change(&self.state.catalog, &catalog, change)?;
+            check_change(&catalog, change)?;
             Arc::make_mut(&mut catalog).apply(change);
         }
         for write in &transaction.writes {
@@ -313,7 +314,8 @@ impl<'a> Group<'a> {
             }
         }
         let watermarks: Vec<_> = self.watermarks.into_iter().collect();
-        let (producers, changes) = (self.producers.into_iter().collect(), self.changes);
+        let (producers, mut changes): (_, Vec<Change>) = (self.producers.into_iter().collect(), self.changes);
+        changes.iter_mut().for_each(|change| stamp(change, id));
         let commit = decoded.map(|batches| {
             let (watermarks, changes) = (watermarks.clone(), changes.clone());
             Arc::new(Commit { id, time, batches, watermarks, changes, damaged: Vec::new() })
@@ -401,6 +403,13 @@ fn span(a: Option<(Micros, Micros)>, b: Option<(Micros, Micros)>) -> Option<(Mic
     }
 }
 
+/// Say in a change which commit it is in, where it asks for that.
+fn stamp(change: &mut Change, id: CommitId) {
+    if let Change::Create(relation) | Change::Alter(relation) | Change::Replace(relation) = change {
+        relation.paused = relation.paused.map(|commit| if commit == NOW { id } else { commit });
+    }
+}
+
 fn conflict(what: &str) -> Error {
     Error::serialization_failure(format!("could not serialize access: {what} was changed by another transaction"))
         .with_hint("run the transaction again")
@@ -440,8 +449,8 @@ fn check_write(catalog: &Catalog, write: &PreparedWrite) -> Result<()> {
     Ok(())
 }
 
-/// `committed`: the catalog before the transaction; `catalog`: with its changes so far.
-fn check_change(committed: &Catalog, catalog: &Catalog, change: &Change) -> Result<()> {
+/// `catalog`: with the transaction's changes so far.
+fn check_change(catalog: &Catalog, change: &Change) -> Result<()> {
     match change {
         Change::Create(relation) => {
             if let Some(there) = catalog.find(&relation.name) {
@@ -449,12 +458,11 @@ fn check_change(committed: &Catalog, catalog: &Catalog, change: &Change) -> Resu
                     .with_detail(format!("it is a {}", there.kind.noun()))
                     .with_hint("choose another name, or drop it first"));
             }
-            if relation.id < committed.next_id() || catalog.get(relation.id).is_some() {
-                // Two sessions have planned from the same catalog.
+            if catalog.get(relation.id).is_some() {
                 return Err(conflict("the catalog"));
             }
         }
-        Change::Alter(relation) => {
+        Change::Alter(relation) | Change::Replace(relation) => {
             if catalog.get(relation.id).is_none() {
                 return Err(Error::undefined_table(format!("relation \"{}\" does not exist", relation.name)));
             }

@@ -45,6 +45,8 @@ fn stream(id: RelationId, name: &str) -> Relation {
         parent: None,
         output: None,
         comment: None,
+        paused: None,
+        widths: Default::default(),
     }
 }
 

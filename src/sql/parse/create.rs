@@ -257,6 +257,15 @@ impl Grammar<'_> {
         Ok(Query { query: super::parse_query(&sql)?, sql, emit: None })
     }
 
+    /// `ALTER MATERIALIZED VIEW name` is read: `[(a, b)] AS query [EMIT …]`.
+    pub(super) fn altered_view(&mut self, name: sp::ObjectName, position: u32) -> Result<CreateView> {
+        let view = self.create_as(Head { or_replace: true, if_not_exists: false, name, position })?;
+        match view.options.is_empty() && view.partition_by.is_empty() && view.partitions.is_none() {
+            true => Ok(view),
+            false => Err(Error::syntax("ALTER … AS changes the query alone").at(position)),
+        }
+    }
+
     fn clauses(&mut self, relation: bool) -> Result<Clauses> {
         let mut clauses = Clauses::default();
         loop {

@@ -29,12 +29,10 @@ const NO_OPERATIONS: [(&str, &str); 11] = [
 ];
 
 /// Known and not built.
-const UNSUPPORTED: [(&str, Option<&str>); 16] = [
+const UNSUPPORTED: [(&str, Option<&str>); 14] = [
     ("MERGE", Some("INSERT into a table with a primary key updates the rows that exist")),
     ("CALL", None),
     ("DO", None),
-    ("PAUSE", None),
-    ("RESUME", None),
     ("LOAD", None),
     ("USE", None),
     ("ATTACH", None),
@@ -105,12 +103,21 @@ impl Grammar<'_> {
                 Ok(Statement::AnalyzeWatermark(self.object_name()?))
             }
             "PRINT" => self.print(),
+            "PAUSE" => Ok(Statement::Pause(self.view_name()?)),
+            "RESUME" => Ok(Statement::Resume(self.view_name()?)),
             "FLUSH" => {
                 self.skip(1);
                 Ok(Statement::Flush)
             }
             _ => self.other(),
         }
+    }
+
+    /// `PAUSE name`, `RESUME MATERIALIZED VIEW name`.
+    fn view_name(&mut self) -> Result<sp::ObjectName> {
+        self.skip(1);
+        let _ = self.eat("MATERIALIZED VIEW") || (matches!(self.peek_nth(1), Token::Word(_)) && self.eat("QUERY"));
+        self.object_name()
     }
 
     fn other(&mut self) -> Result<Statement> {
@@ -179,14 +186,21 @@ impl Grammar<'_> {
             return Ok(statement);
         }
         let from = self.here();
-        self.object_type("ALTER")?;
+        let object = self.object_type("ALTER")?;
         let what = self.text_since(from).to_ascii_uppercase();
         if self.is_all("IF EXISTS") {
             return Err(self.unsupported(format!("ALTER {what} IF EXISTS is not supported")));
         }
         let name = self.object_name()?;
-        if self.eat("RENAME TO") {
-            return Ok(Statement::Rename { name, to: self.identifier()? });
+        if matches!(object, ObjectType::MaterializedView | ObjectType::Table) && (self.is("AS") || *self.peek() == Token::LParen)
+        {
+            return Ok(Statement::AlterView(self.altered_view(name, position)?));
+        }
+        match self.eat_one(&["PAUSE", "RESUME", "RENAME TO"]) {
+            Some("PAUSE") => return Ok(Statement::Pause(name)),
+            Some("RESUME") => return Ok(Statement::Resume(name)),
+            Some(_) => return Ok(Statement::Rename { name, to: self.identifier()? }),
+            None => {}
         }
         if self.eat("OWNER TO") {
             let of = GrantTarget::Relations(vec![name]);

@@ -109,6 +109,8 @@ static COMMIT_CLOCK: LazyLock<Arc<Relation>> = LazyLock::new(|| {
         parent: None,
         output: None,
         comment: None,
+        paused: None,
+        widths: Default::default(),
     })
 });
 

@@ -9,6 +9,7 @@ use crate::catalog::acl::Object;
 use crate::catalog::rights::Rights;
 use crate::catalog::role::{RoleId, Roles, SUPERUSER};
 use crate::catalog::{Catalog, Kind, Relation, RelationId};
+use crate::engine::Backfill;
 use crate::error::Result;
 use crate::log::CommitId;
 use crate::time::Micros;
@@ -79,6 +80,8 @@ pub trait Server: Send + Sync {
     fn size(&self, relation: RelationId) -> Option<u64>;
     /// Interrupts the running statement of a session, or ends the session: false if there is none of that number.
     fn signal(&self, pid: i32, terminate: bool) -> bool;
+    /// Views that are being built.
+    fn backfills(&self) -> Vec<Backfill>;
 }
 
 /// A function that queries can call, as pg_proc lists it.

@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema};
 
 use super::context::SystemContext;
 use super::definitions::arrow_type;
-use super::tidegate::{column_names, durability, emit, progress, target, watermark};
+use super::tidegate::{column_names, durability, emit, progress, state, target, watermark};
 use super::value::{Value, array};
 use crate::catalog::{Kind, Relation};
 use crate::error::Result;
@@ -88,10 +88,6 @@ fn tables(context: &SystemContext) -> Result<RecordBatch> {
         .map(|t| vec![t.name.as_str().into(), list(&column_names(t, &t.primary_key)), rows_of(context, t).into()])
         .collect();
     batch(&[("name", "text"), ("primary_key", "text"), ("rows", "int8")], &rows)
-}
-
-fn state(context: &SystemContext, view: &Relation) -> &'static str {
-    if context.snapshot.failures.contains_key(&view.id) { "failed" } else { "running" }
 }
 
 fn sources(context: &SystemContext, relation: &Relation) -> Vec<String> {
@@ -241,6 +237,7 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
     for (key, value) in &relation.options {
         fact(&format!("option {key}"), Some(value.clone()));
     }
+    fact("paused at commit", relation.paused.map(|commit| commit.to_string()));
     fact("failed", context.snapshot.failures.get(&relation.id).map(ToString::to_string));
     facts
 }
@@ -273,12 +270,12 @@ mod tests {
         let streams = objects(&context, ShowObjects::Streams).unwrap();
         assert_eq!(text(&streams), ["orders|4|customer_id|9|1700000000000000|"]);
         let views = objects(&context, ShowObjects::MaterializedViews).unwrap();
-        assert_eq!(text(&views), ["revenue|changes|orders|||running"]);
+        assert_eq!(text(&views), ["revenue|changes|orders|||building"]);
         assert_eq!(objects(&context, ShowObjects::Sources).unwrap().num_rows(), 0);
         let queries = objects(&context, ShowObjects::Queries).unwrap();
         assert_eq!(
             text(&queries),
-            ["16386|revenue|materialized view||running|SELECT customer_id, count(*) AS n FROM orders GROUP BY customer_id|"]
+            ["16386|revenue|materialized view||building|SELECT customer_id, count(*) AS n FROM orders GROUP BY customer_id|"]
         );
     }
 

@@ -19,6 +19,7 @@ use sqlparser::parser::Parser;
 use super::context::{Activity, CommitInfo, Server, Setting, Settings, SystemContext};
 use super::*;
 use crate::catalog::{Catalog, Change, Column, Emit, Kind, Relation, RelationId, Watermark};
+use crate::engine::Backfill;
 use crate::error::{Error, Result};
 use crate::log::CommitId;
 use crate::time::Micros;
@@ -49,6 +50,8 @@ fn relation_of(id: RelationId, name: &str, kind: Kind, columns: Vec<Column>, cre
         parent: None,
         output: None,
         comment: None,
+        paused: None,
+        widths: Default::default(),
     }
 }
 
@@ -187,6 +190,11 @@ impl Server for TestServer {
 
     fn signal(&self, pid: i32, _: bool) -> bool {
         pid == 7
+    }
+
+    fn backfills(&self) -> Vec<Backfill> {
+        let elapsed = std::time::Duration::from_secs(2);
+        vec![Backfill { views: vec!["revenue".to_string()], rows: 10, total: 30, commit: 4, elapsed }]
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "partitions" => partitions(context, table),
         "commits" => commits(context, table),
         "snapshot" => snapshot(context, table),
+        "backfills" => backfills(context, table),
         _ => {}
     }
 }
@@ -68,6 +69,17 @@ fn streams(context: &SystemContext, table: &mut Table<'_>) {
     }
 }
 
+/// What a view is doing.
+pub(super) fn state(context: &SystemContext, view: &Relation) -> &'static str {
+    let stored = view.kind == Kind::MaterializedView;
+    match () {
+        () if context.snapshot.failures.contains_key(&view.id) => "failed",
+        () if view.paused.is_some() => "paused",
+        () if stored && !context.snapshot.versions.contains_key(&view.id) => "building",
+        () => "running",
+    }
+}
+
 fn views(context: &SystemContext, table: &mut Table<'_>) {
     let views = context.catalog().relations().filter(|r| matches!(r.kind, Kind::MaterializedView | Kind::View));
     for view in views {
@@ -85,8 +97,8 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
             ("depends_on", sources.map(|s| s.name.clone()).collect::<Vec<_>>().into()),
             ("rows", rows(view.id).into()),
             ("late_rows", late.and_then(|late| rows(late.id)).into()),
-            ("commit", i64::try_from(context.snapshot.commit).unwrap_or(i64::MAX).into()),
-            ("state", (if failure.is_some() { "failed" } else { "running" }).into()),
+            ("commit", i64::try_from(view.paused.unwrap_or(context.snapshot.commit)).unwrap_or(i64::MAX).into()),
+            ("state", state(context, view).into()),
             ("error", failure.map(|e| e.to_string()).into()),
         ]);
     }
@@ -233,4 +245,30 @@ fn snapshot(context: &SystemContext, table: &mut Table<'_>) {
         ("commit_time", context.snapshot.time.into()),
         ("relations", count.into()),
     ]);
+}
+
+/// Views that are being built from the log. Those that are replaced together share a build, and its figures.
+fn backfills(context: &SystemContext, table: &mut Table<'_>) {
+    let count = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
+    // What is not in the catalog yet belongs to nobody else.
+    let seen = |view: &&String| context.rights.is_superuser() || context.catalog().find(view).is_some();
+    for build in context.server.backfills() {
+        let seconds = build.elapsed.as_secs_f64();
+        let rate = (build.rows > 0 && seconds > 0.0).then(|| build.rows as f64 / seconds);
+        // What is written while it is built is read in its turn.
+        let left = build.total.saturating_sub(build.rows) as f64;
+        let time_left = rate.map(|rate| Value::Interval { months: 0, days: 0, micros: (left / rate * 1e6) as i64 });
+        let since = context.now.saturating_sub(i64::try_from(build.elapsed.as_micros()).unwrap_or(i64::MAX));
+        for view in build.views.iter().filter(seen) {
+            table.row([
+                ("view", view.as_str().into()),
+                ("rows", count(build.rows)),
+                ("total", count(build.total)),
+                ("rate", rate.into()),
+                ("time_left", time_left.clone().unwrap_or_default()),
+                ("commit", count(build.commit)),
+                ("since", since.into()),
+            ]);
+        }
+    }
 }
