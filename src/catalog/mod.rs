@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use acl::{Access, Acl, Object};
 use role::{Role, RoleId, Roles};
 
+use crate::time::Micros;
+
 /// As of the log.
 type CommitId = u64;
 
@@ -122,6 +124,8 @@ pub enum Emit {
     Changes,
     /// Once, when the watermark closes their window.
     Final,
+    /// Equal to the batch answer over what was committed before the last whole multiple of so many microseconds.
+    Every(Micros),
 }
 
 /// When a write is acknowledged (the acks=all, 1, 0 of the field).

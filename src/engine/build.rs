@@ -6,9 +6,10 @@
 //!
 //! A build is of one query, or of a view with those that read it: they are replaced together ([`super::swap`]).
 //!
-//! A query that writes to the log must say at every commit just what it said before a restart. So it is fed nothing: its nursery
-//! has the tables and views that it reads, too, and replays them from the log; what the engine has of them is left behind when
-//! it takes the query over. What the replay gives is written on the way, each step a transaction.
+//! A query that writes to the log must say at every commit just what it said before a restart, and a view that is shown with a
+//! delay what was there some time ago. So such a query is fed nothing: its nursery has the tables and views that it reads, too, and
+//! replays them from the log; what the engine has of them is left behind when it takes the query over. What is to be written is
+//! written on the way, each step a transaction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::progress::Progress;
 use super::subscribe::Tap;
 use super::swap::Awaited;
 use super::{Engine, inputs_of, owner_of};
-use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
+use crate::catalog::{Catalog, Change, Emit, Kind, Relation, RelationId};
 use crate::delta::Delta;
 use crate::error::{Error, Result, SqlState};
 use crate::flow::sink::{Sink, Target};
@@ -45,6 +46,8 @@ pub(super) struct Build {
     fed: Vec<RelationId>,
     /// Tables and views that it has computed itself, and that the engine must have, too, before it takes over.
     doubled: Vec<RelationId>,
+    /// It has replayed all that it reads, and is fed nothing.
+    whole: bool,
     /// What it writes to the log.
     output: Option<Output>,
     /// Commits replayed.
@@ -71,13 +74,16 @@ pub(super) struct Plan {
     pub part: Part,
     pub fragment: Fragment,
     pub sinks: Vec<(Vec<Input>, Sink)>,
+    /// It is fed nothing.
+    pub whole: bool,
 }
 
 impl Plan {
     pub fn of_view(view: &Relation, fragment: Fragment, catalog: &Catalog) -> Plan {
         let sinks = sinks_of(view, &fragment, catalog);
         let fingerprint = Some(fingerprint(Some(&fragment), view));
-        Plan { part: Part { target: owner_of(view), fingerprint }, fragment, sinks }
+        let whole = matches!(view.emit, Emit::Every(_));
+        Plan { part: Part { target: owner_of(view), fingerprint }, fragment, sinks, whole }
     }
 }
 
@@ -230,7 +236,7 @@ impl Engine {
         let (_, fed) = inputs_of(&fragment, catalog);
         let (mut graph, mut replayed) = (self.graph.nursery(), Catalog::default());
         self.add_inputs(&mut graph, &mut replayed, &fragment, catalog)?;
-        let Plan { part, fragment, sinks } = Plan::of_view(query, fragment, catalog);
+        let Plan { part, fragment, sinks, .. } = Plan::of_view(query, fragment, catalog);
         graph.add(part.target, fragment, sinks)?;
         let streams: Vec<RelationId> = replayed.relations().map(|relation| relation.id).collect();
         let progress = Some(Progress::new(vec![query.name.clone()], streams.clone(), Vec::new()));
@@ -241,6 +247,7 @@ impl Engine {
             streams,
             fed,
             doubled: Vec::new(),
+            whole: true,
             output: Some(output),
             commit: 0,
             tap: None,
@@ -284,20 +291,28 @@ impl Engine {
         tap: Option<Tap>,
         awaited: &mut Option<Awaited>,
         abandoned: Arc<AtomicBool>,
-        catalog: &Catalog,
+        catalog: &Arc<Catalog>,
     ) -> Result<()> {
         let mut graph = self.graph.nursery();
+        let whole = plans.iter().any(|plan| plan.whole);
+        let mut below = Catalog::default();
         let (mut streams, mut fed, mut parts, mut views) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for Plan { part, fragment, sinks } in plans {
+        for Plan { part, fragment, sinks, .. } in plans {
             let (replayed, others) = inputs_of(&fragment, catalog);
+            let view_of = |id: RelationId| catalog.get(id).and_then(|r| r.parent).unwrap_or(id);
+            let is_own = |id: RelationId| parts.iter().any(|part: &Part| part.target == Target::Relation(view_of(id)));
             streams.extend(replayed);
-            fed.extend(others.into_iter().filter(|id| !graph.has(Target::Relation(*id))));
+            fed.extend(others.into_iter().filter(|id| !is_own(*id)));
+            if whole {
+                self.add_inputs(&mut graph, &mut below, &fragment, catalog)?;
+            }
             graph.add(part.target, fragment, sinks)?;
             if let Target::Relation(id) = part.target {
                 views.extend(catalog.get(id).map(|view| view.name.clone()));
             }
             parts.push(part);
         }
+        streams.extend(below.relations().map(|relation| relation.id));
         for ids in [&mut streams, &mut fed] {
             ids.sort_unstable();
             ids.dedup();
@@ -305,8 +320,9 @@ impl Engine {
         if streams.iter().any(|id| self.catalog.get(*id).is_none()) {
             return Err(Error::undefined_table("a stream that the query reads is gone"));
         }
-        graph.await_feed(&fed);
-        let progress = (!views.is_empty()).then(|| Progress::new(views, streams.clone(), fed.clone()));
+        let coming = if whole { Vec::new() } else { fed.clone() };
+        graph.await_feed(&coming);
+        let progress = (!views.is_empty()).then(|| Progress::new(views, streams.clone(), coming));
         progress.iter().for_each(|progress| self.shared.progress.add(progress));
         let awaited = awaited.take();
         let build = Build {
@@ -315,6 +331,7 @@ impl Engine {
             streams,
             fed,
             doubled: Vec::new(),
+            whole,
             output: None,
             commit: 0,
             tap,
@@ -335,6 +352,7 @@ impl Engine {
             streams: log.relations().map(|relation| relation.id).collect(),
             fed: Vec::new(),
             doubled,
+            whole: false,
             output: None,
             commit,
             tap: Some(tap),
@@ -415,9 +433,9 @@ impl Engine {
         if build.abandoned.load(Ordering::SeqCst) {
             return Ok(());
         }
-        if let Some(output) = build.output.take() {
-            build.parts.iter().for_each(|part| build.graph.detach(part.target));
-            self.outputs.add(output, &self.catalog);
+        if build.whole {
+            build.graph.detach(&build.parts.iter().map(|part| part.target).collect::<Vec<_>>());
+            build.output.take().into_iter().for_each(|output| self.outputs.add(output, &self.catalog));
             return Ok(());
         }
         let mut fed = Vec::new();

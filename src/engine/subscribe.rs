@@ -407,7 +407,7 @@ impl Engine {
                 subscriber.wants_rows = snapshot && tap.is_none();
                 self.subscribers.add(target, subscriber);
                 let sinks = vec![(fragment.output.clone(), sink)];
-                let plan = Plan { part: Part { target, fingerprint: None }, fragment: *fragment, sinks };
+                let plan = Plan { part: Part { target, fingerprint: None }, fragment: *fragment, sinks, whole: false };
                 let catalog = Arc::clone(&self.next.catalog);
                 self.begin(vec![plan], tap, &mut None, Arc::default(), &catalog)?;
             }

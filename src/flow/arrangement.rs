@@ -311,8 +311,7 @@ impl Arrangement {
 
     /// Where rows belong. Their keys have numbers from now on, so [`Arrangement::add`] is to follow.
     pub fn locate(&mut self, rows: &RecordBatch) -> Result<Places> {
-        let columns: Vec<ArrayRef> = self.coded.iter().map(|column| Arc::clone(rows.column(*column))).collect();
-        let codes = Codes::new(&self.coder, &columns)?;
+        let codes = self.codes(rows)?;
         Ok(Places { numbers: self.intern(rows)?, codes })
     }
 
@@ -385,6 +384,18 @@ impl Arrangement {
     /// The rows of a key in their order, with their weights.
     pub fn rows(&self, number: u32) -> impl DoubleEndedIterator<Item = (&[u8], i64)> {
         self.buckets[number as usize].rows.range(Bound::Unbounded, Bound::Unbounded)
+    }
+
+    /// The codes of rows.
+    pub fn codes(&self, rows: &RecordBatch) -> Result<Codes> {
+        let columns: Vec<ArrayRef> = self.coded.iter().map(|column| Arc::clone(rows.column(*column))).collect();
+        Codes::new(&self.coder, &columns)
+    }
+
+    /// The weight of a row, of whatever key.
+    pub fn weight(&self, code: &[u8]) -> i64 {
+        let of_key = |number: u32| self.range(number, Bound::Included(code), Bound::Included(code)).map(|(_, weight)| weight);
+        self.numbers().flat_map(of_key).sum()
     }
 
     /// The rows of a key whose codes are in a range.

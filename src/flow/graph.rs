@@ -21,7 +21,7 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::log::{Commit, Header, Kind};
 use crate::state::StateTable;
-use crate::time::{Micros, NO_TIME};
+use crate::time::{Micros, NO_TIME, period_start};
 use crate::view::Version;
 
 /// Operators and sinks of all running queries.
@@ -302,24 +302,24 @@ impl Graph {
         }
     }
 
-    /// Let go of all that does not belong to `owner`: its inputs come from the graph that adopts it.
-    pub fn detach(&mut self, owner: Target) {
+    /// Let go of all that does not belong to these owners: their inputs come from the graph that adopts them.
+    pub fn detach(&mut self, owners: &[Target]) {
         let others: BTreeMap<Target, usize> = self
             .sinks
             .iter()
-            .filter(|(_, slot)| self.slots[**slot].as_ref().is_some_and(|s| s.owner != owner))
+            .filter(|(_, slot)| self.slots[**slot].as_ref().is_some_and(|s| !owners.contains(&s.owner)))
             .map(|(t, s)| (*t, *s))
             .collect();
         for (target, slot) in others {
             let (Some(relation), Some(sink)) = (target.relation(), self.slots[slot].as_ref()) else { continue };
-            let own = |(node, _): &&(usize, usize)| self.slots[*node].as_ref().is_some_and(|s| s.owner == owner);
+            let own = |(node, _): &&(usize, usize)| self.slots[*node].as_ref().is_some_and(|s| owners.contains(&s.owner));
             let readers =
                 sink.consumers[MAIN].iter().filter(own).map(|(node, port)| Reader { node: *node, port: *port, form: Form::Rows });
             let readers: Vec<Reader> = readers.collect();
             self.readers.entry(relation).or_default().extend(readers);
         }
         let others: HashSet<Target> =
-            self.slots.iter().flatten().map(|slot| slot.owner).filter(|other| *other != owner).collect();
+            self.slots.iter().flatten().map(|slot| slot.owner).filter(|other| !owners.contains(other)).collect();
         others.into_iter().for_each(|other| self.remove(other));
     }
 
@@ -431,9 +431,28 @@ impl Graph {
 
     /// Run commits, and changes of relations whose rows are not in this graph, through all nodes.
     pub fn step(&mut self, commits: &[Arc<Commit>], fed: &[(RelationId, Delta)]) -> StepResult {
+        let operators = self.slots.iter().flatten().filter_map(|slot| match &slot.body {
+            Body::Operators(shards) => shards[0].period(),
+            Body::Sink(_) => None,
+        });
+        let periods: BTreeSet<Micros> = operators.collect();
+        let together = |a: &Arc<Commit>, b: &Arc<Commit>| {
+            periods.iter().all(|every| period_start(*every, a.time) == period_start(*every, b.time))
+        };
+        let mut runs: Vec<&[Arc<Commit>]> = commits.chunk_by(together).collect();
+        let last = runs.pop().unwrap_or_default();
+        let mut result = StepResult::default();
+        for run in runs {
+            self.run(run, &[], &mut result);
+        }
+        self.run(last, fed, &mut result);
+        result
+    }
+
+    /// Run such a step that no operator wants to end in between.
+    fn run(&mut self, commits: &[Arc<Commit>], fed: &[(RelationId, Delta)], result: &mut StepResult) {
         self.now = commits.last().map_or(self.now, |commit| commit.time);
         let (times, now) = (self.enter(commits, fed), self.now);
-        let mut result = StepResult::default();
         let last = commits.len();
         for index in 0..self.slots.len() {
             let Some(slot) = self.slots[index].as_mut() else { continue };
@@ -444,13 +463,12 @@ impl Graph {
             }
             let workers = self.workers.clone();
             match catch_unwind(AssertUnwindSafe(|| slot.run(&times, last, now, workers.as_deref()))) {
-                Ok(Ok(output)) => self.route(index, output, &mut result),
-                Ok(Err(error)) => self.fail(index, error, &mut result),
-                Err(panic) => self.fail(index, panicked(panic.as_ref()), &mut result),
+                Ok(Ok(output)) => self.route(index, output, result),
+                Ok(Err(error)) => self.fail(index, error, result),
+                Err(panic) => self.fail(index, panicked(panic.as_ref()), result),
             }
         }
         self.watermarks = times.before.into_iter().last().unwrap_or_default();
-        result
     }
 
     /// Give the step's changes to their readers, and note the watermarks before each commit.

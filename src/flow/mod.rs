@@ -14,6 +14,7 @@
 //! * Joins ([`mod@join`]) keep both sides, and let what comes on one meet what is there of the other.
 //! * ASOF joins ([`as_of`]) keep both sides by time, and find the nearest row: of a stream, or of a table's versions ([`history`]).
 //! * EMIT FINAL over a join holds rows back until no change of them can come ([`hold`]).
+//! * EMIT CHANGES WITH DELAY gathers changes and gives them now and then ([`refresh`]).
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
 //!
 //! Invariants. Nothing here reads a clock, a file or a socket, or knows how many commits a step has: lateness is judged by the
@@ -31,6 +32,7 @@ pub mod linear;
 pub mod on_time;
 pub mod over;
 pub mod pattern;
+pub mod refresh;
 pub mod session;
 pub mod shard;
 pub mod sink;
@@ -69,6 +71,11 @@ pub trait Operator: Send {
     /// Its output changes as commit time passes, whether or not changes come: it is finished in every step.
     fn follows_time(&self) -> bool {
         false
+    }
+
+    /// It tells spans of commit time of this length apart, and no step may hold commits of two of them.
+    fn period(&self) -> Option<Micros> {
+        None
     }
 
     /// What must survive a restart. The engine saves and loads it.

@@ -21,6 +21,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::compile::idle_timeout;
+use super::refresh::Refreshes;
 use crate::catalog::{Kind, Relation, RelationId};
 use crate::error::SqlState;
 use crate::log::{CommitId, Expect, LogHandle, Transaction};
@@ -43,11 +44,15 @@ impl IdleMarks {
         let stop: Arc<(Mutex<bool>, Condvar)> = Arc::default();
         let theirs = Arc::clone(&stop);
         let run = move || {
+            let mut refreshes = Refreshes::new(log.clone(), Arc::clone(&clock));
             let mut watch = Watch { started: clock.now(), log, clock, silences: HashMap::new() };
             let (stopped, changed) = &*theirs;
             let mut stopped = stopped.lock();
             while !*stopped {
-                parking_lot::MutexGuard::unlocked(&mut stopped, || watch.look());
+                parking_lot::MutexGuard::unlocked(&mut stopped, || {
+                    watch.look();
+                    refreshes.look();
+                });
                 if !*stopped {
                     changed.wait_for(&mut stopped, LOOK);
                 }

@@ -12,10 +12,11 @@
 //! * [`query`]: the rows of running queries, on the same path.
 //! * [`partition`]: which partition a key belongs to, for ever.
 //! * [`idle`]: the watermark of a stream to which no rows come.
+//! * `refresh`: the end of a period, for views that are shown with a delay, if no commit tells it.
 //! * [`dead`]: `name$dead`, where rows go that would do harm in the stream.
 //!
 //! Invariants: the same key goes to the same partition in every version of this program. Rows of one partition keep their
-//! order. No clock is read, save by [`idle`]: `now` is the caller's. Either all rows of a call become writes, or there is an error and none do.
+//! order. No clock is read, save by [`idle`] for itself and for those views: `now` is the caller's. Either all rows of a call become writes, or there is an error and none do.
 
 mod assign;
 mod compile;
@@ -23,6 +24,7 @@ mod dead;
 pub mod idle;
 mod partition;
 mod query;
+mod refresh;
 mod writer;
 mod xxh64;
 

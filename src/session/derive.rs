@@ -42,6 +42,7 @@ impl Client {
             return done("CREATE STREAM");
         }
         check_options(&create.options)?;
+        check_prompt(create.emit, "a derived stream")?;
         if create.options.contains_key(connect::CONNECTOR) {
             return Err(Error::invalid_parameter("the rows of a derived stream come from its query: it has no connector"));
         }
@@ -79,6 +80,7 @@ impl Client {
 
     pub(super) async fn start_insert(&mut self, running: &RunningInsert, sql: &str) -> Result<Outcome> {
         self.not_in_block("INSERT … EMIT")?;
+        check_prompt(running.emit, "a running INSERT")?;
         let given = running.options.get(QUERY_ID).map(|name| name.to_lowercase());
         if let Some(unknown) = running.options.keys().find(|key| *key != QUERY_ID) {
             return Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\""))
@@ -170,6 +172,13 @@ fn check_columns(stream: &Relation) -> Result<()> {
     }
 }
 
+/// What a query writes is in the log for its readers to see, and its watermark with it: neither waits.
+fn check_prompt(emit: Emit, what: &str) -> Result<()> {
+    let Emit::Every(_) = emit else { return Ok(()) };
+    let error = Error::unsupported(format!("EMIT CHANGES WITH DELAY is for materialized views, not for {what}"));
+    Err(error.with_hint("CREATE MATERIALIZED VIEW … EMIT CHANGES WITH DELAY, and CREATE STREAM … AS CHANGELOG OF it"))
+}
+
 /// Rows of a stream never change: what its query says must be final.
 fn check_append_only(fragment: &Fragment, emit: Emit) -> Result<()> {
     if fragment.edge.append_only {
@@ -178,7 +187,7 @@ fn check_append_only(fragment: &Fragment, emit: Emit) -> Result<()> {
     let culprit = fragment.nodes.iter().find(|node| !node.edge.append_only).map(|node| node.label.clone());
     let message = "the rows of a stream never change, but this query takes rows back that it has given";
     let hint = match emit {
-        Emit::Changes => {
+        Emit::Changes | Emit::Every(_) => {
             "EMIT FINAL gives the rows of a window once it is closed; CREATE MATERIALIZED VIEW keeps the rows as they are; \
              CREATE STREAM … AS CHANGELOG OF (query) writes each change as a row"
         }

@@ -29,6 +29,10 @@ impl Client {
         if !parameters.is_empty() {
             return Err(Error::unsupported("a running query cannot have parameters").with_hint("write the values into the query"));
         }
+        if let Emit::Every(_) = emit {
+            let error = Error::unsupported("EMIT CHANGES WITH DELAY is for materialized views");
+            return Err(error.with_hint("CREATE MATERIALIZED VIEW … EMIT CHANGES WITH DELAY, and SELECT … FROM it EMIT CHANGES"));
+        }
         self.await_own_writes().await?;
         let (query, limit) = take_limit(query)?;
         let fragment = self.fragment(&query, emit)?;

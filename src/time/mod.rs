@@ -17,6 +17,11 @@ pub const NO_TIME: Micros = i64::MIN;
 /// The type of all instants without a time zone in streams and tables.
 pub const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
+/// When the period began that `now` lies in, of those that are so long and begin at whole multiples of it.
+pub fn period_start(every: Micros, now: Micros) -> Micros {
+    now.div_euclid(every).saturating_mul(every)
+}
+
 /// Where commit times come from. The committer makes them monotone; the clock need not be.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Micros;

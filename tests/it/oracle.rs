@@ -168,8 +168,10 @@ impl Past {
         let mut queries = vec!["SELECT k, n FROM s".to_string(), "SELECT k, n FROM t".into(), "SELECT k, n FROM p".into()];
         queries.extend(views.iter().map(|(name, _)| format!("SELECT * FROM {name}")));
         let query = queries.choose(&mut world.rng).expect("there are some").clone();
-        if let Some(rows) = lines(session, who, &query).await {
-            self.0.push((database.engine().snapshot().commit, query, rows));
+        let commit = database.engine().snapshot().commit;
+        // The end of a period may be committed at any moment.
+        if let Some(rows) = lines(session, who, &query).await.filter(|_| database.engine().snapshot().commit == commit) {
+            self.0.push((commit, query, rows));
         }
     }
 
@@ -285,7 +287,11 @@ impl World {
 
     /// A continuous query.
     fn query(&mut self, views: &[(String, String)]) -> String {
-        if self.rng.random_bool(0.5) { self.join(views) } else { self.single(views) }
+        let sql = if self.rng.random_bool(0.5) { self.join(views) } else { self.single(views) };
+        if sql.contains(" EMIT ") || self.rng.random_bool(0.85) {
+            return sql;
+        }
+        format!("{sql} EMIT CHANGES WITH DELAY INTERVAL '{}'", self.one(&["2 seconds", "3 seconds", "5 seconds"]))
     }
 
     /// A stream of rows of `s`, or of one that is made of them.
@@ -551,8 +557,12 @@ impl World {
 
     /// Windows over the windows of a query or of a view.
     fn window_of_windows(&mut self, views: &[(String, String)]) -> String {
+        let mut delayed = false;
         let inner = match views.iter().find(|(_, sql)| sql.starts_with("SELECT window_time AS wt")) {
-            Some((name, _)) if self.rng.random_bool(0.6) => name.clone(),
+            Some((name, sql)) if self.rng.random_bool(0.6) => {
+                delayed = sql.contains("WITH DELAY");
+                name.clone()
+            }
             _ => {
                 let window = self.one(&[
                     "TUMBLE(s, ts, INTERVAL '5' SECOND)",
@@ -574,7 +584,9 @@ impl World {
             "CUMULATE(INNER, wt, INTERVAL '5' SECOND, INTERVAL '20' SECOND)",
             "SESSION(INNER PARTITION BY k, wt, INTERVAL '7' SECOND)",
         ]);
-        let (outer, emit) = (outer.replace("INNER", &inner), self.one(&["", " EMIT FINAL"]));
+        // What is shown with a delay is never known to be final.
+        let emit = if delayed { "" } else { self.one(&["", " EMIT FINAL"]) };
+        let outer = outer.replace("INNER", &inner);
         format!(
             "SELECT window_start, window_end, k, SUM(c) AS c, MAX(n) AS most FROM {outer} GROUP BY window_start, window_end, k{emit}"
         )

@@ -161,7 +161,7 @@ impl Operator for Aggregate {
         self.absorb()?;
         self.core.start()?;
         match self.core.spec.emit {
-            Emit::Changes => self.core.emit_changes(cx)?,
+            Emit::Changes | Emit::Every(_) => self.core.emit_changes(cx)?,
             Emit::Final => self.core.settle_all()?,
         }
         self.core.close_windows(cx, &mut self.journals)

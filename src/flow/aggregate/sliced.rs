@@ -227,7 +227,7 @@ impl Operator for Sliced {
             let part = rows.map(|rows| input.take(&rows)).transpose()?;
             let part = part.as_ref().unwrap_or(&input);
             match self.core.spec.emit {
-                Emit::Changes => self.add_partial(end, part, closed)?,
+                Emit::Changes | Emit::Every(_) => self.add_partial(end, part, closed)?,
                 Emit::Final => self.add_to_slice(end, part)?,
             }
         }
@@ -236,7 +236,7 @@ impl Operator for Sliced {
 
     fn finish(&mut self, cx: &mut Context) -> Result<()> {
         match self.core.spec.emit {
-            Emit::Changes => {
+            Emit::Changes | Emit::Every(_) => {
                 self.spread()?;
                 self.core.emit_changes(cx)?;
                 self.core.close_windows(cx, &mut [])

@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result as DfResult, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, Union, cast, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, Union, cast, lit};
 
-use super::{Options, Source, execute};
+use super::{Options, Source, execute, history};
 use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
 use crate::sql::functions::instants::Keep;
 use crate::sql::pattern::MatchNode;
+use crate::sql::plan::as_of::AsOfNode;
 use crate::sql::plan::final_rows::final_join;
 use crate::sql::plan::late_rows::late_rows;
 use crate::sql::plan::nearest::NearestNode;
@@ -26,7 +27,7 @@ use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::{RelationSource, scan_columns};
 use crate::sql::plan::{EventTime, Planner, SourceColumn, event_time, order, window_event_time};
 use crate::sql::window::WindowNode;
-use crate::time::NO_TIME;
+use crate::time::{Micros, NO_TIME, period_start};
 
 /// The rows that a materialized view or a derived stream should have at the snapshot, or `name$late` of one. Of a changelog: the
 /// rows that its changes add up to.
@@ -50,17 +51,10 @@ pub async fn run(plan: LogicalPlan, planner: &Planner, source: &Source, options:
 /// The plan of those rows, over streams and tables.
 pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<LogicalPlan> {
     match relation.kind {
-        _ if relation.kind == Kind::MaterializedView || relation.is_derived() => {
-            let plan = planner.view(relation)?;
-            let is_final = relation.emit == Emit::Final;
-            let plan = if order::matters(&plan) { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
-            if is_final && let Some((join, time, known)) = final_join(&plan) {
-                let past = past(join, time, &known, source);
-                return inline(only(plan.clone(), join, past)?, planner, source);
-            }
-            let plan = inline(plan, planner, source)?;
-            if is_final { only_final(plan, source) } else { Ok(plan) }
-        }
+        _ if relation.kind == Kind::MaterializedView || relation.is_derived() => match relation.emit {
+            Emit::Every(every) => refreshed(planner, relation, source, every),
+            _ => answer(planner, relation, source),
+        },
         Kind::Late => {
             let parent = relation.parent.and_then(|id| planner.catalog().get(id));
             let view = parent.ok_or_else(|| Error::internal(format!("\"{}\" belongs to no view", relation.name)))?;
@@ -72,6 +66,42 @@ pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<L
             Err(error.with_hint("VERIFY compares materialized views and derived streams with their batch answer"))
         }
     }
+}
+
+/// What its query says.
+fn answer(planner: &Planner, relation: &Relation, source: &Source) -> Result<LogicalPlan> {
+    let plan = planner.view(relation)?;
+    let is_final = relation.emit == Emit::Final;
+    let plan = if order::matters(&plan) { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
+    if is_final && let Some((join, time, known)) = final_join(&plan) {
+        let past = past(join, time, &known, source);
+        return inline(only(plan.clone(), join, past)?, planner, source);
+    }
+    let plan = inline(plan, planner, source)?;
+    if is_final { only_final(plan, source) } else { Ok(plan) }
+}
+
+/// What it said when the period before this one ended.
+fn refreshed(planner: &Planner, relation: &Relation, source: &Source, every: Micros) -> Result<LogicalPlan> {
+    let since = period_start(every, source.snapshot.time);
+    let Some(then) = history::before(since, planner.catalog(), source)? else {
+        return Ok(LogicalPlanBuilder::from(answer(planner, relation, source)?).filter(lit(false))?.build()?);
+    };
+    let plan = at_time(answer(planner, relation, &then)?, then.snapshot.time)?;
+    Ok(AsOfNode::refreshed(then.snapshot.commit, plan))
+}
+
+/// With a time in place of `now()`.
+fn at_time(plan: LogicalPlan, now: Micros) -> Result<LogicalPlan> {
+    let fixed = |expr: Expr| match &expr {
+        Expr::ScalarFunction(call) if call.func.name() == "now" => {
+            let data_type = expr.get_type(&DFSchema::empty())?;
+            let now = ScalarValue::TimestampMicrosecond(Some(now), Some("UTC".into())).cast_to(&data_type)?;
+            Ok(Transformed::yes(lit(now)))
+        }
+        _ => Ok(Transformed::no(expr)),
+    };
+    Ok(plan.transform_up_with_subqueries(|node| node.map_expressions(|expr| expr.transform(fixed)))?.data)
 }
 
 /// Put the plans of views in place of their stored rows.

@@ -59,33 +59,41 @@ impl History {
             let mut wanted = BTreeMap::new();
             collect(plan, None, source, state, &mut wanted)?;
             let mut history = History::default();
-            for (commit, relations) in wanted {
+            for (commit, wanted) in wanted {
                 let past = Past::open(source, commit)?;
-                history.sources.insert(commit, past.read(&relations, state, options).await?);
+                history.sources.insert(commit, past.read(&wanted, state, options).await?);
             }
             Ok(history)
         })
     }
 }
 
+/// A relation that is read at a former commit.
+struct Wanted {
+    relation: Arc<Relation>,
+    /// The statement says so: it is an error if the relation was not there yet. Otherwise it had no rows.
+    named: bool,
+}
+
 /// Relations that are read at former commits. `at`: the one that an AS OF above the plan has named.
 fn collect(
     plan: &LogicalPlan,
-    at: Option<CommitId>,
+    at: Option<(CommitId, Unit)>,
     source: &Source,
     state: &SessionState,
-    wanted: &mut BTreeMap<CommitId, Vec<Arc<Relation>>>,
+    wanted: &mut BTreeMap<CommitId, Vec<Wanted>>,
 ) -> Result<()> {
     let at = match AsOfNode::of(plan) {
-        Some(node) => Some(commit_of(node, source, state)?),
+        Some(node) => Some((commit_of(node, source, state)?, node.unit)),
         None => at,
     };
-    if let (LogicalPlan::TableScan(scan), Some(commit)) = (plan, at)
+    if let (LogicalPlan::TableScan(scan), Some((commit, unit))) = (plan, at)
         && let Some(of) = RelationSource::of(scan)
     {
-        let relations = wanted.entry(commit).or_default();
-        if relations.iter().all(|known| known.id != of.relation().id) {
-            relations.push(Arc::clone(of.relation()));
+        let (relations, named) = (wanted.entry(commit).or_default(), unit != Unit::Refresh);
+        match relations.iter_mut().find(|known| known.relation.id == of.relation().id) {
+            Some(known) => known.named |= named,
+            None => relations.push(Wanted { relation: Arc::clone(of.relation()), named }),
         }
     }
     let mut result = Ok(());
@@ -120,7 +128,7 @@ fn commit_of(node: &AsOfNode, source: &Source, state: &SessionState) -> Result<C
     };
     let newest = source.snapshot.commit;
     match node.unit {
-        Unit::Commit => match CommitId::try_from(value) {
+        Unit::Commit | Unit::Refresh => match CommitId::try_from(value) {
             Ok(commit) if commit > newest => Err(Error::invalid_parameter(format!("commit {commit} has not happened yet"))
                 .with_hint(format!("the newest commit that this statement sees is {newest}; tidegate.commits lists them"))),
             Ok(commit) if commit > 0 => Ok(commit),
@@ -130,8 +138,17 @@ fn commit_of(node: &AsOfNode, source: &Source, state: &SessionState) -> Result<C
     }
 }
 
-/// The last commit that is not after a time; commit times never go back.
+/// The last commit that is not after a time.
 fn commit_at(time: Micros, source: &Source) -> Result<CommitId> {
+    match last_commit(time, source)? {
+        0 => Err(Error::invalid_parameter(format!("there was nothing yet at {}: the log begins later", show(time)))
+            .with_hint("tidegate.commits lists the commits and their times")),
+        commit => Ok(commit),
+    }
+}
+
+/// The same; 0 if there is none. Commit times never go back.
+fn last_commit(time: Micros, source: &Source) -> Result<CommitId> {
     let newest = &source.snapshot;
     if time >= newest.time {
         return Ok(newest.commit);
@@ -142,11 +159,25 @@ fn commit_at(time: Micros, source: &Source) -> Result<CommitId> {
         let not_after = time_of(&source.log, middle)? <= time;
         *(if not_after { &mut before } else { &mut after }) = middle;
     }
-    if before == 0 {
-        return Err(Error::invalid_parameter(format!("there was nothing yet at {}: the log begins later", show(time)))
-            .with_hint("tidegate.commits lists the commits and their times"));
-    }
     Ok(before)
+}
+
+/// What a view shows that is shown with a delay: the last commit before a time, for the plans of views. `None`: there is none.
+pub fn before(time: Micros, catalog: &Arc<Catalog>, source: &Source) -> Result<Option<Source>> {
+    match last_commit(time.saturating_sub(1), source)? {
+        0 => Ok(None),
+        commit => Ok(Some(for_plans(&source.log, catalog, commit, time_of(&source.log, commit)?)?)),
+    }
+}
+
+/// A commit as what views are planned over: with what was final then.
+fn for_plans(log: &LogHandle, catalog: &Arc<Catalog>, commit: CommitId, time: Micros) -> Result<Source> {
+    let finals = catalog.relations().any(|r| r.emit == Emit::Final);
+    let streams: Vec<RelationId> = catalog.relations().filter(|r| finals && r.watermark.is_some()).map(|r| r.id).collect();
+    let mut watermarks = log::watermarks_at(log.reader().as_ref(), &streams, commit)?;
+    watermarks.insert(COMMIT_TIME, time);
+    let snapshot = Snapshot { commit, time, catalog: Arc::clone(catalog), watermarks, ..Snapshot::default() };
+    Ok(Source { snapshot: Arc::new(snapshot), log: log.clone() })
 }
 
 fn show(time: Micros) -> String {
@@ -208,16 +239,17 @@ impl<'a> Past<'a> {
     }
 
     /// These relations, with the columns that they have today.
-    async fn read(&self, relations: &[Arc<Relation>], state: &SessionState, options: &Options) -> Result<Source> {
+    async fn read(&self, wanted: &[Wanted], state: &SessionState, options: &Options) -> Result<Source> {
         let mut source = self.source(&self.present.snapshot.catalog);
         let mut versions = Vec::new();
-        for relation in relations {
-            let Some(then) = self.catalog.get(relation.id) else {
+        for Wanted { relation, named } in wanted {
+            let then = self.catalog.get(relation.id);
+            if then.is_none() && *named {
                 return Err(missing(relation, self.commit));
-            };
-            match relation.kind {
-                Kind::Table => versions.push((relation.id, table(&source, relation)?)),
-                Kind::MaterializedView | Kind::Late => {
+            }
+            match (relation.kind, then) {
+                (Kind::Table, _) => versions.push((relation.id, table(&source, relation)?)),
+                (Kind::MaterializedView | Kind::Late, Some(then)) => {
                     versions.push((relation.id, self.view(then, relation, state, options).await?));
                 }
                 _ => {}
@@ -236,16 +268,8 @@ impl<'a> Past<'a> {
         options: &Options,
     ) -> Result<Arc<Version>> {
         let planner = Planner::new(Arc::clone(&self.catalog), Arc::new(state.clone()));
-        let mut source = self.source(&self.catalog);
-        let plan = {
-            let finals = self.catalog.relations().any(|r| r.emit == Emit::Final);
-            let streams: Vec<RelationId> =
-                self.catalog.relations().filter(|r| finals && r.watermark.is_some()).map(|r| r.id).collect();
-            let reached = log::watermarks_at(self.present.log.reader().as_ref(), &streams, self.commit)?;
-            Arc::make_mut(&mut source.snapshot).watermarks = reached;
-            Arc::make_mut(&mut source.snapshot).watermarks.insert(COMMIT_TIME, self.time);
-            expected::plan(&planner, then, &source)?
-        };
+        let mut source = for_plans(&self.present.log, &self.catalog, self.commit, self.time)?;
+        let plan = expected::plan(&planner, then, &source)?;
         let read = RelationSource::all_in(&plan);
         let tables: Vec<_> = read.iter().filter(|r| r.kind == Kind::Table).collect();
         let tables = tables.into_iter().map(|r| Ok((r.id, table(&source, r)?))).collect::<Result<Vec<_>>>()?;

@@ -16,6 +16,7 @@ mod nearest;
 mod over;
 mod pattern;
 mod rank;
+mod refresh;
 #[cfg(test)]
 mod scripts;
 mod session;
@@ -68,6 +69,10 @@ impl Compiler for ViewCompiler {
 
 /// The operators of an optimised continuous plan.
 pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragment> {
+    let (emit, every) = match emit {
+        Emit::Every(every) => (Emit::Changes, Some(every)),
+        emit => (emit, None),
+    };
     let mut lowering = Lowering {
         planner,
         emit,
@@ -80,7 +85,10 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
     };
     let stream = lowering.lower(plan)?;
     // The rows of the view are of the view's own schema, nullability included.
-    let stream = lowering.fit(stream, &arrow_schema(plan.schema()));
+    let mut stream = lowering.fit(stream, &arrow_schema(plan.schema()));
+    if let Some(every) = every {
+        stream = lowering.refreshed(stream, every);
+    }
     if emit == Emit::Final && !lowering.final_rows {
         return Err(Error::invalid_object_definition("EMIT FINAL needs rows that become final, and this query has none")
             .with_hint(

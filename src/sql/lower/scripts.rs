@@ -1,9 +1,9 @@
 //! Operators as scripts, `src/flow/testdata/*.txt`: changes in, changes out. `UPDATE_GOLDENFILES=1 cargo test` writes the answers anew.
 //!
 //! ```text
-//! query "SELECT …" [final]            a query over streams s, r (k TEXT, n BIGINT, at TIMESTAMP) and table t (id BIGINT, k TEXT, n BIGINT)
+//! query "SELECT …" [final] [every=5]  a query over streams s, r (k TEXT, n BIGINT, at TIMESTAMP) and table t (id BIGINT, k TEXT, n BIGINT)
 //! commit s="a, 1, 10:00:05" … [w="10:00:00"] [hold]   rows of one commit, and the watermark of s (r: wr=…) after it;
-//!                                      t="-7, , " deletes; hold: the step comes with the next commit
+//!                                      t="-7, , " deletes; hold: the step comes with the next commit; at="10:00:05": its time
 //! state                                rows of each state table; of `values`, what came and went since the last restart
 //! restart                              fresh operators, with what the old ones' state tables gave
 //! ```
@@ -41,7 +41,7 @@ const SECOND: Micros = 1_000_000;
 
 #[rstest::rstest]
 fn operators(
-    #[values("linear", "union", "tumble", "hop", "late", "aggregate", "retractions", "final", "unnest")] script: &str,
+    #[values("linear", "union", "tumble", "hop", "late", "aggregate", "retractions", "final", "unnest", "refresh")] script: &str,
     #[values(1, 4)] workers: usize,
 ) {
     let path = format!("{}/src/flow/testdata/{script}.txt", env!("CARGO_MANIFEST_DIR"));
@@ -122,6 +122,7 @@ impl Script {
         for argument in &command.args {
             match argument.key.as_deref() {
                 None if argument.value == "hold" => hold = true,
+                Some("at") => commit.time = instant(&argument.value)?,
                 Some("s") => commit.batches.push(self.batch(S, &argument.value)?),
                 Some("r") => commit.batches.push(self.batch(R, &argument.value)?),
                 Some("t") => commit.batches.push(self.batch(T, &argument.value)?),
@@ -213,7 +214,14 @@ impl goldenscript::Runner for Script {
             "query" => {
                 let sql = command.args.first().ok_or("query needs SQL")?.value.clone();
                 let is_final = command.args.iter().any(|argument| argument.value == "final");
-                self.query = Some((sql, if is_final { Emit::Final } else { Emit::Changes }));
+                let every = command.args.iter().find(|argument| argument.key.as_deref() == Some("every"));
+                let every = every.map(|every| every.value.parse::<Micros>()).transpose()?;
+                let emit = match every {
+                    Some(seconds) => Emit::Every(seconds * SECOND),
+                    None if is_final => Emit::Final,
+                    None => Emit::Changes,
+                };
+                self.query = Some((sql, emit));
                 self.saved.clear();
                 self.build()
             }

@@ -82,9 +82,9 @@ impl Grammar<'_> {
         let target = if self.eat_token(&Token::LParen) {
             let position = self.position();
             let query = self.query()?;
-            if query.emit == Some(Emit::Final) {
-                let error = Error::unsupported("SUBSCRIBE to a query with EMIT FINAL is not supported").at(position);
-                return Err(error.with_hint("CREATE MATERIALIZED VIEW … EMIT FINAL and SUBSCRIBE to it"));
+            if query.emit.is_some_and(|emit| emit != Emit::Changes) {
+                let error = Error::unsupported("SUBSCRIBE to a query with EMIT FINAL or a delay is not supported").at(position);
+                return Err(error.with_hint("CREATE MATERIALIZED VIEW … EMIT … and SUBSCRIBE to it"));
             }
             self.expect_token(&Token::RParen)?;
             SubscribeTarget::Query(query.query)

@@ -1,9 +1,13 @@
 //! `INTERVAL '5' MINUTES`, `INTERVAL '1:30' MINUTE TO SECOND`: all as `INTERVAL '5 minutes'`.
 
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use sqlparser::ast::{DateTimeField, Expr, Interval, Value, ValueWithSpan};
 
 use super::window_call::text;
 use crate::error::{Error, Result};
+use crate::time::Micros;
+
+const DAY: Micros = 86_400_000_000;
 
 /// The unit is put into the text, where PostgreSQL, Flink and DataFusion all read it.
 pub(super) fn normalize(interval: &mut Interval) -> Result<()> {
@@ -39,6 +43,13 @@ pub(super) fn interval(text: String) -> Expr {
     let fields = (None, None, None, None);
     let (leading_field, leading_precision, last_field, fractional_seconds_precision) = fields;
     Expr::Interval(Interval { value, leading_field, leading_precision, last_field, fractional_seconds_precision })
+}
+
+/// How long an interval is that was normalized; `None`: it is none, or not always as long.
+pub(super) fn micros(expr: &Expr) -> Option<Micros> {
+    let Expr::Interval(Interval { value, leading_field: None, .. }) = expr else { return None };
+    let length = parse_interval_month_day_nano(&text(value)?).ok().filter(|length| length.months == 0)?;
+    (i64::from(length.days) * DAY).checked_add(length.nanoseconds / 1000)
 }
 
 fn unit(field: &DateTimeField) -> Option<&'static str> {

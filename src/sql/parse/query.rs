@@ -4,9 +4,10 @@ use sqlparser::ast as sp;
 use sqlparser::tokenizer::Token;
 
 use super::grammar::Grammar;
-use super::window;
+use super::{interval, window};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
+use crate::limits::REFRESH_EVERY;
 
 /// A query as it was read.
 pub(super) struct Query {
@@ -31,8 +32,8 @@ impl Grammar<'_> {
         let mut query = self.read(|parser| parser.parse_query())?;
         let mut sql = self.text_since(from).to_string();
         refuse(&query.body, 0).map_err(|error| error.at(position))?;
-        let (emit, delay) = self.emit()?;
-        if delay.is_some() {
+        let (emit, lateness) = self.emit()?;
+        if lateness.is_some() {
             // It says something of the windows, so the text is not the query without it.
             sql = self.text_since(from).to_string();
         }
@@ -45,13 +46,14 @@ impl Grammar<'_> {
         }
         let located = |error: Error| if error.position().is_none() { error.at(position) } else { error };
         window::normalize(query.as_mut()).map_err(located)?;
-        if let Some(delay) = delay {
-            window::delay(query.as_mut(), delay).map_err(located)?;
+        if let Some(lateness) = lateness {
+            window::delay(query.as_mut(), lateness).map_err(located)?;
         }
         Ok(Query { query, sql, emit })
     }
 
-    /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE [WITH DELAY i]`, if it is next, and the delay.
+    /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE [WITH DELAY i]`, if it is next. The delay of what is
+    /// final is a lateness of the query's windows, and comes beside it.
     pub fn emit(&mut self) -> Result<(Option<Emit>, Option<sp::Expr>)> {
         if !self.eat("EMIT") {
             return Ok((None, None));
@@ -61,18 +63,16 @@ impl Grammar<'_> {
             Some(_) => Emit::Final,
             None => return Err(self.unexpected("CHANGES, ON UPDATE, FINAL, ON WINDOW CLOSE or AFTER WINDOW CLOSE")),
         };
-        let position = self.position();
-        let delay = if self.eat("WITH DELAY") { Some(self.delay()?) } else { None };
+        let delay = if self.eat("WITH DELAY") { Some((self.position(), self.delay()?)) } else { None };
         if self.is_all("AND TIMEOUT") || self.is_all("WITH TIMEOUT") || self.is("TIMEOUT") {
             return Err(self
                 .unsupported("EMIT … AND TIMEOUT is not supported")
                 .with_hint("a stream that falls silent closes its windows if it was made WITH (idle_timeout = '30 seconds')"));
         }
-        if delay.is_some() && emit == Emit::Changes {
-            let error = Error::unsupported("EMIT CHANGES WITH DELAY is not supported yet").at(position);
-            return Err(error.with_hint("a view always shows the answer as of its commit; EMIT FINAL takes a delay"));
+        match (emit, delay) {
+            (Emit::Changes, Some((position, delay))) => Ok((Some(every(&delay).map_err(|error| error.at(position))?), None)),
+            (emit, delay) => Ok((Some(emit), delay.map(|(_, delay)| delay))),
         }
-        Ok((Some(emit), delay))
     }
 
     /// `INTERVAL '5 seconds'`, `'5 seconds'`.
@@ -94,6 +94,17 @@ impl Grammar<'_> {
         let mut delay = self.read(|parser| parser.parse_prefix())?;
         window::normalize(&mut delay)?;
         Ok(delay)
+    }
+}
+
+/// How often a view is refreshed that is shown with a delay.
+fn every(delay: &sp::Expr) -> Result<Emit> {
+    match interval::micros(delay) {
+        Some(every) if every >= REFRESH_EVERY => Ok(Emit::Every(every)),
+        _ => {
+            let message = "the delay of EMIT CHANGES must be a length of time of a millisecond or more, and not of months";
+            Err(Error::invalid_parameter(message).with_hint("write EMIT CHANGES WITH DELAY INTERVAL '5 seconds'"))
+        }
     }
 }
 

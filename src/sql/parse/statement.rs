@@ -280,8 +280,8 @@ impl Grammar<'_> {
             return Ok(Statement::Insert { insert: Box::new(insert), options });
         }
         let query_sql = self.text_since(self.insert_source(first)).to_string();
-        let (emit, delay) = self.emit()?;
-        if delay.is_some() {
+        let (emit, lateness) = self.emit()?;
+        if lateness.is_some() {
             let error = Error::unsupported("EMIT FINAL WITH DELAY is not supported in a running INSERT").at(position);
             return Err(error.with_hint("CREATE STREAM … AS takes it; INSERT INTO … SELECT * FROM that stream EMIT CHANGES"));
         }

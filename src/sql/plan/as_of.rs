@@ -1,7 +1,7 @@
 //! `FROM x AS OF COMMIT n`, `AS OF TIMESTAMP t`: a relation as it was.
 //!
 //! The node says which moment its input is read at; which commit that is, is known when the statement runs (it may be a
-//! parameter, or depend on `now()`), and [`crate::sql::batch`] gives all relations below the node the rows they had then. Names and columns
+//! parameter, or depend on `now()`), or, of a view that is shown with a delay, when its batch answer is; and [`crate::sql::batch`] gives all relations below the node the rows they had then. Names and columns
 //! are those of today.
 
 use std::fmt;
@@ -10,13 +10,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore, cast};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore, cast, lit};
 use sqlparser::ast as sp;
 use sqlparser::ast::Spanned;
 
 use super::errors::at;
 use super::source::RelationSource;
 use crate::error::Error;
+use crate::log::CommitId;
 
 /// In what a moment is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd)]
@@ -25,20 +26,22 @@ pub enum Unit {
     Commit,
     /// A time: the last commit that is not after it.
     Time,
+    /// The commit that a view with a delay shows. What was not there yet had no rows.
+    Refresh,
 }
 
 impl Unit {
     /// What the expression evaluates to.
     fn data_type(self) -> DataType {
         match self {
-            Unit::Commit => DataType::Int64,
+            Unit::Commit | Unit::Refresh => DataType::Int64,
             Unit::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         }
     }
 
     pub fn clause(self) -> &'static str {
         match self {
-            Unit::Commit => "AS OF COMMIT",
+            Unit::Commit | Unit::Refresh => "AS OF COMMIT",
             Unit::Time => "AS OF TIMESTAMP",
         }
     }
@@ -60,6 +63,12 @@ impl AsOfNode {
             LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
             _ => None,
         }
+    }
+
+    /// The plan as of the commit that its view shows.
+    pub fn refreshed(commit: CommitId, plan: LogicalPlan) -> LogicalPlan {
+        let node = AsOfNode { unit: Unit::Refresh, at: lit(commit as i64), input: Arc::new(plan) };
+        LogicalPlan::Extension(Extension { node: Arc::new(node) })
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
-use super::as_of::AsOfNode;
+use super::as_of::{AsOfNode, Unit};
 use super::nearest::NearestNode;
 use super::on_time::OnTimeNode;
 use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
@@ -63,7 +63,10 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
         // The input's columns come first. A later row may change former ones, except where their time says that none comes.
         LogicalPlan::Window(window) => event_time(&window.input, column).filter(|time| time.hard),
         LogicalPlan::Join(join) => join_time(join, column),
-        other if AsOfNode::of(other).is_some() => event_time(&AsOfNode::of(other)?.input, column),
+        other if let Some(node) = AsOfNode::of(other) => {
+            // What is shown with a delay comes later than the watermark says.
+            if node.unit == Unit::Refresh { None } else { event_time(&node.input, column) }
+        }
         other => match OnTimeNode::of(other) {
             Some(node) => {
                 let time = event_time(&node.input, column)?;

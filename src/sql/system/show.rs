@@ -211,7 +211,7 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
     let instant = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).map(|t| t.format("%F %T%.6f+00").to_string());
     fact("comment", relation.comment.clone());
     fact("query", relation.query.clone());
-    fact("emit", relation.query.is_some().then(|| emit(relation.emit).to_string()));
+    fact("emit", relation.query.is_some().then(|| emit(relation.emit)));
     fact("writes to", target(context, relation).filter(|_| !relation.is_derived()));
     fact("consumed", context.snapshot.consumed.get(&relation.id).map(|commit| format!("up to commit {commit}")));
     fact("reads", Some(sources(context, relation).join(", ")));

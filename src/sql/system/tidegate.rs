@@ -4,6 +4,7 @@ use super::context::SystemContext;
 use super::table::Table;
 use super::value::Value;
 use crate::catalog::{Durability, Emit, Kind, Relation, RelationId};
+use crate::sql::window::show_duration;
 use crate::time::{Micros, NO_TIME};
 
 pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
@@ -39,10 +40,11 @@ pub(super) fn durability(durability: Durability) -> &'static str {
     }
 }
 
-pub(super) fn emit(emit: Emit) -> &'static str {
+pub(super) fn emit(emit: Emit) -> String {
     match emit {
-        Emit::Changes => "changes",
-        Emit::Final => "final",
+        Emit::Changes => "changes".to_string(),
+        Emit::Final => "final".to_string(),
+        Emit::Every(every) => format!("changes every {}", show_duration(every)),
     }
 }
 
