@@ -403,8 +403,10 @@ impl World {
         let grouped = |from: &str| {
             format!("(SELECT window_start, window_end, k, COUNT(*) AS c FROM {from} GROUP BY window_start, window_end, k)")
         };
-        let windowed =
-            views.iter().find(|(_, sql)| sql.starts_with("SELECT window_start, window_end, k, ") && sql.contains("TUMBLE"));
+        let windowed = |sql: &str| {
+            sql.starts_with("SELECT window_start, window_end, k, ") && sql.contains("TUMBLE") && sql.contains(" AS a0")
+        };
+        let windowed = views.iter().find(|(_, sql)| windowed(sql));
         let nearest = self.one(&["a.ts >= b.ts", "b.ts < a.ts", "a.ts <= b.ts", "a.ts < b.ts"]);
         let asof = self.one(&["ASOF JOIN", "ASOF LEFT JOIN"]);
         match self.rng.random_range(0..17) {
