@@ -178,6 +178,9 @@ pub struct Relation {
     /// Of a view: how many columns each relation that its query names had then. Those that come later are not its `*`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub widths: BTreeMap<RelationId, usize>,
+    /// By column that was added later: what the rows of before have in it, see [`crate::log::layout`]; NULL if it is not here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fills: BTreeMap<usize, String>,
 }
 
 /// Stands for the number of the commit that a change will be in.
@@ -209,6 +212,14 @@ impl Relation {
     pub fn query_columns(&self) -> &[Column] {
         let lead = if self.output.as_ref().is_some_and(|output| output.changelog) { CHANGELOG_COLUMNS.len() } else { 0 };
         &self.columns[lead..]
+    }
+
+    /// As it was when it had so many columns.
+    pub fn narrowed(&self, width: usize) -> Relation {
+        let mut narrow = self.clone();
+        narrow.columns.truncate(width);
+        narrow.fills.retain(|column, _| *column < width);
+        narrow
     }
 
     pub fn column(&self, name: &str) -> Option<usize> {

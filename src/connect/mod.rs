@@ -192,6 +192,7 @@ pub(crate) mod tests {
             comment: None,
             paused: None,
             widths: Default::default(),
+            fills: Default::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Runs the sources: a thread for each stream that has a connector.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -97,7 +97,14 @@ struct Context {
 /// Keeps one thread for each stream with a connector.
 struct Keeper {
     context: Context,
-    running: HashMap<RelationId, (Arc<Stop>, JoinHandle<()>)>,
+    running: HashMap<RelationId, Running>,
+}
+
+struct Running {
+    /// Of the stream: it is another source with others.
+    options: BTreeMap<String, String>,
+    stop: Arc<Stop>,
+    thread: JoinHandle<()>,
 }
 
 impl Keeper {
@@ -108,21 +115,21 @@ impl Keeper {
                 break;
             }
         }
-        for (stop, _) in self.running.values() {
-            stop.set();
+        for running in self.running.values() {
+            running.stop.set();
         }
-        for (_, (_, thread)) in self.running.drain() {
-            join(thread);
+        for (_, running) in self.running.drain() {
+            join(running.thread);
         }
     }
 
-    /// Start what is new, stop what is gone. A source that has finished stays in the list, so that it is not started again.
+    /// Start what is new, stop what is gone or has become another. A source that has finished stays in the list, so that it is not started again.
     fn look(&mut self) {
         let catalog = self.context.log.catalog();
-        let gone: Vec<RelationId> = self.running.keys().filter(|id| catalog.get(**id).is_none()).copied().collect();
-        for (stop, thread) in gone.iter().filter_map(|id| self.running.remove(id)) {
-            stop.set();
-            join(thread);
+        let is_gone = |id: &RelationId, running: &Running| catalog.get(*id).is_none_or(|r| r.options != running.options);
+        for (_, running) in self.running.extract_if(|id, running| is_gone(id, running)) {
+            running.stop.set();
+            join(running.thread);
         }
         for relation in catalog.relations() {
             if relation.kind != Kind::Stream || self.running.contains_key(&relation.id) {
@@ -140,7 +147,9 @@ impl Keeper {
             let feed = Feed { context: self.context.clone(), stop: Arc::clone(&stop), stream: relation.id, connector };
             let name = format!("source {}", relation.name);
             match std::thread::Builder::new().name(name).spawn(move || feed.run()) {
-                Ok(thread) => drop(self.running.insert(relation.id, (stop, thread))),
+                Ok(thread) => {
+                    self.running.insert(relation.id, Running { options: relation.options.clone(), stop, thread });
+                }
                 Err(error) => tracing::error!(stream = relation.name, %error, "no thread for the stream's source"),
             }
         }

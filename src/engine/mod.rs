@@ -45,6 +45,7 @@ use crate::error::{Error, Result};
 use crate::flow::sink::{Sink, Target};
 use crate::flow::{Fragment, Graph, Input};
 use crate::limits;
+use crate::log::layout::Layout;
 use crate::log::{Commit, CommitId, LogHandle};
 use crate::state::StateStore;
 use crate::view::{Snapshot, Store};
@@ -466,7 +467,32 @@ impl Engine {
                 self.checkpointer.entered(relation.id, checkpoint::fingerprint(None, relation));
                 self.refresh([Target::Relation(relation.id)]);
             }
+            if let Change::Alter(relation) = change
+                && relation.kind == Kind::Table
+                && let Err(error) = self.alter_table(relation)
+            {
+                self.stop_query(Target::Relation(relation.id), error);
+            }
         }
+    }
+
+    /// The rows of a table with the columns that it has now.
+    fn alter_table(&mut self, table: &Relation) -> Result<()> {
+        let target = Target::Relation(table.id);
+        let Some(version) = self.graph.version(target) else { return Ok(()) };
+        let layout = Layout::of(table)?;
+        if version.schema() == layout.schema {
+            return Ok(());
+        }
+        let mut store = Store::new("rows", Arc::clone(&layout.schema), table.stored_key());
+        for rows in version.scan(None)? {
+            store.upsert(&layout.widen(rows)?)?;
+        }
+        self.graph.replace_sink(Sink::table(table.id, store));
+        self.checkpointer.entered(table.id, checkpoint::fingerprint(None, table));
+        self.checkpointer.hurry();
+        self.refresh([target]);
+        Ok(())
     }
 
     /// Begin and end what a commit's changes of the catalog ask for.

@@ -70,6 +70,8 @@ struct Slot {
     /// Its frontier at the end of the last step; `None`: it has not run yet.
     frontier: Option<Micros>,
     feed: Feed,
+    /// By port: how many columns of its relation it takes.
+    widths: Vec<(usize, usize)>,
 }
 
 /// Whether a node has all that came before the step, see [`Graph::await_feed`].
@@ -169,6 +171,7 @@ impl Graph {
                 pending: Vec::new(),
                 frontier: None,
                 feed: Feed::Complete,
+                widths: Vec::new(),
             });
             self.sinks.insert(target, slot);
         }
@@ -181,6 +184,7 @@ impl Graph {
         for node in fragment.nodes {
             let body = Body::Operators(self.make(&node)?);
             let inputs = node.inputs;
+            let inputs_widths = port_widths(&inputs, &fragment.widths);
             let slot = self.push(Slot {
                 owner,
                 body,
@@ -190,6 +194,7 @@ impl Graph {
                 pending: Vec::new(),
                 frontier: None,
                 feed: Feed::Complete,
+                widths: inputs_widths,
             });
             for (input, port) in inputs {
                 self.connect(first, input, slot, port);
@@ -198,6 +203,8 @@ impl Graph {
         let Edge { sources, .. } = fragment.edge;
         for (inputs, sink) in sinks {
             let target = sink.target;
+            let all: Vec<(Input, usize)> = inputs.iter().map(|input| (*input, 0)).collect();
+            let inputs_widths = port_widths(&all, &fragment.widths);
             let slot = self.push(Slot {
                 owner,
                 body: Body::Sink(Box::new(sink)),
@@ -207,6 +214,7 @@ impl Graph {
                 pending: Vec::new(),
                 frontier: None,
                 feed: Feed::Complete,
+                widths: inputs_widths,
             });
             self.sinks.insert(target, slot);
             inputs.into_iter().for_each(|input| self.connect(first, input, slot, 0));
@@ -321,6 +329,13 @@ impl Graph {
         let others: HashSet<Target> =
             self.slots.iter().flatten().map(|slot| slot.owner).filter(|other| !owners.contains(other)).collect();
         others.into_iter().for_each(|other| self.remove(other));
+    }
+
+    /// Keep the rows of a relation in another sink, for the same readers.
+    pub fn replace_sink(&mut self, sink: Sink) {
+        if let Some(slot) = self.sinks.get(&sink.target).and_then(|slot| self.slots[*slot].as_mut()) {
+            slot.body = Body::Sink(Box::new(sink));
+        }
     }
 
     /// Call the nodes and sinks of these targets by other names.
@@ -502,14 +517,16 @@ impl Graph {
         let mut widened = None;
         for reader in self.readers.get(&relation).into_iter().flatten() {
             let Some(slot) = self.slots[reader.node].as_mut() else { continue };
+            let narrow = slot.narrowed(reader.port, &delta);
             let delta = match (reader.form, header) {
                 (Form::Rows, Some(header)) if header.kind != Kind::Append => continue,
                 (Form::Versions(_), None) => continue,
-                (Form::Versions(time), Some(header)) => Delta::append(versions(header, &delta.rows, time)),
-                (Form::WithHidden, Some(header)) => {
+                (Form::Versions(time), Some(header)) => Delta::append(versions(header, &narrow.rows, time)),
+                (Form::WithHidden, Some(header)) if narrow.rows.num_columns() == delta.rows.num_columns() => {
                     widened.get_or_insert_with(|| delta.with_rows(with_hidden(header, &delta.rows))).clone()
                 }
-                _ => delta.clone(),
+                (Form::WithHidden, Some(header)) => narrow.with_rows(with_hidden(header, &narrow.rows)),
+                _ => narrow,
             };
             slot.pending.push(Entry { commit, port: reader.port, delta });
         }
@@ -524,7 +541,8 @@ impl Graph {
         for (commit, port, delta) in output {
             for (node, at) in &consumers[port] {
                 if let Some(consumer) = self.slots[*node].as_mut() {
-                    consumer.pending.push(Entry { commit, port: *at, delta: delta.clone() });
+                    let delta = consumer.narrowed(*at, &delta);
+                    consumer.pending.push(Entry { commit, port: *at, delta });
                 }
             }
         }
@@ -566,7 +584,29 @@ impl Graph {
     }
 }
 
+/// The widths of a node's inputs by port.
+fn port_widths(inputs: &[(Input, usize)], widths: &BTreeMap<RelationId, usize>) -> Vec<(usize, usize)> {
+    let width = |(input, port): &(Input, usize)| match input {
+        Input::Relation(id) | Input::WithHidden(id) | Input::Versions { table: id, .. } => {
+            widths.get(id).map(|width| (*port, *width))
+        }
+        Input::Node { .. } => None,
+    };
+    inputs.iter().filter_map(width).collect()
+}
+
 impl Slot {
+    /// Without the columns that its relation has gained since the node was made.
+    fn narrowed(&self, port: usize, delta: &Delta) -> Delta {
+        match self.widths.iter().find(|(at, _)| *at == port) {
+            Some((_, width)) if *width < delta.rows.num_columns() => {
+                let columns: Vec<usize> = (0..*width).collect();
+                delta.with_rows(delta.rows.project(&columns).expect("the columns are there"))
+            }
+            _ => delta.clone(),
+        }
+    }
+
     fn follows_time(&self) -> bool {
         matches!(&self.body, Body::Operators(shards) if shards.iter().any(|shard| shard.follows_time()))
     }

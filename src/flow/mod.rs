@@ -41,6 +41,8 @@ pub mod top_n;
 pub mod unnest;
 pub mod window;
 
+use std::collections::BTreeMap;
+
 use arrow::datatypes::SchemaRef;
 
 use crate::catalog::RelationId;
@@ -198,6 +200,8 @@ pub struct Fragment {
     pub late: Vec<Input>,
     /// Schema of the late rows, if there can be some.
     pub late_schema: Option<SchemaRef>,
+    /// How many columns of streams and tables the nodes know of; those that come later are not for them.
+    pub widths: BTreeMap<RelationId, usize>,
 }
 
 impl Fragment {

@@ -106,7 +106,8 @@ impl CompiledRelation {
         batch(nullable(&self.schema), columns, rows.num_rows())
     }
 
-    fn default_of(&self, column: usize, rows: usize, now: Micros) -> Result<ArrayRef> {
+    /// What an INSERT that leaves a column out puts into it.
+    pub fn default_of(&self, column: usize, rows: usize, now: Micros) -> Result<ArrayRef> {
         match &self.defaults[column] {
             None => Ok(new_null_array(&self.relation.columns[column].data_type, rows)),
             Some(default) => evaluate(default, with_now(std::iter::empty()), Vec::new(), rows, now),

@@ -51,6 +51,7 @@ pub fn dead_letter_relation(stream: &Relation) -> Relation {
         output: None,
         paused: None,
         widths: BTreeMap::new(),
+        fills: Default::default(),
         comment: Some(format!("rows that could not enter the stream \"{}\"", stream.name)),
     }
 }

@@ -440,7 +440,9 @@ impl LogHandle {
         let header = stored.header;
         let Some(relation) = catalog.get(header.relation).filter(|r| r.kind.in_log()) else { return Ok(None) };
         let payload = self.0.reader.payload(stored);
-        let rows = payload.and_then(|payload| record::decode(&header, &payload, schemas.of(relation, header.kind)));
+        let layout = schemas.of(relation, header.kind)?;
+        let rows = payload.and_then(|payload| record::decode(&header, &payload, &layout.schema));
+        let rows = rows.and_then(|rows| layout.widen(rows));
         Ok(Some(LogBatch { header, rows: rows.map_err(|error| in_relation(error, catalog, header.relation))? }))
     }
 }
@@ -450,7 +452,7 @@ fn adapt(commit: Arc<Commit>, catalog: &Catalog, schemas: &mut Schemas) -> Resul
     let mut fits = true;
     for batch in &commit.batches {
         fits &= match catalog.get(batch.header.relation) {
-            Some(relation) => batch.rows.schema_ref() == schemas.of(relation, batch.header.kind),
+            Some(relation) => *batch.rows.schema_ref() == schemas.of(relation, batch.header.kind)?.schema,
             None => false,
         };
     }
@@ -461,7 +463,7 @@ fn adapt(commit: Arc<Commit>, catalog: &Catalog, schemas: &mut Schemas) -> Resul
     adapted.batches.retain(|batch| catalog.get(batch.header.relation).is_some_and(|r| r.kind.in_log()));
     for batch in &mut adapted.batches {
         if let Some(relation) = catalog.get(batch.header.relation) {
-            batch.rows = record::widen(batch.rows.clone(), schemas.of(relation, batch.header.kind))?;
+            batch.rows = schemas.of(relation, batch.header.kind)?.widen(batch.rows.clone())?;
         }
     }
     Ok(Arc::new(adapted))

@@ -10,7 +10,8 @@
 //!   Transaction ─┘
 //! ```
 //!
-//! * [`record`]: the bytes of a stored batch; [`stored`]: those of a commit.
+//! * [`record`]: the bytes of a stored batch; [`layout`]: its columns, and those it came too early for; [`stored`]: the bytes of a
+//!   commit.
 //! * [`Log`], [`LogReader`]: what a store must do. [`store`] does it over ordered key-value pairs, which [`memory`] and [`sled`]
 //!   keep; [`sled_recovery`] mends what sled leaves behind; [`datadir`] and [`position`] are the files beside them.
 //! * [`committer`]: the group commit, and [`LogHandle`], which the rest of the house uses.
@@ -21,6 +22,7 @@
 
 pub mod committer;
 pub mod datadir;
+pub mod layout;
 pub mod memory;
 pub mod position;
 pub mod record;

@@ -27,7 +27,7 @@
 //! ```
 //!
 //! Invariants: a checksum is compared before anything it covers is used. No length that is read is trusted: what would make a
-//! decoder allocate or index out of bounds is refused here. A relation that has gained columns since reads as NULL in them.
+//! decoder allocate or index out of bounds is refused here.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, GenericByteViewArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, AsArray, GenericByteViewArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{ByteViewType, DataType, FieldRef, Schema, SchemaRef};
 use arrow::ipc::reader::RecordBatchDecoder;
@@ -282,7 +282,7 @@ fn encode_piece(rows: RecordBatch, parts: &mut Vec<(RecordBatch, Payload)>) -> R
     encode_piece(rows.slice(count / 2, count - count / 2), parts)
 }
 
-/// Decode a payload whose checksum was compared, as a batch of `schema`.
+/// Decode a payload whose checksum was compared: the columns of `schema` that its relation had then.
 pub fn decode(header: &Header, payload: &Bytes, schema: &SchemaRef) -> Result<RecordBatch> {
     let damaged = |what: String| Error::corrupted(format!("the stored batch of {header} is damaged: {what}"));
     let columns = usize::from(header.columns);
@@ -297,20 +297,13 @@ pub fn decode(header: &Header, payload: &Bytes, schema: &SchemaRef) -> Result<Re
     if rows.num_rows() != header.rows as usize {
         return Err(damaged(format!("it has {} rows instead of {}", rows.num_rows(), header.rows)));
     }
-    widen(rows, schema)
+    Ok(rows)
 }
 
-/// The same rows in a schema that has gained columns at its end.
-pub(super) fn widen(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    if Arc::ptr_eq(rows.schema_ref(), schema) {
-        return Ok(rows);
-    }
-    let count = rows.num_rows();
-    let mut columns = rows.columns().to_vec();
-    columns.extend(schema.fields().iter().skip(columns.len()).map(|f| new_null_array(f.data_type(), count)));
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
-        .map_err(|e| Error::internal(format!("a stored batch does not fit its relation: {e}")))
+/// The rows of a payload that has no header.
+pub(super) fn decode_rows(payload: &Bytes, schema: &SchemaRef) -> Result<RecordBatch> {
+    let read = catch_unwind(AssertUnwindSafe(|| read_message(payload, schema)));
+    read.unwrap_or_else(|_| Err("its encoding is inconsistent".to_string())).map_err(Error::corrupted)
 }
 
 fn read_message(payload: &Bytes, schema: &SchemaRef) -> Result<RecordBatch, String> {
@@ -382,7 +375,7 @@ fn view_columns(field: &FieldRef) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Array, Decimal128Array, Int64Array, ListArray, StringArray, StringViewArray, TimestampMicrosecondArray};
+    use arrow::array::{Decimal128Array, Int64Array, ListArray, StringArray, StringViewArray, TimestampMicrosecondArray};
     use arrow::datatypes::Field;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
@@ -448,9 +441,8 @@ mod tests {
         let payload = encode(&rows).unwrap();
         let mut fields = rows.schema().fields().to_vec();
         fields.push(Arc::new(Field::new("later", DataType::Utf8, true)));
-        let wide = decode(&header(&rows), &payload.bytes, &Arc::new(Schema::new(fields))).unwrap();
-        assert_eq!(wide.num_columns(), rows.num_columns() + 1);
-        assert_eq!(wide.column(rows.num_columns()).null_count(), 10);
+        let read = decode(&header(&rows), &payload.bytes, &Arc::new(Schema::new(fields))).unwrap();
+        assert_eq!(read, rows, "as it was stored");
     }
 
     #[test]

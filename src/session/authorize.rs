@@ -102,6 +102,10 @@ impl Client {
             }
             Statement::Comment { on, .. } => owned(on),
             Statement::AlterView(alter) => owned(&alter.name),
+            Statement::AlterRelation(alter) => match rights.catalog().find(&relation_name(&alter.name)?) {
+                None if alter.if_exists => Ok(()),
+                _ => owned(&alter.name),
+            },
             Statement::Pause(name) | Statement::Resume(name) => owned(name),
             // Who may do what to roles and grants is decided where it is done: it depends on the roles.
             Statement::Role(_) | Statement::Grant(_) => Ok(()),

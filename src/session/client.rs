@@ -138,6 +138,7 @@ impl Client {
             Statement::CreateView(create) => self.create_view(create, sql).await,
             Statement::CreateDerivedStream(create) => self.create_derived_stream(create, sql).await,
             Statement::AlterView(alter) => self.alter_view(alter).await,
+            Statement::AlterRelation(alter) => self.alter_relation(alter, sql).await,
             Statement::Pause(name) => self.pause(name).await,
             Statement::Resume(name) => self.resume(name).await,
             Statement::Drop(drop) => self.drop_objects(drop).await,

@@ -17,7 +17,7 @@ use crate::connect::{self, Connector};
 use crate::error::{Error, Result};
 use crate::ingest::{CompiledRelation, dead_letter_relation};
 use crate::limits;
-use crate::sql::ast::{ColumnDef, CreateRelation, Drop, ObjectType, Statement};
+use crate::sql::ast::{ColumnDef, CreateRelation, Drop, ObjectType, Statement, WatermarkDef};
 use crate::sql::plan::Hidden;
 use crate::sql::plan::names::{fold, fold_object};
 use crate::sql::types;
@@ -347,7 +347,7 @@ pub(super) fn partitions(given: Option<u32>, options: &BTreeMap<String, String>)
 /// The relation of a CREATE STREAM or CREATE TABLE; its id is still to be chosen.
 fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> Result<Relation> {
     check_options(&create.options)?;
-    let columns = create.columns.iter().map(|column| column_of(column, create)).collect::<Result<Vec<_>>>()?;
+    let columns = create.columns.iter().map(|column| column_of(column, create.watermark.as_ref())).collect::<Result<Vec<_>>>()?;
     if columns.is_empty() {
         return Err(Error::invalid_table_definition(format!("\"{name}\" needs at least one column")));
     }
@@ -394,12 +394,14 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
         comment: None,
         paused: None,
         widths: BTreeMap::new(),
+        fills: Default::default(),
         columns: columns_with_keys,
         name,
     })
 }
 
-fn column_of(column: &ColumnDef, create: &CreateRelation) -> Result<Column> {
+/// `watermark`: of the statement that the column is in.
+pub(super) fn column_of(column: &ColumnDef, watermark: Option<&WatermarkDef>) -> Result<Column> {
     let name = fold(&column.name);
     if Hidden::find(&name).is_some() {
         return Err(Error::invalid_table_definition(format!("column name \"{name}\" is reserved: every stream has it already")));
@@ -410,7 +412,7 @@ fn column_of(column: &ColumnDef, create: &CreateRelation) -> Result<Column> {
     };
     let (data_type, sql_type) = types::from_ast(data_type)?;
     // A row without event time goes to the dead letters, so the column itself may say NOT NULL or not.
-    let is_event_time = create.watermark.as_ref().is_some_and(|w| fold(&w.column) == name);
+    let is_event_time = watermark.is_some_and(|w| fold(&w.column) == name);
     Ok(Column {
         name,
         data_type,

@@ -13,7 +13,7 @@ use sqlparser::ast as sp;
 use super::client::done;
 use super::define::{check_new_name, check_options, column_index, durability, free_name, new_name, partitions, quote_ident};
 use super::read::planner_over;
-use super::views::{Ids, late_relation, view_relation};
+use super::views::{Ids, late_relation, view_relation, widths_of};
 use super::write::{insert_columns, insert_target};
 use super::{Client, Outcome};
 use crate::catalog::{
@@ -137,6 +137,7 @@ fn plan_stream(
     stream.partitions = partitions(create.partitions, &create.options)?;
     stream.durability = durability(&create.options)?;
     stream.depends_on = RelationSource::all_in(&plan).iter().map(|r| r.id).collect();
+    stream.widths = widths_of(catalog, &stream);
     let columns = (0..stream.columns.len()).collect();
     stream.output = Some(Output { target: stream.id, columns, changelog: create.changelog });
     // The watermark's expression has to work.
@@ -259,6 +260,7 @@ fn plan_insert(
     };
     let mut query = view_relation(&view, name, sql, &fragment.edge.schema, Kind::Query)?;
     query.depends_on = reads;
+    query.widths = widths_of(catalog, &query);
     query.depends_on.push(target.id);
     query.output = Some(Output { target: target.id, columns, changelog: false });
     Ok((query, fragment))

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of the wire: the server asks it to prepare and execute, and turns what comes back into messages.
 
+mod alter;
 mod authorize;
 mod client;
 mod copy;

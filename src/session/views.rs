@@ -197,7 +197,12 @@ impl Client {
             let plan = planner.query(&create.query)?;
             let schema = Arc::new(plan.schema().as_arrow().clone());
             let mut view = view_relation(create, &name, sql, &schema, Kind::View)?;
+            let read = RelationSource::all_in(&plan);
             view.depends_on = named_relations(&create.query, catalog, |_| true);
+            view.depends_on.extend(read.iter().map(|r| r.id));
+            view.depends_on.sort_unstable();
+            view.depends_on.dedup();
+            view.widths = widths_of(catalog, &view);
             let mut definition = Definition::default();
             match former {
                 None => definition.changes.push(Change::Create(ids.give(view))),
@@ -373,6 +378,10 @@ pub(super) fn replace_dependents(
 ) -> Result<()> {
     let mut problems = Vec::new();
     for reader in catalog.all_dependents(&[former.id]) {
+        let (reader, moved) = with_new_widths(catalog, &definition.changes, &reader);
+        if moved && reader.kind == Kind::View {
+            definition.changes.push(Change::Alter(reader.clone()));
+        }
         let planner = planner_over(database, Arc::new(after(catalog, &definition.changes)), Reader::Server);
         let followed = match reader.kind {
             Kind::Late => Ok(()),
@@ -391,6 +400,23 @@ pub(super) fn replace_dependents(
     let message = format!("cannot replace {} {} because other objects depend on it as it is", former.kind.noun(), former.name);
     let hint = "keep the names and types of the columns that they read, or DROP them first and create them again after it";
     Err(Error::dependent_objects(message).with_detail(problems.join("\n")).with_hint(hint))
+}
+
+/// A reader of relations that are replaced. It keeps to their former columns if the new ones begin with these, and meets all of
+/// them otherwise. Also says whether it does.
+fn with_new_widths(catalog: &Catalog, changes: &[Change], reader: &Relation) -> (Relation, bool) {
+    let mut reader = reader.clone();
+    let mut moved = false;
+    for change in changes {
+        let (Change::Alter(new) | Change::Replace(new)) = change else { continue };
+        let (Some(old), Some(width)) = (catalog.get(new.id), reader.widths.get_mut(&new.id)) else { continue };
+        let same = |(a, b): (&Column, &Column)| a.name == b.name && a.data_type == b.data_type;
+        let kept = new.columns.len() >= *width && old.columns.iter().zip(&new.columns).take(*width).all(same);
+        if !kept {
+            (*width, moved) = (new.columns.len(), true);
+        }
+    }
+    (reader, moved)
 }
 
 fn check_reader(planner: &Planner, view: &Relation) -> Result<()> {
@@ -457,8 +483,14 @@ fn plan_view(
     // Its operators read what plain views are made of; its text names these views, too.
     let plain = named_relations(&create.query, catalog, |r| r.kind == Kind::View);
     view.depends_on = RelationSource::all_in(&plan).iter().map(|r| r.id).chain(plain).collect();
+    view.widths = widths_of(catalog, &view);
     check_inputs(catalog, &view)?;
     Ok((view, fragment))
+}
+
+/// How many columns the relations that a view reads have now.
+pub(super) fn widths_of(catalog: &Catalog, view: &Relation) -> BTreeMap<RelationId, usize> {
+    view.depends_on.iter().filter_map(|id| Some((*id, catalog.get(*id)?.columns.len()))).collect()
 }
 
 /// Relations of a kind that a query names.
@@ -513,6 +545,7 @@ pub(super) fn view_relation(create: &CreateView, name: &str, sql: &str, schema: 
         comment: None,
         paused: None,
         widths: BTreeMap::new(),
+        fills: Default::default(),
     })
 }
 

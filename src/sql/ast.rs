@@ -29,6 +29,7 @@ pub enum Statement {
     CreateView(CreateView),
     /// `ALTER MATERIALIZED VIEW v AS`: another query for it.
     AlterView(CreateView),
+    AlterRelation(Box<AlterRelation>),
     Pause(sp::ObjectName),
     Resume(sp::ObjectName),
     Drop(Drop),
@@ -221,6 +222,32 @@ pub enum ObjectType {
     Schema,
     /// A running INSERT.
     Query,
+}
+
+/// `ALTER STREAM s …`, `ALTER TABLE t …`.
+#[derive(Clone, Debug)]
+pub struct AlterRelation {
+    pub name: sp::ObjectName,
+    pub if_exists: bool,
+    pub action: AlterAction,
+}
+
+#[derive(Clone, Debug)]
+pub enum AlterAction {
+    AddColumn {
+        column: Box<ColumnDef>,
+        if_not_exists: bool,
+    },
+    RenameColumn {
+        from: sp::Ident,
+        to: sp::Ident,
+    },
+    SetOptions(Options),
+    /// `None`: DROP DEFAULT.
+    SetDefault {
+        column: sp::Ident,
+        default: Option<SqlExpr>,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -42,6 +42,7 @@ pub fn relation(id: u32, name: &str, kind: Kind, columns: &[(&str, DataType)]) -
         comment: None,
         paused: None,
         widths: BTreeMap::new(),
+        fills: Default::default(),
     }
 }
 

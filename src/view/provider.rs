@@ -44,13 +44,6 @@ impl ViewProvider {
         Ok(ViewProvider { version, visible, schema })
     }
 
-    /// Only columns that are not hidden by their name: what `SELECT *` shows of a relation.
-    pub fn without_row_id(version: Arc<Version>) -> Result<ViewProvider> {
-        let schema = version.schema();
-        let visible = (0..schema.fields().len()).filter(|c| schema.field(*c).name() != crate::catalog::ROW_ID).collect();
-        ViewProvider::with_columns(version, visible)
-    }
-
     /// The values a filter leaves to a column of the key: which column of the key, and the values.
     fn key_values(&self, filter: &Expr) -> Option<(usize, HashSet<ScalarValue>)> {
         let (name, values) = values(filter)?;
@@ -212,6 +205,13 @@ mod tests {
         (rows, plan)
     }
 
+    /// All columns but the first, which is a row id.
+    fn without_row_id(version: Arc<Version>) -> ViewProvider {
+        let columns =
+            (0..version.schema().fields().len()).filter(|c| version.schema().field(*c).name() != crate::catalog::ROW_ID);
+        ViewProvider::with_columns(Arc::clone(&version), columns.collect()).unwrap()
+    }
+
     #[rstest]
     #[case("SELECT * FROM v WHERE k = 4", "4 n4", "ViewLookup: columns=[k, name], keys=1")]
     #[case("SELECT * FROM v WHERE 20 = k", "20 new20", "ViewLookup: columns=[k, name], keys=1")]
@@ -229,7 +229,7 @@ mod tests {
     #[case("SELECT COUNT(*) FROM v", "16000", "PlaceholderRowExec")]
     #[case("SELECT k FROM v LIMIT 2", "4; 6", "ViewScan: columns=[k], rows=16000, partitions=1, limit=2")]
     fn queries(#[case] sql: &str, #[case] rows: &str, #[case] plan: &str) {
-        let (found, used) = query(ViewProvider::without_row_id(version(vec![0])).unwrap(), sql);
+        let (found, used) = query(without_row_id(version(vec![0])), sql);
         assert!(used.contains(plan), "{used}");
         assert_eq!(found, rows);
     }
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn hidden_columns_can_not_be_named() {
-        let provider = ViewProvider::without_row_id(version(vec![0])).unwrap();
+        let provider = without_row_id(version(vec![0]));
         let context = SessionContext::new();
         context.register_table("v", Arc::new(provider)).unwrap();
         let plan = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(context.sql("SELECT _row_id FROM v"));

@@ -31,6 +31,7 @@ use super::{number_from_env, oracle_shapes, say};
 const COMMITS: usize = 25;
 const VIEWS: usize = 7;
 const STREAMS: usize = 3;
+const ADDED: usize = 3;
 
 /// Seeds that found a bug when they were new; they come first. What each makes has changed with the generator since.
 const FAILED: [u64; 0] = [];
@@ -57,6 +58,8 @@ struct World {
     now: i64,
     /// Derived streams with the columns of `s`.
     streams: Vec<String>,
+    /// Columns that were added, with their relations.
+    added: Vec<(String, String)>,
     /// What was done, for who has to find out what went wrong.
     history: Vec<String>,
 }
@@ -69,6 +72,7 @@ async fn run(seed: u64) -> usize {
         rng: SmallRng::seed_from_u64(seed),
         now: 0,
         streams: Vec::new(),
+        added: Vec::new(),
         history: Vec::new(),
     };
     let seed_of = format!("seed {seed}");
@@ -86,6 +90,11 @@ async fn run(seed: u64) -> usize {
             execute(&mut session, &seed_of, &sql).await;
             world.streams.push(name.clone());
             written.push((name, sql));
+        }
+        if world.added.len() < ADDED && world.rng.random_bool(0.1) {
+            let statement = world.add_column();
+            execute(&mut session, &seed_of, &statement).await;
+            world.history.push(statement);
         }
         paused = world.pause_or_resume(&mut session, &seed_of, &views, paused).await;
         if paused.is_none() && !views.is_empty() && world.rng.random_bool(0.15) {
@@ -285,13 +294,34 @@ impl World {
         chosen
     }
 
+    /// ALTER … ADD COLUMN.
+    fn add_column(&mut self) -> String {
+        let relation = self.one(&["s", "t", "p", "q", "r"]).to_string();
+        let column = format!("added{}", self.added.len());
+        let default = self.one(&["BIGINT", "BIGINT DEFAULT 7", "BIGINT NOT NULL DEFAULT -2"]);
+        let statement = format!("ALTER TABLE {relation} ADD COLUMN {column} {default}");
+        self.added.push((relation, column));
+        statement
+    }
+
     /// A continuous query.
     fn query(&mut self, views: &[(String, String)]) -> String {
-        let sql = if self.rng.random_bool(0.5) { self.join(views) } else { self.single(views) };
+        let sql = match self.added.choose(&mut self.rng).cloned() {
+            Some((relation, column)) if self.rng.random_bool(0.15) => self.over_added(&relation, &column),
+            _ if self.rng.random_bool(0.5) => self.join(views),
+            _ => self.single(views),
+        };
         if sql.contains(" EMIT ") || self.rng.random_bool(0.85) {
             return sql;
         }
         format!("{sql} EMIT CHANGES WITH DELAY INTERVAL '{}'", self.one(&["2 seconds", "3 seconds", "5 seconds"]))
+    }
+
+    fn over_added(&mut self, relation: &str, column: &str) -> String {
+        match self.rng.random_bool(0.5) {
+            true => format!("SELECT k, SUM({column}) AS total, COUNT(*) AS rows FROM {relation} GROUP BY k"),
+            false => format!("SELECT * FROM {relation} WHERE COALESCE({column}, 0) <> 5"),
+        }
     }
 
     /// A stream of rows of `s`, or of one that is made of them.

@@ -38,6 +38,7 @@ fn relation(kind: catalog::Kind, columns: Vec<Column>) -> Relation {
         comment: None,
         paused: None,
         widths: BTreeMap::new(),
+        fills: Default::default(),
     }
 }
 

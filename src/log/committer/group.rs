@@ -4,18 +4,20 @@
 //! group, and joins wholly or not at all. Small batches for the same place are merged into one where that keeps the order of a
 //! partition: into the last batch of the partition, if that is of the same kind.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::Schema;
 
 use super::prepare::{Encoded, Part, Prepared, PreparedWrite};
 use crate::catalog::acl::Object;
 use crate::catalog::{Catalog, Change, Durability, NOW, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::log::layout::Layout;
 use crate::log::record::{bytes_of, encode};
 use crate::log::{Commit, CommitId, CommitRecord, Expect, Head, Header, Kind, LogBatch, LogReader, Place, StoredBatch};
 use crate::time::{Micros, NO_TIME};
@@ -97,6 +99,8 @@ struct Planned {
     base_offset: u64,
     rows: usize,
     bytes: usize,
+    /// That its writer knew of.
+    columns: usize,
     event_times: Option<(Micros, Micros)>,
     producer: Option<(u64, u64)>,
     content: Content,
@@ -201,6 +205,7 @@ impl<'a> Group<'a> {
         let relation = in_log(catalog, write.relation)?;
         let key = (write.relation, write.partition);
         let first = self.next_offset(relation, write.partition);
+        let columns = write.shape.schema.fields().len();
         for part in write.parts {
             let (rows, base_offset) = (part.rows(), self.next_offset(relation, write.partition));
             self.advance(relation, write.partition, rows as u64);
@@ -233,6 +238,7 @@ impl<'a> Group<'a> {
                 base_offset,
                 rows,
                 bytes,
+                columns,
                 event_times,
                 producer,
                 content,
@@ -291,14 +297,18 @@ impl<'a> Group<'a> {
         let mut stored = Vec::with_capacity(self.planned.len());
         let mut decoded = Some(Vec::with_capacity(self.planned.len()));
         for planned in self.planned {
-            let schema = schemas.of(&planned.relation, planned.kind);
+            let layout = schemas.of(&planned.relation, planned.kind)?;
+            let columns = match planned.content {
+                Content::Small(_) => layout.schema.fields().len(),
+                Content::Encoded(_) => planned.columns,
+            };
             let before = self.state.heads.get(&planned.relation.id).and_then(|head| head.watermark);
             let header = Header {
                 relation: planned.relation.id,
                 partition: planned.partition,
                 base_offset: planned.base_offset,
                 rows: planned.rows as u32,
-                columns: schema.fields().len() as u16,
+                columns: columns as u16,
                 kind: planned.kind,
                 commit: id,
                 commit_time: time,
@@ -306,10 +316,10 @@ impl<'a> Group<'a> {
                 event_times: planned.event_times,
                 producer: planned.producer,
             };
-            let encoded = encode_content(planned.content, schema)?;
+            let encoded = encode_content(planned.content, layout)?;
             stored.push(StoredBatch { header, len: encoded.len, crc: encoded.crc, place: encoded.place });
             match (&mut decoded, encoded.rows) {
-                (Some(decoded), Some(rows)) => decoded.push(LogBatch { header, rows: with_schema(rows, schema)? }),
+                (Some(decoded), Some(rows)) => decoded.push(LogBatch { header, rows: layout.widen(rows)? }),
                 _ => decoded = None,
             }
         }
@@ -347,53 +357,46 @@ impl State {
     }
 }
 
-/// Schemas of stored batches, made once.
+/// Layouts of stored batches, made once.
 #[derive(Default)]
-pub(super) struct Schemas(Map<(RelationId, bool), SchemaRef>);
+pub(super) struct Schemas(Map<(RelationId, bool), Layout>);
 
 impl Schemas {
     /// Of a delete only the key counts; in all other columns it may have nulls.
-    pub(super) fn of(&mut self, relation: &Relation, kind: Kind) -> &SchemaRef {
+    pub(super) fn of(&mut self, relation: &Relation, kind: Kind) -> Result<&Layout> {
         let is_delete = kind == Kind::Delete;
-        self.0.entry((relation.id, is_delete)).or_insert_with(|| {
-            let schema = relation.stored_schema();
-            if !is_delete {
-                return schema;
-            }
+        let place = match self.0.entry((relation.id, is_delete)) {
+            Entry::Occupied(found) => return Ok(found.into_mut()),
+            Entry::Vacant(place) => place,
+        };
+        let mut layout = Layout::of(relation)?;
+        if is_delete {
             let key = relation.stored_key();
-            let fields = schema.fields().iter().enumerate();
+            let fields = layout.schema.fields().iter().enumerate();
             let fields =
                 fields.map(|(at, f)| if key.contains(&at) { f.as_ref().clone() } else { f.as_ref().clone().with_nullable(true) });
-            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-        })
+            layout.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        }
+        Ok(place.insert(layout))
     }
 }
 
-fn encode_content(content: Content, schema: &SchemaRef) -> Result<Encoded> {
+fn encode_content(content: Content, layout: &Layout) -> Result<Encoded> {
     let mut batches = match content {
         Content::Encoded(encoded) => return Ok(encoded),
         Content::Small(batches) => batches,
     };
     let rows = match batches.len() {
-        1 => with_schema(batches.remove(0), schema)?,
+        1 => layout.widen(batches.remove(0))?,
         _ => {
-            let batches = batches.into_iter().map(|rows| with_schema(rows, schema)).collect::<Result<Vec<_>>>()?;
-            concat_batches(schema, &batches)?
+            let batches = batches.into_iter().map(|rows| layout.widen(rows)).collect::<Result<Vec<_>>>()?;
+            concat_batches(&layout.schema, &batches)?
         }
     };
     let payload = encode(&rows)?;
     debug_assert!(payload.bytes.len() <= limits::STORED_VALUE_BYTES, "small batches stay small: {} bytes", bytes_of(&rows));
     let (count, len) = (rows.num_rows() as u32, payload.bytes.len() as u32);
     Ok(Encoded { count, len, crc: payload.crc, place: Place::Inline(payload.bytes), rows: Some(rows) })
-}
-
-/// The same columns under the relation's schema: what [`check_write`] has found to fit.
-fn with_schema(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    if Arc::ptr_eq(rows.schema_ref(), schema) {
-        return Ok(rows);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)?)
 }
 
 fn span(a: Option<(Micros, Micros)>, b: Option<(Micros, Micros)>) -> Option<(Micros, Micros)> {
@@ -427,7 +430,14 @@ fn check_write(catalog: &Catalog, write: &PreparedWrite) -> Result<()> {
         return Err(Error::internal(format!("partition {} of \"{name}\", which has {}", write.partition, relation.partitions)));
     }
     let given = write.shape.schema.fields();
-    if given.len() != schema.fields().len() {
+    // A writer that does not know of the newest columns yet.
+    if given.len() < schema.fields().len() {
+        let layout = Layout::of(relation)?;
+        if let Some(lacking) = (given.len()..schema.fields().len()).find(|column| !layout.can_lack(*column)) {
+            return Err(conflict(&format!("{} \"{name}\" (column \"{}\")", relation.kind.noun(), schema.field(lacking).name())));
+        }
+    }
+    if given.len() > schema.fields().len() {
         return Err(Error::internal(format!("{} columns for \"{name}\", which has {}", given.len(), schema.fields().len())));
     }
     let key = relation.stored_key();

@@ -47,6 +47,7 @@ fn stream(id: RelationId, name: &str) -> Relation {
         comment: None,
         paused: None,
         widths: Default::default(),
+        fills: Default::default(),
     }
 }
 

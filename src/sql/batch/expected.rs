@@ -113,7 +113,8 @@ fn inline(plan: LogicalPlan, planner: &Planner, source: &Source) -> Result<Logic
         if !matches!(relation.kind, Kind::MaterializedView | Kind::Late) {
             return Ok(Transformed::no(node));
         }
-        let rows = self::plan(planner, relation, source)?;
+        let whole = planner.catalog().get(relation.id).unwrap_or(relation);
+        let rows = self::plan(planner, whole, source)?;
         let columns = rows.schema().columns();
         let picked = scan_columns(scan, of).into_iter().map(|column| match column {
             SourceColumn::User(index) => Ok(columns[index].clone()),

@@ -297,9 +297,10 @@ fn as_today(rows: &RecordBatch, then: &Schema, today: &SchemaRef) -> Result<Reco
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
-/// The rows of a table, from its records in the log.
+/// The rows of a table, from its records in the log. With all columns, also where a view's query knows of fewer.
 fn table(source: &Source, relation: &Relation) -> Result<Arc<Version>> {
     let Source { snapshot, log } = source;
+    let relation = snapshot.catalog.get(relation.id).map_or(relation, Arc::as_ref);
     let store = Store::new("history", relation.stored_schema(), relation.stored_key());
     let mut sink = Sink::table(relation.id, store);
     for partition in 0..relation.partitions {

@@ -153,7 +153,12 @@ impl Rewrite<'_> {
                 let columns = (1..=relation.columns.len()).chain([0]).collect();
                 Ok(Arc::new(ViewProvider::with_columns(Arc::clone(version), columns)?))
             }
-            Some(version) => Ok(Arc::new(ViewProvider::without_row_id(Arc::clone(version))?)),
+            Some(version) => {
+                // A view's query may know of fewer columns than the relation has by now.
+                let first = usize::from(relation.has_row_id());
+                let columns = (first..first + relation.columns.len()).collect();
+                Ok(Arc::new(ViewProvider::with_columns(Arc::clone(version), columns)?))
+            }
             None => match snapshot.failures.get(&relation.id) {
                 Some(failure) => Err(failure.clone()),
                 None => Err(Error::not_ready(format!("{} \"{}\" is still being built", relation.kind.noun(), relation.name))

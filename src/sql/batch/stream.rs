@@ -85,17 +85,19 @@ impl Partition {
     /// The stored columns and those that the header tells.
     fn widen(&self, batch: &LogBatch) -> Result<RecordBatch> {
         let LogBatch { header, rows } = batch;
-        if rows.num_columns() != self.relation.columns.len() {
+        // A view's query may know of fewer columns than the stream has by now.
+        let Some(known) = rows.columns().get(..self.relation.columns.len()) else {
             return Err(Error::internal(format!("a batch of \"{}\" has {} columns", self.relation.name, rows.num_columns())));
-        }
+        };
         let mut columns = match &self.hidden {
             Some(hidden) => {
                 let hidden = hidden.iter().map(|hidden| hidden_column(*hidden, header, rows.num_rows()));
-                rows.columns().iter().cloned().chain(hidden).collect()
+                known.iter().cloned().chain(hidden).collect()
             }
             None => {
                 let time = self.relation.watermark.as_ref().map(|watermark| watermark.column);
-                versions(header, rows, time).columns().to_vec()
+                let known: Vec<usize> = (0..known.len()).collect();
+                versions(header, &rows.project(&known)?, time).columns().to_vec()
             }
         };
         if let Some(watermark) = &self.watermark {

@@ -5,6 +5,7 @@
 
 mod aggregates;
 pub mod instants;
+pub mod intervals;
 pub mod sessions;
 pub mod steps;
 
@@ -35,7 +36,11 @@ pub fn state() -> SessionState {
         .build();
     // Statements reach files and the network through connectors only.
     state.table_factories_mut().clear();
-    register(&mut state).expect("names of functions are fixed, and so is that they register");
+    let arithmetic = register(&mut state).and_then(|()| {
+        let arithmetic = intervals::IntervalArithmetic::new(&state)?;
+        state.register_expr_planner(Arc::new(arithmetic))
+    });
+    arithmetic.expect("names of functions are fixed, and so is that they register");
     state
 }
 

@@ -23,6 +23,7 @@ mod session;
 mod slices;
 mod temporal;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -30,7 +31,7 @@ use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::physical_expr::PhysicalExpr;
 
-use crate::catalog::{COMMIT_TIME, Catalog, Emit, Kind, Relation};
+use crate::catalog::{COMMIT_TIME, Catalog, Emit, Kind, Relation, RelationId};
 use crate::engine::Compiler;
 use crate::error::{Error, Result};
 use crate::flow::graph::HIDDEN_COLUMNS;
@@ -82,7 +83,9 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
         held: if emit == Emit::Final { final_join(plan).map(|(join, time, _)| (join, time)) } else { None },
         by_slices: BySlices::default(),
         sliced: false,
+        widths: BTreeMap::new(),
     };
+    lowering.note_widths(plan)?;
     let stream = lowering.lower(plan)?;
     // The rows of the view are of the view's own schema, nullability included.
     let mut stream = lowering.fit(stream, &arrow_schema(plan.schema()));
@@ -97,8 +100,8 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
             ));
     }
     let (late, late_schema) = lowering.late_inputs()?;
-    let nodes = lowering.nodes;
-    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema })
+    let Lowering { nodes, widths, .. } = lowering;
+    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema, widths })
 }
 
 struct Lowering<'a> {
@@ -115,6 +118,8 @@ struct Lowering<'a> {
     by_slices: BySlices,
     /// That window did as it was asked.
     sliced: bool,
+    /// How many columns of a stream or table, as stored, the query knows of: of several scans, the widest.
+    widths: BTreeMap<RelationId, usize>,
 }
 
 /// What a part of the plan has become: where its changes come from, and what is known of them.
@@ -260,7 +265,7 @@ impl Lowering<'_> {
     fn scan(&mut self, scan: &TableScan) -> Result<Lowered> {
         let source = RelationSource::of(scan)
             .ok_or_else(|| Error::unsupported(format!("a continuous query cannot read {}", scan.table_name)))?;
-        let relation = Arc::clone(source.relation());
+        let relation = self.widest(source.relation());
         let columns = scan_columns(scan, source);
         let whole = match relation.kind {
             _ if source.is_history() => history(&relation),
@@ -284,6 +289,39 @@ impl Lowering<'_> {
             return Err(Error::internal(format!("the filter {filter} was pushed into a scan")));
         }
         Ok(self.pick(whole, &indices, arrow_schema(&scan.projected_schema)))
+    }
+
+    /// Before anything is lowered: what the scans of a plan know of their relations, those of linear views among them.
+    fn note_widths(&mut self, plan: &LogicalPlan) -> Result<()> {
+        for relation in RelationSource::all_in(plan) {
+            match relation.kind {
+                Kind::Stream | Kind::Table => {
+                    let width = relation.stored_schema().fields().len();
+                    let widest = self.widths.entry(relation.id).or_insert(width);
+                    *widest = width.max(*widest);
+                }
+                Kind::MaterializedView => {
+                    let view = self.widest(&relation);
+                    let plan = self.planner.continuous_view(&view)?;
+                    if view.emit == Emit::Changes && is_linear(&plan) {
+                        self.note_widths(&plan)?;
+                    }
+                }
+                Kind::View | Kind::Late | Kind::Query => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A relation as its widest scan sees it; a view as it is.
+    fn widest(&self, relation: &Arc<Relation>) -> Arc<Relation> {
+        let Some(whole) = self.planner.catalog().get(relation.id) else { return Arc::clone(relation) };
+        match self.widths.get(&relation.id) {
+            Some(width) if *width < whole.stored_schema().fields().len() => {
+                Arc::new(whole.narrowed(width - usize::from(whole.has_row_id())))
+            }
+            _ => Arc::clone(whole),
+        }
     }
 
     /// The changes of a view's rows. A view that only selects from streams is computed again in place, because the watermark

@@ -72,6 +72,17 @@ impl Grammar<'_> {
         Ok(())
     }
 
+    /// The column of ALTER … ADD COLUMN.
+    pub(super) fn added_column(&mut self) -> Result<ColumnDef> {
+        let position = self.position();
+        let mut columns = Columns::default();
+        self.column(&mut columns)?;
+        if !columns.primary_key.is_empty() || !columns.key.is_empty() {
+            return Err(Error::unsupported("a key cannot be added to a relation that has rows").at(position));
+        }
+        columns.columns.pop().ok_or_else(|| self.unexpected("a column"))
+    }
+
     fn column(&mut self, columns: &mut Columns) -> Result<()> {
         let position = self.position();
         let name = self.identifier()?;

@@ -12,7 +12,13 @@ impl Grammar<'_> {
         if !self.is("WITH") || *self.peek_nth(1) != Token::LParen {
             return Ok(());
         }
-        self.skip(2);
+        self.skip(1);
+        self.options(options)
+    }
+
+    /// `(key = value, …)`
+    pub fn options(&mut self, options: &mut Options) -> Result<()> {
+        self.expect_token(&Token::LParen)?;
         if self.eat_token(&Token::RParen) {
             return Ok(());
         }

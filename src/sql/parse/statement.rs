@@ -7,7 +7,9 @@ use super::grammar::Grammar;
 use super::tokens::is_word;
 use super::window;
 use crate::error::{Error, Result};
-use crate::sql::ast::{Drop, GrantStatement, GrantTarget, ObjectType, Options, RunningInsert, Statement};
+use crate::sql::ast::{
+    AlterAction, AlterRelation, Drop, GrantStatement, GrantTarget, ObjectType, Options, RunningInsert, Statement,
+};
 
 /// EXPLAIN of PREPARE of …, at most.
 const STATEMENTS_IN_STATEMENTS: usize = 8;
@@ -188,10 +190,16 @@ impl Grammar<'_> {
         let from = self.here();
         let object = self.object_type("ALTER")?;
         let what = self.text_since(from).to_ascii_uppercase();
-        if self.is_all("IF EXISTS") {
-            return Err(self.unsupported(format!("ALTER {what} IF EXISTS is not supported")));
-        }
+        let if_exists = self.eat("IF EXISTS");
         let name = self.object_name()?;
+        if matches!(object, ObjectType::Stream | ObjectType::Table)
+            && let Some(action) = self.alter_action()?
+        {
+            return Ok(Statement::AlterRelation(Box::new(AlterRelation { name, if_exists, action })));
+        }
+        if if_exists {
+            return Err(Error::unsupported(format!("this form of ALTER {what} has no IF EXISTS")).at(position));
+        }
         if matches!(object, ObjectType::MaterializedView | ObjectType::Table) && (self.is("AS") || *self.peek() == Token::LParen)
         {
             return Ok(Statement::AlterView(self.altered_view(name, position)?));
@@ -210,8 +218,43 @@ impl Grammar<'_> {
         let Token::Word(_) = self.next() else { return Err(self.unexpected("RENAME TO or OWNER TO")) };
         let form = self.text_since(from).to_ascii_uppercase();
         Err(Error::unsupported(format!("ALTER {what} … {form} is not supported"))
-            .with_hint("ALTER … RENAME TO is; for another definition, create a new relation and INSERT … SELECT into it")
+            .with_hint(
+                "ADD COLUMN, RENAME, SET (…) and ALTER COLUMN … SET DEFAULT are; else create a new relation and INSERT … SELECT into it",
+            )
             .at(position))
+    }
+
+    /// What is to be done to a stream or table; `None`: nothing that is known.
+    fn alter_action(&mut self) -> Result<Option<AlterAction>> {
+        if self.eat("ADD") {
+            let _ = self.eat("COLUMN");
+            let if_not_exists = self.eat("IF NOT EXISTS");
+            return Ok(Some(AlterAction::AddColumn { column: Box::new(self.added_column()?), if_not_exists }));
+        }
+        if self.is("RENAME") && !self.is_all("RENAME TO") {
+            self.skip(1);
+            let _ = self.eat("COLUMN");
+            let from = self.identifier()?;
+            self.expect("TO")?;
+            return Ok(Some(AlterAction::RenameColumn { from, to: self.identifier()? }));
+        }
+        if self.is("SET") && *self.peek_nth(1) == Token::LParen {
+            let mut options = Options::new();
+            self.skip(1);
+            self.options(&mut options)?;
+            return Ok(Some(AlterAction::SetOptions(options)));
+        }
+        if self.is("ALTER") {
+            self.skip(1);
+            let _ = self.eat("COLUMN");
+            let column = self.identifier()?;
+            if self.eat("DROP DEFAULT") {
+                return Ok(Some(AlterAction::SetDefault { column, default: None }));
+            }
+            self.expect("SET DEFAULT")?;
+            return Ok(Some(AlterAction::SetDefault { column, default: Some(self.expression()?) }));
+        }
+        Ok(None)
     }
 
     fn comment(&mut self) -> Result<Statement> {

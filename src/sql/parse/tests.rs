@@ -66,6 +66,7 @@ fn show(statement: &Statement) -> String {
             let flags = format!("{}{}", flag(drop.if_exists, " if exists"), flag(drop.cascade, " cascade"));
             format!("drop {:?} {}{flags}", drop.object, list(&drop.names))
         }
+        S::AlterRelation(alter) => show_alter(alter),
         S::Rename { name, to } => format!("rename {name} to {to}"),
         S::Comment { on, column, comment } => format!("comment on {on} column {} is {comment:?}", option(column)),
         S::Truncate(names) => format!("truncate {}", list(names)),
@@ -137,16 +138,7 @@ fn show_options(options: &Options) -> String {
 fn show_relation(r: &CreateRelation) -> String {
     let mut out = format!("{}{}{}", r.name, flag(r.or_replace, " or replace"), flag(r.if_not_exists, " if not exists"));
     for c in &r.columns {
-        write!(out, "\n  {} {}", c.name, option(&c.data_type)).unwrap();
-        write!(out, "{}", flag(c.not_null, " not null")).unwrap();
-        for (name, e) in [("default", &c.default), ("generated", &c.generated)] {
-            if let Some(e) = e {
-                write!(out, " {name} <{}> {}", e.sql, e.expr).unwrap();
-            }
-        }
-        if let Some(comment) = &c.comment {
-            write!(out, " comment {comment:?}").unwrap();
-        }
+        write!(out, "\n  {}", show_column(c)).unwrap();
     }
     if let Some(w) = &r.watermark {
         let expression = w.expression.as_ref().map(|e| format!("<{}> {}", e.sql, e.expr));
@@ -161,6 +153,33 @@ fn show_relation(r: &CreateRelation) -> String {
         write!(out, "\n  partitions {n}").unwrap();
     }
     out + flag(r.append_only, "\n  append only") + &show_options(&r.options).replace(" with", "\n  with")
+}
+
+fn show_column(c: &ColumnDef) -> String {
+    let mut out = format!("{} {}{}", c.name, option(&c.data_type), flag(c.not_null, " not null"));
+    for (name, e) in [("default", &c.default), ("generated", &c.generated)] {
+        if let Some(e) = e {
+            write!(out, " {name} <{}> {}", e.sql, e.expr).unwrap();
+        }
+    }
+    if let Some(comment) = &c.comment {
+        write!(out, " comment {comment:?}").unwrap();
+    }
+    out
+}
+
+fn show_alter(alter: &AlterRelation) -> String {
+    let action = match &alter.action {
+        AlterAction::AddColumn { column, if_not_exists } => {
+            format!("add{} {}", flag(*if_not_exists, " if not exists"), show_column(column))
+        }
+        AlterAction::RenameColumn { from, to } => format!("rename {from} to {to}"),
+        AlterAction::SetOptions(options) => format!("set{}", show_options(options)),
+        AlterAction::SetDefault { column, default } => {
+            format!("default of {column} is {}", option(&default.as_ref().map(|e| e.expr.to_string())))
+        }
+    };
+    format!("alter {}{}: {action}", alter.name, flag(alter.if_exists, " if exists"))
 }
 
 fn show_view(v: &CreateView) -> String {

@@ -113,7 +113,8 @@ static COMMIT_CLOCK: LazyLock<Arc<Relation>> = LazyLock::new(|| {
         output: None,
         comment: None,
         paused: None,
-        widths: Default::default(),
+        widths: BTreeMap::new(),
+        fills: BTreeMap::new(),
     })
 });
 

@@ -54,7 +54,7 @@ use sqlparser::ast as sp;
 
 use crate::catalog::acl::{Object, Privilege};
 use crate::catalog::rights::Rights;
-use crate::catalog::{Catalog, Relation, RelationId};
+use crate::catalog::{Catalog, Change, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::session::Parameters;
 use crate::sql::parse::{parse_expression, parse_query};
@@ -76,7 +76,10 @@ pub trait SystemRelations: Send + Sync {
 /// Plans statements over one state of the catalog. Cheap to make and to clone.
 #[derive(Clone)]
 pub struct Planner {
+    /// What the names of the statement mean.
     catalog: Arc<Catalog>,
+    /// What the names in the queries of views start from, see [`Planner::with_columns_of`].
+    whole: Arc<Catalog>,
     state: Arc<SessionState>,
     system: Option<Arc<dyn SystemRelations>>,
     reader: Reader,
@@ -94,7 +97,7 @@ pub enum Reader {
 impl Planner {
     /// `state`: functions and settings, see [`crate::sql::functions::state`].
     pub fn new(catalog: Arc<Catalog>, state: Arc<SessionState>) -> Planner {
-        Planner { catalog, state, system: None, reader: Reader::Server }
+        Planner { whole: Arc::clone(&catalog), catalog, state, system: None, reader: Reader::Server }
     }
 
     #[must_use]
@@ -172,8 +175,24 @@ impl Planner {
             |error: Error| error.without_position().with_context(format!("query of {} \"{}\"", view.kind.noun(), view.name));
         let sql = view.query.as_deref().ok_or_else(|| Error::internal(format!("\"{}\" has no query", view.name)))?;
         let query = parse_query(sql).map_err(in_view)?;
-        let plan = self.plan(&query, &[], inlining).map_err(in_view)?;
+        let plan = self.with_columns_of(view).plan(&query, &[], inlining).map_err(in_view)?;
         rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))
+    }
+
+    /// Relations with the columns that they had when a view was made: its query's `*` is those, and its names are found among
+    /// them.
+    fn with_columns_of(&self, view: &Relation) -> Planner {
+        let wider = |(id, width): (&RelationId, &usize)| {
+            self.whole.get(*id).filter(|r| r.columns.len() > *width).map(|r| r.narrowed(*width))
+        };
+        let narrowed: Vec<Relation> = view.widths.iter().filter_map(wider).collect();
+        let mut planner = Planner { catalog: Arc::clone(&self.whole), ..self.clone() };
+        if !narrowed.is_empty() {
+            let mut catalog = Catalog::clone(&self.whole);
+            narrowed.into_iter().for_each(|relation| catalog.apply(&Change::Alter(relation)));
+            planner.catalog = Arc::new(catalog);
+        }
+        planner
     }
 
     /// An expression over columns: a default, a computed column, a watermark, the SET of an UPDATE.

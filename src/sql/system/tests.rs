@@ -52,6 +52,7 @@ fn relation_of(id: RelationId, name: &str, kind: Kind, columns: Vec<Column>, cre
         comment: None,
         paused: None,
         widths: Default::default(),
+        fills: Default::default(),
     }
 }
 

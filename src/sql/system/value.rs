@@ -197,6 +197,10 @@ pub(super) fn value_at(column: &dyn Array, row: usize) -> Value {
         }
         .into(),
         DataType::Date32 => Value::Int(i64::from(column.as_primitive::<Date32Type>().value(row)) * 86_400_000_000),
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let IntervalMonthDayNano { months, days, nanoseconds } = column.as_primitive::<IntervalMonthDayNanoType>().value(row);
+            Value::Interval { months, days, micros: nanoseconds.div_euclid(1000) }
+        }
         DataType::Decimal128(..) => column.as_primitive::<Decimal128Type>().value_as_string(row).into(),
         DataType::List(_) => {
             let items = column.as_list::<i32>().value(row);

@@ -1,0 +1,180 @@
+//! ALTER of streams and tables: columns that are added or renamed, options, defaults.
+//!
+//! Each is one commit that gives the relation another definition under the same id. Stored rows stay as they are: they have in
+//! an added column the value that its default had when it was added. Views over the relation keep the columns that it had.
+
+use std::sync::Arc;
+
+use arrow::array::Array;
+use sqlparser::ast as sp;
+
+use super::client::done;
+use super::define::{check_options, column_of, durability, existing, no_column, quote_ident, relation_name};
+use super::{Client, Outcome};
+use crate::catalog::{Catalog, Change, Kind, Relation};
+use crate::connect::Connector;
+use crate::error::{Error, Result};
+use crate::ingest::CompiledRelation;
+use crate::limits;
+use crate::log::layout::value_to_text;
+use crate::sql::ast::{AlterAction, AlterRelation, ColumnDef, Options, SqlExpr};
+use crate::sql::parse::parse_expression;
+use crate::sql::plan::names::fold;
+
+/// Options that say how a relation lies in the log, or where its rows come from: they stay what they were.
+const FIXED: [&str; 2] = ["partitions", "connector"];
+
+impl Client {
+    pub(super) async fn alter_relation(&mut self, alter: &AlterRelation, sql: &str) -> Result<Outcome> {
+        let tag = "ALTER TABLE";
+        self.not_in_block(tag)?;
+        let name = relation_name(&alter.name)?;
+        let catalog = self.database.log.catalog();
+        if alter.if_exists && catalog.find(&name).is_none() {
+            self.notices.push(Error::undefined_table(format!("relation \"{name}\" does not exist, skipping")));
+            return done(tag);
+        }
+        if let (AlterAction::AddColumn { column, if_not_exists: true }, Some(relation)) = (&alter.action, catalog.find(&name))
+            && relation.column(&fold(&column.name)).is_some()
+        {
+            let message = format!("column \"{}\" of relation \"{name}\" already exists, skipping", fold(&column.name));
+            self.notices.push(Error::duplicate_column(message));
+            return done(tag);
+        }
+        let (database, now) = (Arc::clone(&self.database), self.database.clock.now());
+        self.change_catalog(|catalog| {
+            let relation = alterable(catalog, &name)?;
+            let mut altered = match &alter.action {
+                AlterAction::AddColumn { column, .. } => {
+                    let empty = database.log.head(relation.id).is_none_or(|head| head.next_offsets.iter().all(|next| *next == 0));
+                    let added = with_column(relation, column)?;
+                    let compiled = CompiledRelation::compile(Arc::new(added.clone()), &database.state)?;
+                    with_fill(added, &compiled, empty, now)?
+                }
+                AlterAction::RenameColumn { from, to } => with_renamed(catalog, relation, &fold(from), &fold(to))?,
+                AlterAction::SetOptions(options) => with_options(relation, options)?,
+                AlterAction::SetDefault { column, default } => with_default(relation, &fold(column), default.as_ref())?,
+            };
+            altered.create_sql = format!("{};\n{sql}", relation.create_sql);
+            CompiledRelation::compile(Arc::new(altered.clone()), &database.state)?;
+            Connector::of(&altered)?;
+            Ok(vec![Change::Alter(altered)])
+        })
+        .await?;
+        done(tag)
+    }
+}
+
+fn alterable<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<Relation>> {
+    let relation = existing(catalog, name)?;
+    let (noun, hint) = match relation.kind {
+        Kind::Stream | Kind::Table if relation.query.is_none() && relation.parent.is_none() => return Ok(relation),
+        Kind::MaterializedView => {
+            ("materialized view", "ALTER MATERIALIZED VIEW … AS, or CREATE OR REPLACE, gives it another query")
+        }
+        Kind::View => ("view", "CREATE OR REPLACE VIEW gives it another query"),
+        kind => (kind.noun(), "it belongs to a query or to another relation, and follows that"),
+    };
+    Err(Error::wrong_object_type(format!("\"{name}\" is a {noun}: its columns are those of its query")).with_hint(hint))
+}
+
+fn with_column(relation: &Relation, column: &ColumnDef) -> Result<Relation> {
+    let column = column_of(column, None)?;
+    if relation.column(&column.name).is_some() {
+        let message = format!("column \"{}\" of relation \"{}\" already exists", column.name, relation.name);
+        return Err(Error::duplicate_column(message));
+    }
+    if relation.columns.len() >= limits::COLUMNS {
+        return Err(Error::limit_exceeded(format!("a relation has at most {} columns", limits::COLUMNS)));
+    }
+    if column.generated.is_some() {
+        return Err(Error::unsupported("a generated column cannot be added: the rows that are stored do not have it")
+            .with_hint("compute it in a view over the relation"));
+    }
+    let mut added = relation.clone();
+    added.columns.push(column);
+    Ok(added)
+}
+
+/// What the rows that there are have in the last column: its default, once for all.
+fn with_fill(mut added: Relation, compiled: &CompiledRelation, empty: bool, now: crate::time::Micros) -> Result<Relation> {
+    let last = added.columns.len() - 1;
+    let value = compiled.default_of(last, 1, now)?;
+    let column = &added.columns[last];
+    if value.is_null(0) && !column.nullable && !empty {
+        let message = format!("column \"{}\" of relation \"{}\" contains null values", column.name, added.name);
+        return Err(Error::not_null_violation(message).with_hint("give the column a DEFAULT for the rows that there are"));
+    }
+    if !value.is_null(0) {
+        added.fills.insert(last, value_to_text(&value)?);
+    }
+    Ok(added)
+}
+
+fn with_renamed(catalog: &Catalog, relation: &Relation, from: &str, to: &str) -> Result<Relation> {
+    let at = relation.column(from).ok_or_else(|| no_column(from, &relation.name))?;
+    if relation.column(to).is_some() {
+        let message = format!("column \"{to}\" of relation \"{}\" already exists", relation.name);
+        return Err(Error::duplicate_column(message));
+    }
+    if let Some(reader) = catalog.dependents(relation.id).next() {
+        let (noun, word) = (relation.kind.noun(), reader.kind.noun());
+        let message = format!("cannot rename column {from} of {noun} {} because {word} {} reads it", relation.name, reader.name);
+        return Err(
+            Error::dependent_objects(message).with_hint("give the column its new name in the query of the view: from AS to")
+        );
+    }
+    let mut renamed = relation.clone();
+    renamed.columns[at].name = to.to_string();
+    // The watermark may be the column itself; what is computed of it is kept as text.
+    if let Some(watermark) = renamed.watermark.as_mut().filter(|w| w.column == at)
+        && mentions(&watermark.expression, from)?
+        && matches!(parse_expression(&watermark.expression)?, sp::Expr::Identifier(_))
+    {
+        watermark.expression = quote_ident(to);
+    }
+    let generated = renamed.columns.iter().filter_map(|c| c.generated.as_deref());
+    for expression in generated.chain(renamed.watermark.as_ref().map(|w| w.expression.as_str())) {
+        if mentions(expression, from)? {
+            let message = format!("cannot rename column {from} of {}: the expression {expression} is made of it", relation.name);
+            return Err(Error::dependent_objects(message).with_hint("name it as you like in a view over the relation"));
+        }
+    }
+    Ok(renamed)
+}
+
+/// Whether an expression names this column.
+fn mentions(expression: &str, column: &str) -> Result<bool> {
+    let expr = parse_expression(expression)?;
+    let found = sp::visit_expressions(&expr, |expr| match expr {
+        sp::Expr::Identifier(ident) if fold(ident) == column => std::ops::ControlFlow::Break(()),
+        sp::Expr::CompoundIdentifier(idents) if idents.last().is_some_and(|ident| fold(ident) == column) => {
+            std::ops::ControlFlow::Break(())
+        }
+        _ => std::ops::ControlFlow::Continue(()),
+    });
+    Ok(found.is_break())
+}
+
+fn with_options(relation: &Relation, options: &Options) -> Result<Relation> {
+    check_options(options)?;
+    if let Some(fixed) = FIXED.into_iter().find(|fixed| options.contains_key(*fixed)) {
+        return Err(Error::invalid_parameter(format!("{fixed} of \"{}\" cannot be changed", relation.name))
+            .with_hint("create a new relation, and INSERT … SELECT into it"));
+    }
+    let mut altered = relation.clone();
+    altered.options.extend(options.iter().map(|(key, value)| (key.clone(), value.clone())));
+    altered.durability = durability(&altered.options)?;
+    Ok(altered)
+}
+
+fn with_default(relation: &Relation, column: &str, default: Option<&SqlExpr>) -> Result<Relation> {
+    let at = relation.column(column).ok_or_else(|| no_column(column, &relation.name))?;
+    if relation.columns[at].generated.is_some() {
+        let message = format!("column \"{column}\" of relation \"{}\" is a generated column", relation.name);
+        return Err(Error::invalid_column_definition(message));
+    }
+    let mut altered = relation.clone();
+    altered.columns[at].default = default.map(|e| e.sql.clone());
+    Ok(altered)
+}
