@@ -164,9 +164,11 @@ impl Client {
     }
 
     /// `ALTER MATERIALIZED VIEW name AS query`: another query, all else as it is.
-    pub(super) async fn alter_view(&mut self, alter: &CreateView) -> Result<Outcome> {
+    pub(super) async fn alter_view(&mut self, alter: &CreateView, sql: &str) -> Result<Outcome> {
         self.not_in_block("ALTER MATERIALIZED VIEW")?;
         let name = relation_name(&alter.name)?;
+        // With what follows the query: EMIT.
+        let query = sql.find(&alter.query_sql).map_or(alter.query_sql.as_str(), |at| sql[at..].trim_end_matches(';'));
         let (database, reader) = (Arc::clone(&self.database), self.reader());
         let ids = Ids::new(&database);
         self.define(|catalog| {
@@ -174,8 +176,7 @@ impl Client {
             let Some(former) = former else {
                 return Err(Error::undefined_table(format!("materialized view \"{name}\" does not exist")));
             };
-            let emit = if alter.emit == Emit::Final { " EMIT FINAL" } else { "" };
-            let sql = format!("CREATE MATERIALIZED VIEW {} AS {}{emit}", quote_ident(&name), alter.query_sql);
+            let sql = format!("CREATE MATERIALIZED VIEW {} AS {query}", quote_ident(&name));
             let create = CreateView { options: former.options.clone(), ..alter.clone() };
             define_view(&database, catalog, &reader, &create, &name, &sql, Some(former), &ids)
         })
