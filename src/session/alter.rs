@@ -53,7 +53,7 @@ impl Client {
                 }
                 AlterAction::RenameColumn { from, to } => with_renamed(catalog, relation, &fold(from), &fold(to))?,
                 AlterAction::SetOptions(options) => with_options(relation, options)?,
-                AlterAction::SetDefault { column, default } => with_default(relation, &fold(column), default.as_ref())?,
+                AlterAction::SetDefault { column, default } => with_default(relation, &fold(column), default.as_deref())?,
             };
             altered.create_sql = format!("{};\n{sql}", relation.create_sql);
             CompiledRelation::compile(Arc::new(altered.clone()), &database.state)?;

@@ -246,7 +246,7 @@ pub enum AlterAction {
     /// `None`: DROP DEFAULT.
     SetDefault {
         column: sp::Ident,
-        default: Option<SqlExpr>,
+        default: Option<Box<SqlExpr>>,
     },
 }
 

@@ -252,7 +252,7 @@ impl Grammar<'_> {
                 return Ok(Some(AlterAction::SetDefault { column, default: None }));
             }
             self.expect("SET DEFAULT")?;
-            return Ok(Some(AlterAction::SetDefault { column, default: Some(self.expression()?) }));
+            return Ok(Some(AlterAction::SetDefault { column, default: Some(Box::new(self.expression()?)) }));
         }
         Ok(None)
     }
