@@ -1,5 +1,6 @@
 //! What the catalog's relations and functions are told of a session and its server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
@@ -78,11 +79,11 @@ impl system::Server for Database {
             let Some(last) = records.last() else { break };
             next = last.id + 1;
             found.extend(records.into_iter().take_while(|record| record.id <= upto).map(|record| {
-                let mut relations: Vec<RelationId> = record.batches.iter().map(|batch| batch.header.relation).collect();
-                relations.sort_unstable();
-                relations.dedup();
-                let rows = record.batches.iter().map(|batch| u64::from(batch.header.rows)).sum();
-                CommitInfo { id: record.id, time: record.time, rows, relations }
+                let mut rows = BTreeMap::<RelationId, u64>::new();
+                for header in record.batches.iter().map(|batch| &batch.header) {
+                    *rows.entry(header.relation).or_default() += u64::from(header.rows);
+                }
+                CommitInfo { id: record.id, time: record.time, rows }
             }));
         }
         found

@@ -34,12 +34,13 @@ const STREAMS: usize = 3;
 const ADDED: usize = 3;
 
 /// Seeds that found a bug when they were new; they come first. What each makes has changed with the generator since.
-const FAILED: [u64; 0] = [];
+const FAILED: [u64; 5] = [12, 23, 25, 27, 40];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_view_equals_the_batch_answer_after_every_commit() {
     let (seeds, first) = (number_from_env("TIDEGATE_ORACLE_SEEDS", 16), number_from_env("TIDEGATE_ORACLE_SEED", 1));
-    let seeds: Vec<u64> = FAILED.into_iter().chain(first..first + seeds).collect();
+    let seeds = (first..first + seeds).filter(|seed| !FAILED.contains(seed));
+    let seeds: Vec<u64> = FAILED.into_iter().chain(seeds).collect();
     let results = futures::stream::iter(&seeds).map(|seed| async move { (*seed, tokio::spawn(run(*seed)).await) });
     let results: Vec<_> = results.buffered(2).collect().await;
     let failed: Vec<u64> = results.iter().filter(|(_, result)| result.is_err()).map(|(seed, _)| *seed).collect();

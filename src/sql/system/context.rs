@@ -1,5 +1,6 @@
 //! What the system relations and functions are about: one session's view of the server at one snapshot.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -60,9 +61,8 @@ pub trait Settings: Send + Sync {
 pub struct CommitInfo {
     pub id: CommitId,
     pub time: Micros,
-    pub rows: u64,
-    /// Those that it wrote rows of, once each.
-    pub relations: Vec<RelationId>,
+    /// How many rows it wrote, by relation.
+    pub rows: BTreeMap<RelationId, u64>,
 }
 
 /// What only the running server knows.

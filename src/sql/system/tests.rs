@@ -182,7 +182,7 @@ impl Server for TestServer {
     }
 
     fn commits(&self, _: CommitId) -> Vec<CommitInfo> {
-        vec![CommitInfo { id: 1, time: 1_700_000_000_000_000, rows: 3, relations: vec![16384] }]
+        vec![CommitInfo { id: 1, time: 1_700_000_000_000_000, rows: [(16384, 3)].into() }]
     }
 
     fn size(&self, relation: RelationId) -> Option<u64> {

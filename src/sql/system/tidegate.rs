@@ -231,11 +231,13 @@ fn commits(context: &SystemContext, table: &mut Table<'_>) {
         None => (!is_hidden(*id)).then(|| id.to_string()),
     };
     for commit in context.server.commits(context.snapshot.commit) {
+        let seen = || commit.rows.iter().filter_map(|(id, rows)| Some((name(id)?, *rows)));
+        let rows: u64 = seen().map(|(_, rows)| rows).sum();
         table.row([
             ("commit", i64::try_from(commit.id).unwrap_or(i64::MAX).into()),
             ("commit_time", commit.time.into()),
-            ("rows", i64::try_from(commit.rows).unwrap_or(i64::MAX).into()),
-            ("relations", commit.relations.iter().filter_map(name).collect::<Vec<_>>().into()),
+            ("rows", i64::try_from(rows).unwrap_or(i64::MAX).into()),
+            ("relations", seen().map(|(name, _)| name).collect::<Vec<_>>().into()),
         ]);
     }
 }
