@@ -56,8 +56,8 @@ pub const OWN_WRITES_WAIT: Duration = Duration::from_secs(30);
 /// Rows of a segment of a view after which it is not merged further.
 pub const SEGMENT_ROWS: usize = 64 * 1024;
 
-/// How often a view is refreshed at most that is shown with a delay, in microseconds.
-pub const REFRESH_EVERY: i64 = 1000;
+/// The least delay of a view that is shown with one, and the least timeout of its windows, in microseconds.
+pub const LEAST_PERIOD: i64 = 1000;
 
 /// Partitions of a stream at most.
 pub const PARTITIONS: u32 = 1024;

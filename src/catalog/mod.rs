@@ -126,6 +126,15 @@ pub enum Emit {
     Final,
     /// Equal to the batch answer over what was committed before the last whole multiple of so many microseconds.
     Every(Micros),
+    /// As Final; but windows are closed, too, when no row of the stream has come for so many microseconds.
+    FinalOrSilent(Micros),
+}
+
+impl Emit {
+    /// Rows appear once, and never change.
+    pub fn is_final(self) -> bool {
+        matches!(self, Emit::Final | Emit::FinalOrSilent(_))
+    }
 }
 
 /// When a write is acknowledged (the acks=all, 1, 0 of the field).

@@ -14,6 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 use super::history::versions;
 use super::shard;
+use super::silence::Silence;
 use super::sink::{Sink, Target};
 use super::{Context, Edge, Fragment, Input, MAIN, Node, Operator, Shard, least};
 use crate::catalog::{COMMIT_TIME, RelationId};
@@ -32,6 +33,8 @@ pub struct Graph {
     /// The sink that holds the rows of a relation.
     sinks: BTreeMap<Target, usize>,
     watermarks: HashMap<RelationId, Micros, ahash::RandomState>,
+    /// What brings the frontiers of a query on besides watermarks.
+    silences: BTreeMap<Target, Silence>,
     /// Time of the last commit that was run.
     now: Micros,
     workers: Option<Arc<rayon::ThreadPool>>,
@@ -111,11 +114,21 @@ pub struct StepResult {
 struct StepTimes {
     before: Vec<HashMap<RelationId, Micros, ahash::RandomState>>,
     moved: HashSet<RelationId, ahash::RandomState>,
+    /// The same of what silences have brought, by query.
+    silences: BTreeMap<Target, Vec<Micros>>,
 }
 
 impl StepTimes {
-    fn frontier(&self, sources: &[RelationId], commit: usize) -> Micros {
-        least(sources, |id| self.before[commit].get(&id).copied())
+    fn frontier(&self, of: Target, sources: &[RelationId], commit: usize) -> Micros {
+        let watermark = least(sources, |id| self.before[commit].get(&id).copied());
+        // Nodes without sources have no frontier.
+        let silence = self.silences.get(&of).filter(|_| !sources.is_empty());
+        silence.map_or(watermark, |reached| reached[commit].max(watermark))
+    }
+
+    /// Whether a silence has closed windows of this query.
+    fn timed_out(&self, query: Target) -> bool {
+        self.silences.get(&query).is_some_and(|reached| reached.first() != reached.last())
     }
 }
 
@@ -137,6 +150,7 @@ impl Graph {
             readers: HashMap::default(),
             sinks: BTreeMap::new(),
             watermarks: HashMap::default(),
+            silences: BTreeMap::new(),
             now: NO_TIME,
             workers,
         }
@@ -201,6 +215,7 @@ impl Graph {
             }
         }
         let Edge { sources, .. } = fragment.edge;
+        self.silences.extend(fragment.timeout.map(|timeout| (owner, Silence::new(timeout))));
         for (inputs, sink) in sinks {
             let target = sink.target;
             let all: Vec<(Input, usize)> = inputs.iter().map(|input| (*input, 0)).collect();
@@ -303,6 +318,7 @@ impl Graph {
         for (target, slot) in nursery.sinks {
             self.sinks.insert(target, first + slot);
         }
+        self.silences.append(&mut nursery.silences);
         for (relation, readers) in nursery.readers {
             for reader in readers {
                 self.connect_relation(relation, Reader { node: first + reader.node, ..reader });
@@ -348,6 +364,7 @@ impl Graph {
             }
         }
         self.sinks = std::mem::take(&mut self.sinks).into_iter().map(|(target, slot)| (named(target), slot)).collect();
+        self.silences = std::mem::take(&mut self.silences).into_iter().map(|(query, s)| (named(query), s)).collect();
     }
 
     /// All whose rows are kept or passed on here.
@@ -360,6 +377,7 @@ impl Graph {
         let gone: HashSet<usize> =
             self.slots.iter().enumerate().filter(|(_, s)| s.as_ref().is_some_and(|s| s.owner == owner)).map(|(i, _)| i).collect();
         gone.iter().for_each(|slot| self.slots[*slot] = None);
+        self.silences.remove(&owner);
         for slot in self.slots.iter_mut().flatten() {
             slot.consumers.iter_mut().for_each(|c| c.retain(|(node, _)| !gone.contains(node)));
         }
@@ -441,6 +459,9 @@ impl Graph {
             }
             *place += 1;
         }
+        for (owner, silence) in &mut self.silences {
+            visit(*owner, places.get(owner).copied().unwrap_or_default(), 0, silence)?;
+        }
         Ok(())
     }
 
@@ -471,7 +492,7 @@ impl Graph {
         let last = commits.len();
         for index in 0..self.slots.len() {
             let Some(slot) = self.slots[index].as_mut() else { continue };
-            let moved = slot.sources.iter().any(|id| times.moved.contains(id));
+            let moved = slot.sources.iter().any(|id| times.moved.contains(id)) || times.timed_out(slot.owner);
             let stirs = moved || slot.follows_time() || slot.feed == Feed::Coming;
             if slot.pending.is_empty() && slot.frontier.is_some() && !stirs {
                 continue;
@@ -488,7 +509,8 @@ impl Graph {
 
     /// Give the step's changes to their readers, and note the watermarks before each commit.
     fn enter(&mut self, commits: &[Arc<Commit>], fed: &[(RelationId, Delta)]) -> StepTimes {
-        let mut times = StepTimes { before: Vec::with_capacity(commits.len() + 1), moved: HashSet::default() };
+        let silences = self.silences.iter_mut().map(|(query, silence)| (*query, silence.advance(commits))).collect();
+        let mut times = StepTimes { before: Vec::with_capacity(commits.len() + 1), moved: HashSet::default(), silences };
         let mut now = self.watermarks.clone();
         for (number, commit) in commits.iter().enumerate() {
             times.before.push(now.clone());
@@ -624,7 +646,7 @@ impl Slot {
         if !pending.is_sorted_by_key(|entry| entry.commit) {
             pending.sort_by_key(|entry| entry.commit);
         }
-        let mut frontiers: Vec<Micros> = (0..=last).map(|commit| times.frontier(&self.sources, commit)).collect();
+        let mut frontiers: Vec<Micros> = (0..=last).map(|commit| times.frontier(self.owner, &self.sources, commit)).collect();
         let end = if self.feed == Feed::Awaited { NO_TIME } else { frontiers[last] };
         if self.feed != Feed::Complete {
             frontiers.fill(NO_TIME);

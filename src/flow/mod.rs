@@ -15,6 +15,7 @@
 //! * ASOF joins ([`as_of`]) keep both sides by time, and find the nearest row: of a stream, or of a table's versions ([`history`]).
 //! * EMIT FINAL over a join holds rows back until no change of them can come ([`hold`]).
 //! * EMIT CHANGES WITH DELAY gathers changes and gives them now and then ([`refresh`]).
+//! * A query's windows may close because nothing comes ([`silence`]).
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.
 //!
 //! Invariants. Nothing here reads a clock, a file or a socket, or knows how many commits a step has: lateness is judged by the
@@ -35,6 +36,7 @@ pub mod pattern;
 pub mod refresh;
 pub mod session;
 pub mod shard;
+pub mod silence;
 pub mod sink;
 pub mod temporal;
 pub mod top_n;
@@ -202,6 +204,8 @@ pub struct Fragment {
     pub late_schema: Option<SchemaRef>,
     /// How many columns of streams and tables the nodes know of; those that come later are not for them.
     pub widths: BTreeMap<RelationId, usize>,
+    /// Its windows close without the watermark, too.
+    pub timeout: Option<silence::Timeout>,
 }
 
 impl Fragment {

@@ -1,15 +1,16 @@
-//! Views that owe what they have gathered: EMIT CHANGES WITH DELAY.
+//! Queries that wait for time to pass: EMIT CHANGES WITH DELAY, and EMIT FINAL … AND TIMEOUT.
 //!
-//! Such a view shows what came in a period when a commit says that the period is over ([`crate::flow::refresh`]). If none comes by
-//! itself, one is written here, without rows: only that a producer, the view, has come to the end of the period. It is in the log, so a
-//! replay shows the same without a clock. One is enough until rows come again.
+//! A view that is shown with a delay shows what came in a period when a commit says that the period is over ([`crate::flow::refresh`]), and
+//! windows with a timeout close when one says that their stream has been silent ([`crate::flow::silence`]). If none comes by itself, one is
+//! written here, without rows: only that a producer, the query, has come to that moment. It is in the log, so a replay shows the same
+//! without a clock. One is enough until rows come again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, Emit, Relation};
+use crate::catalog::{Catalog, Emit, Relation, RelationId};
 use crate::error::{Result, SqlState};
-use crate::log::{CommitId, LogHandle, Transaction, producer_of};
+use crate::log::{CommitId, LogHandle, Transaction, waiting_producer_of};
 use crate::time::{Clock, Micros, period_start};
 
 pub(super) struct Refreshes {
@@ -28,31 +29,34 @@ impl Refreshes {
         let catalog = self.log.catalog();
         let mut known = std::mem::take(&mut self.times);
         for view in catalog.relations() {
-            if let Emit::Every(every) = view.emit
-                && let Err(error) = self.look_at(&catalog, view, every, &mut known)
+            let waits = matches!(view.emit, Emit::Every(_) | Emit::FinalOrSilent(_));
+            if waits
+                && let Err(error) = self.look_at(&catalog, view, &mut known)
                 && !matches!(error.state(), SqlState::AdminShutdown)
             {
-                tracing::warn!(view = view.name, %error, "the end of a view's period could not be written");
+                tracing::warn!(query = view.name, %error, "the moment that a query waits for could not be written");
             }
         }
     }
 
-    fn look_at(
-        &mut self,
-        catalog: &Catalog,
-        view: &Relation,
-        every: Micros,
-        known: &mut HashMap<CommitId, Micros>,
-    ) -> Result<()> {
-        let heads = catalog.upstream([view.id]).into_iter().filter_map(|id| self.log.head(id));
+    fn look_at(&mut self, catalog: &Catalog, view: &Relation, known: &mut HashMap<CommitId, Micros>) -> Result<()> {
+        let reads: Vec<RelationId> = match view.emit {
+            Emit::Every(_) => catalog.upstream([view.id]).into_iter().collect(),
+            _ => view.depends_on.iter().copied().filter(|id| view.output.as_ref().is_none_or(|o| o.target != *id)).collect(),
+        };
+        let heads = reads.into_iter().filter_map(|id| self.log.head(id));
         let Some(touched) = heads.map(|head| head.commit).max() else { return Ok(()) };
-        let ends = |time: Micros| period_start(every, time).saturating_add(every);
-        let Some(end) = self.time(touched, known)?.map(ends) else { return Ok(()) };
+        let Some(touched) = self.time(touched, known)? else { return Ok(()) };
+        let end = match view.emit {
+            Emit::Every(every) => period_start(every, touched).saturating_add(every),
+            Emit::FinalOrSilent(after) => touched.saturating_add(after),
+            Emit::Changes | Emit::Final => return Ok(()),
+        };
         let is_over = self.time(self.log.end(), known)?.is_none_or(|last| last >= end);
         if is_over || self.clock.now() < end {
             return Ok(());
         }
-        let producer = u64::try_from(end).ok().map(|end| (producer_of(view.id), end));
+        let producer = u64::try_from(end).ok().map(|end| (waiting_producer_of(view.id), end));
         self.log.submit(Transaction { producer, ..Transaction::default() }).wait().map(drop)
     }
 

@@ -56,6 +56,11 @@ pub fn producer_of(relation: RelationId) -> u64 {
     (1 << 63) | u64::from(relation)
 }
 
+/// The producer under which a query that waits for time to pass says which moment has come.
+pub fn waiting_producer_of(relation: RelationId) -> u64 {
+    (3 << 62) | u64::from(relation)
+}
+
 /// What a writer wants to happen, wholly or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {

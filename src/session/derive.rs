@@ -192,7 +192,7 @@ fn check_append_only(fragment: &Fragment, emit: Emit) -> Result<()> {
             "EMIT FINAL gives the rows of a window once it is closed; CREATE MATERIALIZED VIEW keeps the rows as they are; \
              CREATE STREAM … AS CHANGELOG OF (query) writes each change as a row"
         }
-        Emit::Final => {
+        Emit::Final | Emit::FinalOrSilent(_) => {
             "CREATE MATERIALIZED VIEW keeps the rows as they are; CREATE STREAM … AS CHANGELOG OF (query) writes each change as a row"
         }
     };

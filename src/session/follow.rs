@@ -29,9 +29,14 @@ impl Client {
         if !parameters.is_empty() {
             return Err(Error::unsupported("a running query cannot have parameters").with_hint("write the values into the query"));
         }
-        if let Emit::Every(_) = emit {
-            let error = Error::unsupported("EMIT CHANGES WITH DELAY is for materialized views");
-            return Err(error.with_hint("CREATE MATERIALIZED VIEW … EMIT CHANGES WITH DELAY, and SELECT … FROM it EMIT CHANGES"));
+        let what = match emit {
+            Emit::Every(_) => Some("EMIT CHANGES WITH DELAY"),
+            Emit::FinalOrSilent(_) => Some("EMIT FINAL AND TIMEOUT"),
+            Emit::Changes | Emit::Final => None,
+        };
+        if let Some(what) = what {
+            let error = Error::unsupported(format!("{what} is for materialized views, not for a query that a client follows"));
+            return Err(error.with_hint(format!("CREATE MATERIALIZED VIEW … {what} …, and SELECT … FROM it EMIT CHANGES")));
         }
         self.await_own_writes().await?;
         let (query, limit) = take_limit(query)?;

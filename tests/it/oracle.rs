@@ -550,7 +550,9 @@ impl World {
                 let shown = key.replace("n % 3", "n % 3 AS m");
                 let having = self.one(&["", "", " HAVING COUNT(*) > 1", " HAVING window_end > '2025-01-01 10:00:20'"]);
                 let delayed = if lateness.is_empty() { " EMIT FINAL WITH DELAY INTERVAL '4' SECOND" } else { " EMIT FINAL" };
-                let emit = self.one(&["", " EMIT FINAL", delayed]);
+                let timeout =
+                    if window.contains("_ingested_at") { " EMIT FINAL" } else { " EMIT FINAL AND TIMEOUT INTERVAL '2' SECOND" };
+                let emit = self.one(&["", " EMIT FINAL", delayed, timeout]);
                 format!(
                     "SELECT window_start, window_end{shown}, {} FROM {window}{filter}
                      GROUP BY window_start, window_end{key}{having}{emit}",
@@ -579,7 +581,11 @@ impl World {
         .expect("there are some");
         let lateness = if of == "s" { self.one(&["", "", " ALLOWED LATENESS INTERVAL '3' SECOND"]) } else { "" };
         let having = self.one(&["", "", " HAVING COUNT(*) > 1", " HAVING window_end > '2025-01-01 10:00:20'"]);
-        let emit = if of == "s" { self.one(&["", " EMIT FINAL"]) } else { "" };
+        let emit = match (of, ts) {
+            ("s", "ts") => self.one(&["", " EMIT FINAL", " EMIT FINAL AND TIMEOUT INTERVAL '3' SECOND"]),
+            ("s", _) => self.one(&["", " EMIT FINAL"]),
+            _ => "",
+        };
         let shown = keys.replace("n % 2", "n % 2 AS m");
         let from = format!("SESSION({of}{partition}, {ts}, INTERVAL '{gap}' SECOND){lateness}");
         format!(

@@ -162,7 +162,7 @@ impl Operator for Aggregate {
         self.core.start()?;
         match self.core.spec.emit {
             Emit::Changes | Emit::Every(_) => self.core.emit_changes(cx)?,
-            Emit::Final => self.core.settle_all()?,
+            Emit::Final | Emit::FinalOrSilent(_) => self.core.settle_all()?,
         }
         self.core.close_windows(cx, &mut self.journals)
     }

@@ -228,7 +228,7 @@ impl Operator for Sliced {
             let part = part.as_ref().unwrap_or(&input);
             match self.core.spec.emit {
                 Emit::Changes | Emit::Every(_) => self.add_partial(end, part, closed)?,
-                Emit::Final => self.add_to_slice(end, part)?,
+                Emit::Final | Emit::FinalOrSilent(_) => self.add_to_slice(end, part)?,
             }
         }
         Ok(())
@@ -241,7 +241,7 @@ impl Operator for Sliced {
                 self.core.emit_changes(cx)?;
                 self.core.close_windows(cx, &mut [])
             }
-            Emit::Final => {
+            Emit::Final | Emit::FinalOrSilent(_) => {
                 self.core.settle_all()?;
                 self.close(self.closed_by(cx.frontier), self.closed_by(cx.since))?;
                 for rows in std::mem::take(&mut self.closed) {

@@ -14,6 +14,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, Union, cast, lit};
 
+use super::rewrite::with_silences;
 use super::{Options, Source, execute, history};
 use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ use crate::sql::plan::final_rows::final_join;
 use crate::sql::plan::late_rows::late_rows;
 use crate::sql::plan::nearest::NearestNode;
 use crate::sql::plan::on_time::OnTimeNode;
+use crate::sql::plan::silence::timed;
 use crate::sql::plan::source::{RelationSource, scan_columns};
 use crate::sql::plan::{EventTime, Planner, SourceColumn, event_time, order, window_event_time};
 use crate::sql::window::WindowNode;
@@ -71,8 +73,9 @@ pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<L
 /// What its query says.
 fn answer(planner: &Planner, relation: &Relation, source: &Source) -> Result<LogicalPlan> {
     let plan = planner.view(relation)?;
-    let is_final = relation.emit == Emit::Final;
+    let is_final = relation.emit.is_final();
     let plan = if order::matters(&plan) { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
+    let plan = if let Emit::FinalOrSilent(after) = relation.emit { timed(plan, after)? } else { plan };
     if is_final && let Some((join, time, known)) = final_join(&plan) {
         let past = past(join, time, &known, source);
         return inline(only(plan.clone(), join, past)?, planner, source);
@@ -162,7 +165,12 @@ fn only_final(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
             });
         }
         let Some(node) = WindowNode::of(&plan) else { return Ok(Transformed::no(plan)) };
-        let now = window_event_time(node).map_or(NO_TIME, |time| now(&time));
+        let time = window_event_time(node);
+        let stream = time.as_ref().and_then(|time| time.streams.first()).map_or(0, |stream| stream.id);
+        let now = match with_silences(node, stream, source)? {
+            Some(watermarks) => watermarks.before(source.snapshot.commit + 1),
+            None => time.map_or(NO_TIME, |time| now(&time)),
+        };
         // Views that are read may be final themselves: what they let through is decided already.
         Ok(match node.keep {
             Keep::InTime => Transformed::yes(node.clone().keeping(Keep::Final(now)).into_plan()),
@@ -206,7 +214,9 @@ fn joins(plan: &LogicalPlan) -> bool {
 /// The rows that came too late for a view's windows and joins, whole, as they reached them.
 fn late(planner: &Planner, view: &Relation, late: &Relation, source: &Source) -> Result<LogicalPlan> {
     let mut cuts = Vec::new();
-    collect_late(&planner.continuous_view(view)?, &mut cuts);
+    let plan = planner.continuous_view(view)?;
+    let plan = if let Emit::FinalOrSilent(after) = view.emit { timed(plan, after)? } else { plan };
+    collect_late(&plan, &mut cuts);
     let mut parts = Vec::new();
     for cut in cuts {
         let plan = inline(cut, planner, source)?;

@@ -22,7 +22,7 @@ use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
 use super::{Options, Source, expected};
-use crate::catalog::{COMMIT_TIME, Catalog, Emit, Kind, Relation, RelationId};
+use crate::catalog::{COMMIT_TIME, Catalog, Kind, Relation, RelationId};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::flow::sink::Sink;
@@ -172,7 +172,7 @@ pub fn before(time: Micros, catalog: &Arc<Catalog>, source: &Source) -> Result<O
 
 /// A commit as what views are planned over: with what was final then.
 fn for_plans(log: &LogHandle, catalog: &Arc<Catalog>, commit: CommitId, time: Micros) -> Result<Source> {
-    let finals = catalog.relations().any(|r| r.emit == Emit::Final);
+    let finals = catalog.relations().any(|r| r.emit.is_final());
     let streams: Vec<RelationId> = catalog.relations().filter(|r| finals && r.watermark.is_some()).map(|r| r.id).collect();
     let mut watermarks = log::watermarks_at(log.reader().as_ref(), &streams, commit)?;
     watermarks.insert(COMMIT_TIME, time);

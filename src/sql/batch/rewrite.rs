@@ -57,7 +57,27 @@ struct Rewrite<'a> {
 }
 
 /// Streams whose least watermark is to be carried along.
-type Carried<'a> = Option<&'a [RelationId]>;
+type Carried<'a> = Option<Watermark<'a>>;
+
+#[derive(Clone, Copy)]
+struct Watermark<'a> {
+    streams: &'a [RelationId],
+    /// The window for which silences count, too.
+    timed: Option<&'a WindowNode>,
+}
+
+/// The watermark of the stream below such a window, with its silences.
+pub(super) fn with_silences(window: &WindowNode, stream: RelationId, source: &Source) -> Result<Option<Watermarks>> {
+    let Some(after) = window.timeout else { return Ok(None) };
+    let delay = window_event_time(window).map_or(0, |time| time.delay).saturating_add(window.lateness);
+    let end = |newest: Micros| match &window.assignment {
+        Assignment::Clock(windows) => windows.bounds(newest).map(|(_, end)| end).max().unwrap_or(newest),
+        Assignment::Session { gap, .. } => newest.saturating_add(*gap),
+    };
+    let reached = |newest: Micros| end(newest).saturating_add(delay);
+    let (log, upto) = (source.log.reader(), source.snapshot.commit);
+    Watermarks::with_silences(log.as_ref(), stream, after, upto, reached).map(Some)
+}
 
 impl Rewrite<'_> {
     fn node(&self, plan: LogicalPlan, carried: Carried) -> DfResult<LogicalPlan> {
@@ -143,7 +163,7 @@ impl Rewrite<'_> {
     fn rows_of(&self, of: &RelationSource, carried: Carried) -> Result<Arc<dyn TableProvider>> {
         let relation = of.relation();
         if relation.kind == Kind::Stream || of.is_history() {
-            let watermark = carried.map(|streams| self.row_watermark(relation.id, streams)).transpose()?;
+            let watermark = carried.map(|carried| self.row_watermark(relation.id, carried)).transpose()?;
             return stream::provider(self.source, of, watermark);
         }
         let snapshot = &self.source.snapshot;
@@ -167,7 +187,12 @@ impl Rewrite<'_> {
         }
     }
 
-    fn row_watermark(&self, stream: RelationId, streams: &[RelationId]) -> Result<RowWatermark> {
+    fn row_watermark(&self, stream: RelationId, Watermark { streams, timed }: Watermark) -> Result<RowWatermark> {
+        if let Some(window) = timed
+            && let Some(watermarks) = with_silences(window, stream, self.source)?
+        {
+            return Ok(RowWatermark::Of(Arc::new(watermarks)));
+        }
         if streams == [stream] {
             return Ok(RowWatermark::Own);
         }
@@ -182,7 +207,7 @@ impl Rewrite<'_> {
             return self.node(node.input.as_ref().clone(), carried);
         };
         let streams: Vec<RelationId> = time.streams.iter().map(|stream| stream.id).collect();
-        let input = self.node(node.input.as_ref().clone(), Some(&streams))?;
+        let input = self.node(node.input.as_ref().clone(), Some(Watermark { streams: &streams, timed: None }))?;
         let (instant, watermark) = (cast(Expr::Column(node.time.clone()), DataType::Int64), last_column(&input));
         let instant = instant + lit(time.delay.saturating_add(node.grace));
         let wanted = if node.late { instant.lt(watermark) } else { instant.gt_eq(watermark) };
@@ -197,14 +222,15 @@ impl Rewrite<'_> {
         let streams: Option<Vec<RelationId>> =
             known.as_ref().filter(|time| !time.hard).map(|time| time.streams.iter().map(|stream| stream.id).collect());
         if let (Some(outer), Some(own)) = (carried, &streams)
-            && outer != own.as_slice()
+            && outer.streams != own.as_slice()
         {
             let error =
                 Error::unsupported("windows that are unioned with others and windowed again are not supported in a query");
             return Err(error.with_hint("read a materialized view of the inner windows").into());
         }
         // What is carried through the window is also what judges it.
-        let judged = carried.or(streams.as_deref());
+        let timed = node.timeout.map(|_| node);
+        let judged = carried.or(streams.as_deref().map(|streams| Watermark { streams, timed }));
         let input = self.node(node.input.as_ref().clone(), judged)?;
 
         let watermark = streams.is_some().then(|| last_column(&input));

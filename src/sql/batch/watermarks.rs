@@ -42,6 +42,41 @@ impl Watermarks {
         Ok(Watermarks { steps })
     }
 
+    /// Of one stream, where its silences count too: after one so long, the greatest event time until then is brought to `reached`.
+    /// What ends a silence before another commit has shown it is in time.
+    pub fn with_silences(
+        log: &dyn LogReader,
+        stream: RelationId,
+        after: Micros,
+        upto: CommitId,
+        reached: impl Fn(Micros) -> Micros,
+    ) -> Result<Watermarks> {
+        let mut steps: Vec<(CommitId, Micros)> = Vec::new();
+        let (mut now, mut heard, mut newest) = (NO_TIME, None, None);
+        let mut from = 1;
+        while from <= upto {
+            let commits = log.commits(from, PORTION)?;
+            let Some(last) = commits.last() else { break };
+            from = last.id + 1;
+            for commit in commits.iter().take_while(|commit| commit.id <= upto) {
+                let before = now;
+                let marks = commit.watermarks.iter().filter(|(relation, _)| *relation == stream);
+                now = marks.map(|(_, watermark)| *watermark).fold(now, Micros::max);
+                let rows = || commit.batches.iter().map(|batch| &batch.header).filter(|header| header.relation == stream);
+                if rows().next().is_some() {
+                    heard = Some(commit.time);
+                    newest = newest.max(rows().filter_map(|header| header.event_times).map(|(_, last)| last).max());
+                } else if heard.is_some_and(|heard| commit.time - heard >= after) {
+                    now = newest.map_or(now, |newest| now.max(reached(newest)));
+                }
+                if now != before {
+                    steps.push((commit.id, now));
+                }
+            }
+        }
+        Ok(Watermarks { steps })
+    }
+
     pub fn before(&self, commit: CommitId) -> Micros {
         let earlier = self.steps.partition_point(|(id, _)| *id < commit);
         earlier.checked_sub(1).map_or(NO_TIME, |last| self.steps[last].1)

@@ -29,6 +29,11 @@ pub(super) fn shown(expr: &Expr) -> String {
 /// One line per operator, indented below the one that reads it.
 pub fn explain(fragment: &Fragment, catalog: &Catalog) -> Vec<String> {
     let mut lines = Vec::new();
+    if let Some(timeout) = &fragment.timeout {
+        let stream = catalog.get(timeout.stream).map_or("", |stream| stream.name.as_str());
+        let after = show_duration(timeout.after);
+        lines.push(format!("Timeout: windows close, too, after {after} of commit time without rows of {stream}"));
+    }
     for input in &fragment.output {
         describe(fragment, catalog, *input, 0, &mut lines);
     }

@@ -22,6 +22,7 @@ mod scripts;
 mod session;
 mod slices;
 mod temporal;
+mod timeout;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ use slices::BySlices;
 
 pub use explain::explain;
 use explain::shown;
+use timeout::timeout;
 
 /// Compiles views for the engine.
 pub struct ViewCompiler {
@@ -70,9 +72,10 @@ impl Compiler for ViewCompiler {
 
 /// The operators of an optimised continuous plan.
 pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragment> {
-    let (emit, every) = match emit {
-        Emit::Every(every) => (Emit::Changes, Some(every)),
-        emit => (emit, None),
+    let (emit, every, timeout) = match emit {
+        Emit::Every(every) => (Emit::Changes, Some(every), None),
+        Emit::FinalOrSilent(after) => (Emit::Final, None, Some(timeout(plan, after)?)),
+        emit => (emit, None, None),
     };
     let mut lowering = Lowering {
         planner,
@@ -101,7 +104,7 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
     }
     let (late, late_schema) = lowering.late_inputs()?;
     let Lowering { nodes, widths, .. } = lowering;
-    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema, widths })
+    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema, widths, timeout })
 }
 
 struct Lowering<'a> {

@@ -1,7 +1,7 @@
 //! Operators as scripts, `src/flow/testdata/*.txt`: changes in, changes out. `UPDATE_GOLDENFILES=1 cargo test` writes the answers anew.
 //!
 //! ```text
-//! query "SELECT …" [final] [every=5]  a query over streams s, r (k TEXT, n BIGINT, at TIMESTAMP) and table t (id BIGINT, k TEXT, n BIGINT)
+//! query "SELECT …" [final [timeout=5]] [every=5]  a query over streams s, r (k TEXT, n BIGINT, at TIMESTAMP) and table t (id BIGINT, k TEXT, n BIGINT)
 //! commit s="a, 1, 10:00:05" … [w="10:00:00"] [hold]   rows of one commit, and the watermark of s (r: wr=…) after it;
 //!                                      t="-7, , " deletes; hold: the step comes with the next commit; at="10:00:05": its time
 //! state                                rows of each state table; of `values`, what came and went since the last restart
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::lower;
@@ -41,7 +41,8 @@ const SECOND: Micros = 1_000_000;
 
 #[rstest::rstest]
 fn operators(
-    #[values("linear", "union", "tumble", "hop", "late", "aggregate", "retractions", "final", "unnest", "refresh")] script: &str,
+    #[values("linear", "union", "tumble", "hop", "late", "aggregate", "retractions", "final", "unnest", "refresh", "silence")]
+    script: &str,
     #[values(1, 4)] workers: usize,
 ) {
     let path = format!("{}/src/flow/testdata/{script}.txt", env!("CARGO_MANIFEST_DIR"));
@@ -175,7 +176,7 @@ impl Script {
             commit: self.commits,
             commit_time: DAY,
             watermark: self.graph.watermark(id).unwrap_or(NO_TIME),
-            event_times: None,
+            event_times: columns_time(&rows),
             producer: None,
         };
         Ok(LogBatch { header, rows })
@@ -214,12 +215,15 @@ impl goldenscript::Runner for Script {
             "query" => {
                 let sql = command.args.first().ok_or("query needs SQL")?.value.clone();
                 let is_final = command.args.iter().any(|argument| argument.value == "final");
-                let every = command.args.iter().find(|argument| argument.key.as_deref() == Some("every"));
-                let every = every.map(|every| every.value.parse::<Micros>()).transpose()?;
-                let emit = match every {
-                    Some(seconds) => Emit::Every(seconds * SECOND),
-                    None if is_final => Emit::Final,
-                    None => Emit::Changes,
+                let seconds = |key: &str| {
+                    let argument = command.args.iter().find(|argument| argument.key.as_deref() == Some(key));
+                    argument.map(|argument| argument.value.parse::<Micros>()).transpose()
+                };
+                let emit = match (seconds("every")?, seconds("timeout")?) {
+                    (Some(every), _) => Emit::Every(every * SECOND),
+                    (_, Some(after)) => Emit::FinalOrSilent(after * SECOND),
+                    _ if is_final => Emit::Final,
+                    _ => Emit::Changes,
                 };
                 self.query = Some((sql, emit));
                 self.saved.clear();
@@ -231,6 +235,12 @@ impl goldenscript::Runner for Script {
             name => Err(format!("there is no command {name}").into()),
         }
     }
+}
+
+/// The time of a row of a stream.
+fn columns_time(rows: &RecordBatch) -> Option<(Micros, Micros)> {
+    let times = rows.column_by_name("at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    Some((arrow::compute::min(times)?, arrow::compute::max(times)?))
 }
 
 fn instant(text: &str) -> Outcome<Micros> {

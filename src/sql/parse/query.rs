@@ -7,7 +7,8 @@ use super::grammar::Grammar;
 use super::{interval, window};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
-use crate::limits::REFRESH_EVERY;
+use crate::limits::LEAST_PERIOD;
+use crate::time::Micros;
 
 /// A query as it was read.
 pub(super) struct Query {
@@ -52,7 +53,7 @@ impl Grammar<'_> {
         Ok(Query { query, sql, emit })
     }
 
-    /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE [WITH DELAY i]`, if it is next. The delay of what is
+    /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE [WITH DELAY i] [AND TIMEOUT i]`, if it is next. The delay of what is
     /// final is a lateness of the query's windows, and comes beside it.
     pub fn emit(&mut self) -> Result<(Option<Emit>, Option<sp::Expr>)> {
         if !self.eat("EMIT") {
@@ -64,14 +65,24 @@ impl Grammar<'_> {
             None => return Err(self.unexpected("CHANGES, ON UPDATE, FINAL, ON WINDOW CLOSE or AFTER WINDOW CLOSE")),
         };
         let delay = if self.eat("WITH DELAY") { Some((self.position(), self.delay()?)) } else { None };
-        if self.is_all("AND TIMEOUT") || self.is_all("WITH TIMEOUT") || self.is("TIMEOUT") {
-            return Err(self
-                .unsupported("EMIT … AND TIMEOUT is not supported")
-                .with_hint("a stream that falls silent closes its windows if it was made WITH (idle_timeout = '30 seconds')"));
-        }
-        match (emit, delay) {
-            (Emit::Changes, Some((position, delay))) => Ok((Some(every(&delay).map_err(|error| error.at(position))?), None)),
-            (emit, delay) => Ok((Some(emit), delay.map(|(_, delay)| delay))),
+        let position = self.position();
+        let timeout = if self.eat("AND TIMEOUT") || self.eat("WITH TIMEOUT") { Some(self.delay()?) } else { None };
+        match (emit, delay, timeout) {
+            (Emit::Changes, _, Some(_)) => {
+                let error =
+                    Error::unsupported("AND TIMEOUT goes with EMIT FINAL: EMIT CHANGES shows windows before they are closed");
+                Err(error.with_hint("leave it out, or make the stream WITH (idle_timeout = '30 seconds')").at(position))
+            }
+            (Emit::Changes, Some((position, delay)), _) => {
+                let every = length(&delay, "the delay of EMIT CHANGES", "EMIT CHANGES WITH DELAY INTERVAL '5 seconds'");
+                Ok((Some(Emit::Every(every.map_err(|error| error.at(position))?)), None))
+            }
+            (_, delay, Some(timeout)) => {
+                let after = length(&timeout, "a timeout", "EMIT FINAL AND TIMEOUT INTERVAL '30 seconds'");
+                let after = after.map_err(|error| error.at(position))?;
+                Ok((Some(Emit::FinalOrSilent(after)), delay.map(|(_, delay)| delay)))
+            }
+            (emit, delay, None) => Ok((Some(emit), delay.map(|(_, delay)| delay))),
         }
     }
 
@@ -97,15 +108,12 @@ impl Grammar<'_> {
     }
 }
 
-/// How often a view is refreshed that is shown with a delay.
-fn every(delay: &sp::Expr) -> Result<Emit> {
-    match interval::micros(delay) {
-        Some(every) if every >= REFRESH_EVERY => Ok(Emit::Every(every)),
-        _ => {
-            let message = "the delay of EMIT CHANGES must be a length of time of a millisecond or more, and not of months";
-            Err(Error::invalid_parameter(message).with_hint("write EMIT CHANGES WITH DELAY INTERVAL '5 seconds'"))
-        }
-    }
+/// A length of time that commits are measured by.
+fn length(interval: &sp::Expr, what: &str, example: &str) -> Result<Micros> {
+    interval::micros(interval).filter(|length| *length >= LEAST_PERIOD).ok_or_else(|| {
+        let message = format!("{what} must be a length of time of a millisecond or more, and not of months");
+        Error::invalid_parameter(message).with_hint(format!("write {example}"))
+    })
 }
 
 /// Shapes that parse as queries and are none here.

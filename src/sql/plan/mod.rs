@@ -33,6 +33,7 @@ pub mod names;
 pub mod nearest;
 pub mod on_time;
 pub mod order;
+pub mod silence;
 pub mod source;
 pub mod time_bound;
 mod versions;

@@ -44,6 +44,7 @@ pub(super) fn emit(emit: Emit) -> String {
     match emit {
         Emit::Changes => "changes".to_string(),
         Emit::Final => "final".to_string(),
+        Emit::FinalOrSilent(after) => format!("final, or after {} without rows", show_duration(after)),
         Emit::Every(every) => format!("changes every {}", show_duration(every)),
     }
 }

@@ -100,6 +100,8 @@ pub struct WindowNode {
     pub input: Arc<LogicalPlan>,
     /// Which windows of a row are let through; others than those in time only in batch answers.
     pub keep: Keep,
+    /// A silence of its stream that closes its windows; known in batch answers only.
+    pub timeout: Option<Micros>,
     schema: DFSchemaRef,
 }
 
@@ -125,12 +127,17 @@ impl WindowNode {
             );
         }
         let schema = Arc::new(output_schema(input.schema())?);
-        Ok(WindowNode { assignment, lateness, time, input: Arc::new(input), keep: Keep::InTime, schema })
+        Ok(WindowNode { assignment, lateness, time, input: Arc::new(input), keep: Keep::InTime, timeout: None, schema })
     }
 
     #[must_use]
     pub fn keeping(self, keep: Keep) -> WindowNode {
         WindowNode { keep, ..self }
+    }
+
+    #[must_use]
+    pub fn timed(self, after: Micros) -> WindowNode {
+        WindowNode { timeout: Some(after), ..self }
     }
 
     /// Index of the time column in the input.
@@ -265,7 +272,7 @@ pub fn show_duration(micros: Micros) -> String {
 
 impl PartialEq for WindowNode {
     fn eq(&self, other: &Self) -> bool {
-        let of = |node: &WindowNode| (node.lateness, node.keep);
+        let of = |node: &WindowNode| (node.lateness, node.keep, node.timeout);
         of(self) == of(other) && self.assignment == other.assignment && self.time == other.time && self.input == other.input
     }
 }
@@ -274,13 +281,13 @@ impl Eq for WindowNode {}
 
 impl Hash for WindowNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.assignment, self.lateness, self.keep, &self.time, &self.input).hash(state);
+        (&self.assignment, self.lateness, self.keep, self.timeout, &self.time, &self.input).hash(state);
     }
 }
 
 impl PartialOrd for WindowNode {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let key = |node: &WindowNode| (node.lateness, node.keep, node.time.clone());
+        let key = |node: &WindowNode| (node.lateness, node.keep, node.timeout, node.time.clone());
         match key(self).partial_cmp(&key(other)) {
             Some(Ordering::Equal) if self.assignment == other.assignment => self.input.partial_cmp(&other.input),
             // Families of windows have no order.
@@ -338,7 +345,8 @@ impl UserDefinedLogicalNodeCore for WindowNode {
             Assignment::Session { gap, .. } => Assignment::Session { gap: *gap, partition: columns.collect() },
             clock => clock.clone(),
         };
-        Ok(WindowNode::new(assignment, self.lateness, time, input)?.keeping(self.keep))
+        let window = WindowNode::new(assignment, self.lateness, time, input)?.keeping(self.keep);
+        Ok(WindowNode { timeout: self.timeout, ..window })
     }
 
     fn necessary_children_exprs(&self, _: &[usize]) -> Option<Vec<Vec<usize>>> {
