@@ -20,7 +20,7 @@ use std::ops::Bound::{Excluded, Included};
 
 use arrow::array::RecordBatch;
 
-use super::groups::{Groups, Plan};
+use super::groups::{Groups, Part, Plan};
 use super::{Core, Evaluated, Spec, WindowKey, output, split_by_window, table};
 use crate::catalog::Emit;
 use crate::delta::Delta;
@@ -85,24 +85,47 @@ impl Sliced {
         input.add_to(groups)
     }
 
-    /// Add what the step brought to the windows.
+    /// Add what the step brought to the windows. Most windows take the same slices of it as the one before; what these come to is
+    /// put together once for all of them.
     fn spread(&mut self) -> Result<()> {
+        let (mut parts, mut wanted) = (Vec::new(), BTreeMap::<Micros, Vec<usize>>::new());
         for ((end, too_late), groups) in std::mem::take(&mut self.partial) {
-            let part = groups.part(&groups.entered())?;
             let start = self.slice.windows.start_of(end);
             for (_, end) in self.window.windows.bounds(start).filter(|(_, end)| *end > too_late) {
-                let window = match self.core.windows.entry(end) {
-                    std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(place) => place.insert(Groups::new(&self.core.plan)?),
-                };
-                let before = window.enter(&part.keys, part.weights.len())?;
-                if !before.is_empty() {
-                    self.core.former.push(output(&self.core.spec, end, window, &before)?);
-                }
-                window.merge(&part, 1)?;
+                wanted.entry(end).or_default().push(parts.len());
             }
+            parts.push(groups.part(&groups.entered())?);
+        }
+        let windows: Vec<(Micros, Vec<usize>)> = wanted.into_iter().collect();
+        for run in windows.chunk_by(|(_, a), (_, b)| a == b) {
+            let slices = run[0].1.iter().map(|slice| &parts[*slice]);
+            if run.len() == 1 || slices.len() == 1 {
+                for (end, slices) in run {
+                    slices.iter().try_for_each(|slice| self.add_to_window(*end, &parts[*slice]))?;
+                }
+                continue;
+            }
+            let mut together = Groups::new(&self.core.plan)?;
+            for part in slices {
+                together.enter(&part.keys, part.weights.len())?;
+                together.merge(part, 1)?;
+            }
+            let together = together.part(&together.entered())?;
+            run.iter().try_for_each(|(end, _)| self.add_to_window(*end, &together))?;
         }
         Ok(())
+    }
+
+    fn add_to_window(&mut self, end: Micros, part: &Part) -> Result<()> {
+        let window = match self.core.windows.entry(end) {
+            std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => place.insert(Groups::new(&self.core.plan)?),
+        };
+        let before = window.enter(&part.keys, part.weights.len())?;
+        if !before.is_empty() {
+            self.core.former.push(output(&self.core.spec, end, window, &before)?);
+        }
+        window.merge(part, 1)
     }
 
     fn add_to_slice(&mut self, end: Micros, input: &Evaluated) -> Result<()> {

@@ -41,7 +41,23 @@ const SECOND: Micros = 1_000_000;
 
 #[rstest::rstest]
 fn operators(
-    #[values("linear", "union", "tumble", "hop", "late", "aggregate", "retractions", "final", "unnest", "refresh", "silence")]
+    #[values(
+        "linear",
+        "union",
+        "tumble",
+        "hop",
+        "late",
+        "aggregate",
+        "retractions",
+        "final",
+        "unnest",
+        "refresh",
+        "silence",
+        "pattern",
+        "asof",
+        "gap_fill",
+        "time_bounds"
+    )]
     script: &str,
     #[values(1, 4)] workers: usize,
 ) {
