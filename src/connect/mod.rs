@@ -9,6 +9,9 @@
 //!          └────────────────────── after a restart: goes on at the position the log knows ◄────────────┘
 //! ```
 //!
+//! A source is one split: its rows come in one sequence, and what they say of event time is what its stream's watermark says. A
+//! source of several (partitions of a topic, files) has to give the least of their watermarks itself; there is none yet.
+//!
 //! Invariant: the position after some rows is committed in the same transaction as the rows. So a source that is started again,
 //! for whatever reason, neither repeats nor leaves out a row.
 

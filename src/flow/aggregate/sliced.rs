@@ -4,7 +4,7 @@
 //! lies in two windows or in a thousand:
 //!
 //! ```text
-//!   EMIT CHANGES   rows of a step ─► partial groups per slice ─► added to every window that the slice lies in
+//!   EMIT CHANGES   rows of a step ─► partial groups per slice ─► put together for windows that take the same slices ─► added to each
 //!                                                                once per step, group and window: as much as comes out
 //!   EMIT FINAL     rows ─► groups per slice, kept     window closes ─► rolling groups: + slices that enter, − slices that leave
 //!                                                                      once per slice and group, not per window
