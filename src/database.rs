@@ -37,6 +37,7 @@ use crate::log::{self, CommitId, Log, LogHandle};
 use crate::session::{Backend, Client, ClientSession};
 use crate::sql::batch;
 use crate::sql::lower::ViewCompiler;
+use crate::sql::plan::Planner;
 use crate::sql::system::{self, FunctionInfo};
 use crate::state::StateStore;
 use crate::state::sled::SledStore;
@@ -202,7 +203,8 @@ impl Database {
         let catalog = self.log.catalog();
         let dead = catalog.relations().find(|r| r.kind == Kind::Stream && r.parent == Some(relation.id)).cloned();
         let row_ids = if relation.has_row_id() { Some(self.row_ids(relation)?) } else { None };
-        let compiled = Arc::new(CompiledRelation::compile(Arc::clone(relation), &self.state)?);
+        let compiled =
+            Arc::new(CompiledRelation::compile(Arc::clone(relation), &Planner::new(catalog.clone(), self.state.clone()))?);
         // Where the last writer of this stream stopped is not known; the log's end is as good a place as any, and even.
         let start = (self.log.head(relation.id).map_or(0, |h| h.commit) % u64::from(relation.partitions.max(1))) as u32;
         let writer = Arc::new(RelationWriter::new(compiled, dead, row_ids).starting_at(start));

@@ -55,9 +55,12 @@ sql_states! {
     UndefinedObject undefined_object "42704",
     UndefinedParameter undefined_parameter "42P02",
     AmbiguousColumn ambiguous_column "42702",
+    /// Several functions fit a call, or a name, equally well.
+    AmbiguousFunction ambiguous_function "42725",
     DuplicateTable duplicate_table "42P07",
     DuplicateColumn duplicate_column "42701",
     DuplicateObject duplicate_object "42710",
+    DuplicateFunction duplicate_function "42723",
     DuplicateCursor duplicate_cursor "42P03",
     DuplicatePreparedStatement duplicate_prepared_statement "42P05",
     /// The types of an expression or assignment don't fit.
@@ -67,6 +70,7 @@ sql_states! {
     InvalidColumnDefinition invalid_column_definition "42611",
     InvalidTableDefinition invalid_table_definition "42P16",
     InvalidObjectDefinition invalid_object_definition "42P17",
+    InvalidFunctionDefinition invalid_function_definition "42P13",
     /// Something still depends on the object.
     DependentObjects dependent_objects "2BP01",
     /// Valid SQL that is not supported, here or in this form.

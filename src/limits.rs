@@ -132,6 +132,12 @@ pub const MAX_FUTURE: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Windows a row may fall into (HOP size / slide).
 pub const WINDOWS_PER_ROW: i64 = 10_000;
 
+/// Parameters of a function, as in PostgreSQL.
+pub const FUNCTION_PARAMETERS: usize = 100;
+
+/// Parts of the expression that a call of a function becomes: functions that call functions grow fast.
+pub const FUNCTION_PARTS: usize = 10_000;
+
 /// Instructions of a row pattern, its bounded quantifiers written out.
 pub const PATTERN_INSTRUCTIONS: usize = 4096;
 

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::function::FunctionId;
 use super::role::{PUBLIC, RoleId};
 use super::{Kind, RelationId};
 
@@ -25,11 +26,12 @@ pub enum Privilege {
     Create,
     Temporary,
     Connect,
+    Execute,
 }
 
 impl Privilege {
     /// All, in the order in which PostgreSQL prints them.
-    pub const ALL: [Privilege; 11] = [
+    pub const ALL: [Privilege; 12] = [
         Privilege::Insert,
         Privilege::Select,
         Privilege::Update,
@@ -41,6 +43,7 @@ impl Privilege {
         Privilege::Create,
         Privilege::Temporary,
         Privilege::Connect,
+        Privilege::Execute,
     ];
 
     /// The letter of an aclitem.
@@ -57,6 +60,7 @@ impl Privilege {
             Privilege::Create => 'C',
             Privilege::Temporary => 'T',
             Privilege::Connect => 'c',
+            Privilege::Execute => 'X',
         }
     }
 
@@ -74,6 +78,7 @@ impl Privilege {
             Privilege::Create => "CREATE",
             Privilege::Temporary => "TEMPORARY",
             Privilege::Connect => "CONNECT",
+            Privilege::Execute => "EXECUTE",
         }
     }
 
@@ -128,6 +133,7 @@ pub enum Object {
     Relation(RelationId),
     Schema(u32),
     Database,
+    Function(FunctionId),
     /// What a relation gets that `owner` makes, by ALTER DEFAULT PRIVILEGES; in one schema, or wherever.
     Default {
         owner: RoleId,
@@ -155,6 +161,7 @@ impl Object {
             Object::Relation(_) | Object::Default { .. } => RELATION,
             Object::Schema(_) => &[Privilege::Usage, Privilege::Create],
             Object::Database => &[Privilege::Create, Privilege::Temporary, Privilege::Connect],
+            Object::Function(_) => &[Privilege::Execute],
         })
     }
 
@@ -166,6 +173,7 @@ impl Object {
             Object::Default { schema: Some(_), .. } => return Acl::default(),
             Object::Schema(_) => Privileges::of(&[Privilege::Usage]),
             Object::Database => Privileges::of(&[Privilege::Temporary, Privilege::Connect]),
+            Object::Function(_) => Privileges::of(&[Privilege::Execute]),
         };
         let mut acl = Acl::default();
         acl.grant(Grant { grantee: PUBLIC, grantor: owner, privileges: everybody, grantable: Privileges::NONE });

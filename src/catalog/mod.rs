@@ -3,11 +3,13 @@
 //! The catalog changes only by commits of the log ([`Change`]); so it has a state at every commit, and a snapshot holds the
 //! one that belongs to its data. A relation's id is never reused; its name may be.
 //!
+//! * [`function`]: functions that users define;
 //! * [`role`]: who there is;
 //! * [`acl`]: what was granted to whom;
 //! * [`rights`]: what one role may do, all in all.
 
 pub mod acl;
+pub mod function;
 pub mod rights;
 pub mod role;
 
@@ -18,6 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use acl::{Access, Acl, Object};
+use function::{Function, FunctionId, FunctionRef};
 use role::{Role, RoleId, Roles};
 
 use crate::time::Micros;
@@ -173,6 +176,9 @@ pub struct Relation {
     pub emit: Emit,
     /// Relations that its query reads.
     pub depends_on: Vec<RelationId>,
+    /// Functions that its query or its columns call, and which version of them it was made with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<FunctionRef>,
     /// Of `name$late`: the view it belongs to. It lives and dies with it.
     pub parent: Option<RelationId>,
     /// Of a derived stream or a running INSERT: where the rows of its query go.
@@ -261,6 +267,9 @@ pub enum Change {
     DropRole(RoleId),
     /// Who owns an object, and what was granted on it.
     SetAccess(Object, Access),
+    /// A new function, a new version of one, or the same version with another name or comment.
+    SetFunction(Function),
+    DropFunction(FunctionId),
 }
 
 /// All relations at one commit, the roles, and who may do what.
@@ -270,6 +279,8 @@ pub struct Catalog {
     access: BTreeMap<Object, Access>,
     by_id: BTreeMap<RelationId, Arc<Relation>>,
     by_name: BTreeMap<String, RelationId>,
+    /// The versions that are needed, the newest last.
+    functions: BTreeMap<FunctionId, Vec<Arc<Function>>>,
     next_id: RelationId,
 }
 
@@ -281,12 +292,14 @@ impl Catalog {
                     self.by_name.remove(&old.name);
                 }
                 self.by_name.insert(relation.name.clone(), relation.id);
-                self.by_id.insert(relation.id, Arc::new(relation.clone()));
+                let former = self.by_id.insert(relation.id, Arc::new(relation.clone()));
                 self.next_id = self.next_id.max(relation.id + 1);
+                self.forget_versions(former.as_deref());
             }
             Change::Drop(id) => {
                 if let Some(old) = self.by_id.remove(id) {
                     self.by_name.remove(&old.name);
+                    self.forget_versions(Some(&old));
                 }
                 self.access.remove(&Object::Relation(*id));
             }
@@ -298,7 +311,33 @@ impl Catalog {
             Change::SetAccess(object, access) => {
                 self.access.insert(*object, access.clone());
             }
+            Change::SetFunction(function) => {
+                let versions = self.functions.entry(function.id).or_default();
+                versions.retain(|old| old.version != function.version);
+                versions.push(Arc::new(function.clone()));
+                self.next_id = self.next_id.max(function.id + 1);
+                self.forget_versions_of(function.id);
+            }
+            Change::DropFunction(id) => {
+                self.functions.remove(id);
+                self.access.remove(&Object::Function(*id));
+            }
         }
+    }
+
+    /// Of the functions that a relation called, forget the versions that nothing calls any more.
+    fn forget_versions(&mut self, relation: Option<&Relation>) {
+        for function in relation.iter().flat_map(|relation| &relation.functions) {
+            self.forget_versions_of(function.id);
+        }
+    }
+
+    fn forget_versions_of(&mut self, id: FunctionId) {
+        let Catalog { functions, by_id, .. } = self;
+        let Some(versions) = functions.get_mut(&id) else { return };
+        let newest = versions.last().map(|newest| newest.version);
+        let is_called = |version: &Arc<Function>| by_id.values().any(|r| r.functions.contains(&version.reference()));
+        versions.retain(|version| Some(version.version) == newest || is_called(version));
     }
 
     pub fn roles(&self) -> &Roles {
@@ -384,6 +423,25 @@ impl Catalog {
     /// Those that read `id`, directly.
     pub fn dependents(&self, id: RelationId) -> impl Iterator<Item = &Arc<Relation>> {
         self.by_id.values().filter(move |r| r.depends_on.contains(&id))
+    }
+
+    /// The newest versions of all functions, in the order of their ids.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<Function>> {
+        self.functions.values().filter_map(|versions| versions.last())
+    }
+
+    /// The newest version.
+    pub fn function(&self, id: FunctionId) -> Option<&Arc<Function>> {
+        self.functions.get(&id)?.last()
+    }
+
+    pub fn function_version(&self, of: FunctionRef) -> Option<&Arc<Function>> {
+        self.functions.get(&of.id)?.iter().find(|function| function.version == of.version)
+    }
+
+    /// Those that call the function, directly.
+    pub fn callers(&self, id: FunctionId) -> impl Iterator<Item = &Arc<Relation>> {
+        self.by_id.values().filter(move |r| r.functions.iter().any(|function| function.id == id))
     }
 
     /// Running queries that write into `id` and are no part of it.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::acl::{Object, PUBLIC_SCHEMA, Privilege, Privileges};
+use super::function::Function;
 use super::role::RoleId;
 use super::{Catalog, Relation};
 use crate::error::{Error, Result};
@@ -107,6 +108,26 @@ impl Rights {
                 relation.kind.privilege_noun(),
                 relation.name
             ))),
+        }
+    }
+
+    /// May it call the function?
+    pub fn check_execute(&self, function: &Function) -> Result<()> {
+        if self.is_superuser {
+            return Ok(());
+        }
+        self.check_schema(Privilege::Usage)?;
+        match self.holds(Object::Function(function.id), Privilege::Execute) {
+            true => Ok(()),
+            false => Err(Error::insufficient_privilege(format!("permission denied for function {}", function.name))),
+        }
+    }
+
+    /// Only an owner changes what a function is.
+    pub fn check_function_owner(&self, function: &Function) -> Result<()> {
+        match self.owns(Object::Function(function.id)) {
+            true => Ok(()),
+            false => Err(Error::insufficient_privilege(format!("must be owner of function {}", function.name))),
         }
     }
 

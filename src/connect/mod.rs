@@ -190,6 +190,7 @@ pub(crate) mod tests {
             query: None,
             emit: Emit::Changes,
             depends_on: vec![],
+            functions: Vec::new(),
             parent: None,
             output: None,
             comment: None,

@@ -15,6 +15,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::ingest::{CompiledRelation, RelationWriter};
 use crate::limits::{GROUP_COMMIT_BYTES, STEP_ROWS};
 use crate::log::{self, Ack, LogHandle, Transaction, Write};
+use crate::sql::plan::Planner;
 use crate::time::{Clock, Micros};
 
 /// How often the catalog is looked at for streams that have come or gone.
@@ -250,7 +251,8 @@ impl Feed {
         let relation = self.relation()?;
         let catalog = self.context.log.catalog();
         let dead = catalog.relations().find(|other| other.kind == Kind::Stream && other.parent == Some(relation.id));
-        let compiled = Arc::new(CompiledRelation::compile(Arc::clone(&relation), &self.context.session)?);
+        let planner = Planner::new(Arc::clone(&catalog), Arc::clone(&self.context.session));
+        let compiled = Arc::new(CompiledRelation::compile(Arc::clone(&relation), &planner)?);
         let writer = RelationWriter::new(Arc::clone(&compiled), dead.cloned(), None);
         let projection = self.connector.projection(&relation)?;
         Ok(Intake { relation, compiled, writer, projection })

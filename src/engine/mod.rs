@@ -508,6 +508,8 @@ impl Engine {
                 // Who may read a view does not change what is in it.
                 Change::Create(_) | Change::Alter(_) | Change::Replace(_) => {}
                 Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
+                // What runs keeps the functions that it was made with.
+                Change::SetFunction(_) | Change::DropFunction(_) => {}
             }
         }
         self.publish();

@@ -9,7 +9,6 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMi
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError};
-use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast, col};
 use datafusion::physical_expr::PhysicalExpr;
 
@@ -43,10 +42,9 @@ pub struct CompiledRelation {
 }
 
 impl CompiledRelation {
-    /// Plan the expressions with the functions and settings of a session.
-    pub fn compile(relation: Arc<Relation>, state: &Arc<SessionState>) -> Result<CompiledRelation> {
-        // Their expressions name columns only.
-        let planner = Planner::new(Arc::default(), Arc::clone(state));
+    /// Plan the expressions; they name columns and functions only.
+    pub fn compile(relation: Arc<Relation>, planner: &Planner) -> Result<CompiledRelation> {
+        let planner = planner.as_made(&relation);
         let schema = relation.schema();
         let over_columns = with_now(schema.fields().iter().cloned());
         let over_nothing = with_now(std::iter::empty());

@@ -47,6 +47,7 @@ pub fn dead_letter_relation(stream: &Relation) -> Relation {
         query: None,
         emit: stream.emit,
         depends_on: Vec::new(),
+        functions: Vec::new(),
         parent: Some(stream.id),
         output: None,
         paused: None,

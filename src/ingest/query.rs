@@ -16,6 +16,7 @@ use crate::delta::{Delta, consolidate};
 use crate::engine::{Inlet, Intake};
 use crate::error::{Error, Result};
 use crate::log::{self, CommitId, LogHandle, Write};
+use crate::sql::plan::Planner;
 use crate::time::{Clock, Micros};
 
 /// Opens the ways of queries into one log.
@@ -81,7 +82,8 @@ impl QueryInlet {
         if let Some(known) = writer.as_ref().filter(|known| Arc::ptr_eq(known.relation(), target)) {
             return Ok(Arc::clone(known));
         }
-        let compiled = Arc::new(CompiledRelation::compile(Arc::clone(target), &self.state)?);
+        let planner = Planner::new(Arc::clone(&catalog), Arc::clone(&self.state));
+        let compiled = Arc::new(CompiledRelation::compile(Arc::clone(target), &planner)?);
         let dead = catalog.relations().find(|r| r.kind == Kind::Stream && r.parent == Some(target.id)).cloned();
         let made = Arc::new(RelationWriter::new(compiled, dead, None));
         *writer = Some(Arc::clone(&made));

@@ -38,6 +38,9 @@ pub fn dump(dir: &Path, out: &mut dyn Write) -> Result<()> {
     for relation in catalog.relations() {
         dump_relation(relation, heads.get(&relation.id), out)?;
     }
+    for function in catalog.functions() {
+        writeln!(out, "  function {} ({}): {}", function.signature(), function.id, function.body)?;
+    }
     for (producer, sequence) in reader.producers()? {
         writeln!(out, "producer {producer}: {sequence}")?;
     }
@@ -77,6 +80,10 @@ fn dump_commit(reader: &dyn LogReader, catalog: &Catalog, commit: &CommitRecord,
                 writeln!(out, "  role {}{}", role.name, if role.verifier.is_some() { " with a password" } else { "" })?
             }
             Change::DropRole(id) => writeln!(out, "  drop role {}", catalog.roles().name(*id))?,
+            Change::SetFunction(function) => {
+                writeln!(out, "  function {} ({}), version {}", function.signature(), function.id, function.version)?
+            }
+            Change::DropFunction(id) => writeln!(out, "  drop function {id}")?,
             Change::SetAccess(object, access) => {
                 let granted = access.acl.iter().flat_map(|acl| acl.to_text(|role| catalog.roles().name(role)));
                 let granted: Vec<String> = granted.collect();

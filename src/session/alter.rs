@@ -10,6 +10,7 @@ use sqlparser::ast as sp;
 
 use super::client::done;
 use super::define::{check_options, column_of, durability, existing, no_column, quote_ident, relation_name};
+use super::read::planner_over;
 use super::{Client, Outcome};
 use crate::catalog::{Catalog, Change, Kind, Relation};
 use crate::connect::Connector;
@@ -41,14 +42,15 @@ impl Client {
             self.notices.push(Error::duplicate_column(message));
             return done(tag);
         }
-        let (database, now) = (Arc::clone(&self.database), self.database.clock.now());
+        let (database, reader, now) = (Arc::clone(&self.database), self.reader(), self.database.clock.now());
         self.change_catalog(|catalog| {
             let relation = alterable(catalog, &name)?;
+            let planner = planner_over(&database, Arc::new(catalog.clone()), reader.clone());
             let mut altered = match &alter.action {
                 AlterAction::AddColumn { column, .. } => {
                     let empty = database.log.head(relation.id).is_none_or(|head| head.next_offsets.iter().all(|next| *next == 0));
                     let added = with_column(relation, column)?;
-                    let compiled = CompiledRelation::compile(Arc::new(added.clone()), &database.state)?;
+                    let compiled = CompiledRelation::compile(Arc::new(added.clone()), &planner)?;
                     with_fill(added, &compiled, empty, now)?
                 }
                 AlterAction::RenameColumn { from, to } => with_renamed(catalog, relation, &fold(from), &fold(to))?,
@@ -56,7 +58,8 @@ impl Client {
                 AlterAction::SetDefault { column, default } => with_default(relation, &fold(column), default.as_deref())?,
             };
             altered.create_sql = format!("{};\n{sql}", relation.create_sql);
-            CompiledRelation::compile(Arc::new(altered.clone()), &database.state)?;
+            CompiledRelation::compile(Arc::new(altered.clone()), &planner)?;
+            altered.functions = planner.functions_called();
             Connector::of(&altered)?;
             Ok(vec![Change::Alter(altered)])
         })

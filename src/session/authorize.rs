@@ -8,12 +8,13 @@ use sqlparser::ast as sp;
 
 use super::Client;
 use super::define::{existing, relation_name};
+use super::function::find_function;
 use super::write::{changed_name, delete_target, insert_target};
 use crate::catalog::Kind;
 use crate::catalog::acl::Privilege;
 use crate::catalog::rights::Rights;
 use crate::error::Result;
-use crate::sql::ast::{CopyTarget, Drop, ExplainOf, Statement, SubscribeTarget};
+use crate::sql::ast::{CopyTarget, Drop, ExplainOf, FunctionChange, Statement, SubscribeTarget};
 use crate::sql::plan::Reader;
 
 impl Client {
@@ -85,7 +86,8 @@ impl Client {
                 CopyTarget::Query(query) => self.authorize(query),
             },
 
-            Statement::CreateStream(_)
+            Statement::CreateFunction(_)
+            | Statement::CreateStream(_)
             | Statement::CreateTable(_)
             | Statement::CreateMaterializedView(_)
             | Statement::CreateDerivedStream(_)
@@ -95,6 +97,20 @@ impl Client {
                     !*if_exists || relation_name(name).is_ok_and(|name| rights.catalog().find(&name).is_some())
                 };
                 names.iter().filter(there).try_for_each(owned)
+            }
+            Statement::DropFunctions(drop) => {
+                let mut there = drop.names.iter().filter_map(|name| match find_function(rights.catalog(), name) {
+                    Err(_) if drop.if_exists => None,
+                    found => Some(found),
+                });
+                there.try_for_each(|function| rights.check_function_owner(function?))
+            }
+            Statement::AlterFunction(alter) => {
+                rights.check_function_owner(find_function(rights.catalog(), &alter.function)?)?;
+                match alter.change {
+                    FunctionChange::Rename(_) => rights.check_schema(Privilege::Create),
+                    FunctionChange::Comment(_) => Ok(()),
+                }
             }
             Statement::Rename { name, .. } => {
                 owned(name)?;
@@ -119,6 +135,8 @@ impl Client {
 
             // They tell of what the role may see, by the catalog that it is shown.
             Statement::ShowObjects(_) => Ok(()),
+            // What functions there are, and what they compute, everybody may know, as in PostgreSQL.
+            Statement::ShowCreateFunction(_) => Ok(()),
             // Of the session alone.
             Statement::Fetch { .. }
             | Statement::Move { .. }

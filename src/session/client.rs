@@ -141,7 +141,10 @@ impl Client {
             Statement::AlterRelation(alter) => self.alter_relation(alter, sql).await,
             Statement::Pause(name) => self.pause(name).await,
             Statement::Resume(name) => self.resume(name).await,
+            Statement::CreateFunction(create) => self.create_function(create, sql).await,
             Statement::Drop(drop) => self.drop_objects(drop).await,
+            Statement::DropFunctions(drop) => self.drop_functions(drop).await,
+            Statement::AlterFunction(alter) => self.alter_function(alter).await,
             Statement::Role(statement) => self.change_roles(statement).await,
             Statement::Grant(statement) => self.change_grants(statement).await,
             Statement::Rename { name, to } => self.rename(name, to).await,
@@ -153,9 +156,11 @@ impl Client {
             Statement::Verify(name) => self.verify(name).await,
             Statement::AnalyzeWatermark(name) => self.analyze_watermark(name).await,
             Statement::Print { name, from_beginning, limit } => self.print(name, *from_beginning, *limit).await,
-            Statement::ShowObjects(_) | Statement::ShowCreate(_) | Statement::Describe { .. } | Statement::ShowSetting(_) => {
-                self.show(&parsed.statement).await
-            }
+            Statement::ShowObjects(_)
+            | Statement::ShowCreate(_)
+            | Statement::ShowCreateFunction(_)
+            | Statement::Describe { .. }
+            | Statement::ShowSetting(_) => self.show(&parsed.statement).await,
             Statement::Flush => self.flush().await,
 
             Statement::Declare { name, query, hold } => self.declare(&fold(name), query, sql, *hold, parameters).await,

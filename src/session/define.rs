@@ -58,14 +58,14 @@ impl Client {
             is_stream || create.append_only || (create.primary_key.is_empty() && create.options.contains_key(connect::CONNECTOR));
         let kind = if is_stream { Kind::Stream } else { Kind::Table };
         let relation = relation_of(create, name.clone(), kind, sql)?;
-        let compiled = CompiledRelation::compile(Arc::new(relation.clone()), &self.database.state)?;
-        drop(compiled);
         Connector::of(&relation)?;
-        let database = Arc::clone(&self.database);
+        let (database, reader) = (Arc::clone(&self.database), self.reader());
         let ids = Ids::new(&database);
         self.change_catalog(|catalog| {
             free_name(catalog, &name)?;
-            let relation = ids.give(relation.clone());
+            let planner = planner_over(&database, Arc::new(catalog.clone()), reader.clone());
+            CompiledRelation::compile(Arc::new(relation.clone()), &planner)?;
+            let relation = Relation { functions: planner.functions_called(), ..ids.give(relation.clone()) };
             let dead = (kind == Kind::Stream && relation.watermark.is_some()).then(|| ids.give(dead_letter_relation(&relation)));
             if let Some(dead) = &dead {
                 free_name(catalog, &dead.name)?;
@@ -389,6 +389,7 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
         query: None,
         emit: Emit::Changes,
         depends_on: Vec::new(),
+        functions: Vec::new(),
         parent: None,
         output: None,
         comment: None,

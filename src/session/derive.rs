@@ -141,7 +141,8 @@ fn plan_stream(
     let columns = (0..stream.columns.len()).collect();
     stream.output = Some(Output { target: stream.id, columns, changelog: create.changelog });
     // The watermark's expression has to work.
-    CompiledRelation::compile(Arc::new(stream.clone()), &database.state)?;
+    CompiledRelation::compile(Arc::new(stream.clone()), &planner)?;
+    stream.functions = planner.functions_called();
     Ok((stream, fragment))
 }
 
@@ -259,6 +260,7 @@ fn plan_insert(
         changelog: false,
     };
     let mut query = view_relation(&view, name, sql, &fragment.edge.schema, Kind::Query)?;
+    query.functions = planner.functions_called();
     query.depends_on = reads;
     query.widths = widths_of(catalog, &query);
     query.depends_on.push(target.id);
@@ -282,7 +284,8 @@ fn fitting(
         return Err(Error::syntax("INSERT has more target columns than expressions"));
     }
     targets.truncate(width);
-    let compiled = CompiledRelation::compile(Arc::clone(target), &database.state)?;
+    let compiled = database.writer(target)?;
+    let compiled = compiled.compiled();
     compiled.assign(&targets, &RecordBatch::new_empty(Arc::clone(schema)), database.clock.now())?;
     Ok(targets)
 }

@@ -5,6 +5,7 @@ use sqlparser::ast as sp;
 
 use super::client::done;
 use super::define::{existing, relation_name};
+use super::function::find_function;
 use super::role::{given, grantee, role_id};
 use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Acl, Grant, Object, PUBLIC_SCHEMA, Privilege, Privileges};
@@ -110,6 +111,7 @@ impl Client {
             GrantTarget::Relations(_) | GrantTarget::AllIn(_) => "ALTER TABLE",
             GrantTarget::Schemas(_) => "ALTER SCHEMA",
             GrantTarget::Databases(_) => "ALTER DATABASE",
+            GrantTarget::Functions(_) | GrantTarget::AllFunctionsIn(_) => "ALTER FUNCTION",
         })
     }
 }
@@ -123,6 +125,10 @@ pub(super) fn describe(catalog: &Catalog, object: Object) -> String {
         },
         Object::Schema(_) => "schema public".to_string(),
         Object::Database => "database".to_string(),
+        Object::Function(id) => match catalog.function(id) {
+            Some(function) => format!("function {}", function.signature()),
+            None => format!("function {id}"),
+        },
         Object::Default { owner, .. } => format!("default privileges of role {}", catalog.roles().name(owner)),
     }
 }
@@ -137,6 +143,13 @@ fn objects(catalog: &Catalog, target: &GrantTarget, database: &str) -> Result<Ve
             schemas.iter().try_for_each(|name| schema(name).map(drop))?;
             // Late rows and dead letters hold more than the view or stream shows: they are granted by name.
             Ok(catalog.relations().filter(|r| r.parent.is_none()).map(|r| Object::Relation(r.id)).collect())
+        }
+        GrantTarget::Functions(names) => {
+            names.iter().map(|name| find_function(catalog, name).map(|function| Object::Function(function.id))).collect()
+        }
+        GrantTarget::AllFunctionsIn(schemas) => {
+            schemas.iter().try_for_each(|name| schema(name).map(drop))?;
+            Ok(catalog.functions().map(|function| Object::Function(function.id)).collect())
         }
         GrantTarget::Schemas(names) => names.iter().map(|name| schema(name).map(Object::Schema)).collect(),
         GrantTarget::Databases(names) => {
@@ -164,6 +177,7 @@ fn wanted(change: &GrantChange, object: Object) -> Result<Privileges> {
         Object::Relation(_) | Object::Default { .. } => "relation",
         Object::Schema(_) => "schema",
         Object::Database => "database",
+        Object::Function(_) => "function",
     };
     match named.iter().find(|privilege| !possible.contains(**privilege)) {
         None => Ok(Privileges::of(named)),

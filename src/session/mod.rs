@@ -10,6 +10,7 @@ mod cursor;
 mod define;
 mod derive;
 mod follow;
+mod function;
 mod grant;
 mod identity;
 mod read;

@@ -3,12 +3,11 @@
 //! Who may do what to whom is as in PostgreSQL 16: a role with CREATEROLE makes roles, and changes those that it has the ADMIN
 //! OPTION for (it gets that for those it makes). Only superusers make, change and hand out superusers.
 
-use std::collections::BTreeSet;
-
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_dependents, collect};
+use super::define::collect;
+use super::function::Gone;
 use super::identity::Who;
 use super::{Client, Outcome};
 use crate::auth::Verifier;
@@ -200,7 +199,7 @@ impl Client {
         self.not_in_block("DROP OWNED")?;
         let who = self.who;
         self.commit_catalog(|catalog| {
-            let (mut gone, mut changes) = (BTreeSet::new(), Vec::new());
+            let (mut gone, mut changes) = (Gone::default(), Vec::new());
             for role in resolve(catalog, who, roles)? {
                 if role == SUPERUSER {
                     let name = catalog.roles().name(role);
@@ -213,13 +212,15 @@ impl Client {
                     return Err(Error::insufficient_privilege("permission denied to drop objects"));
                 }
                 for relation in catalog.relations().filter(|r| catalog.owner(Object::Relation(r.id)) == role) {
-                    collect(catalog, relation, cascade, &mut gone)?;
+                    collect(catalog, relation, cascade, &mut gone.relations)?;
+                }
+                for function in catalog.functions().filter(|f| catalog.owner(Object::Function(f.id)) == role) {
+                    gone.add(catalog, function, cascade)?;
                 }
                 changes.extend(without_grants(catalog, role));
             }
-            check_dependents(catalog, &gone)?;
-            changes.retain(|change| !matches!(change, Change::SetAccess(Object::Relation(id), _) if gone.contains(id)));
-            changes.extend(gone.into_iter().rev().map(Change::Drop));
+            changes.retain(|change| !matches!(change, Change::SetAccess(object, _) if gone.holds(object)));
+            changes.extend(gone.changes(catalog)?);
             Ok(changes)
         })
         .await?;

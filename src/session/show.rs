@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use sqlparser::ast as sp;
 
 use super::define::{existing, relation_name};
+use super::function::find_function;
 use super::read::{planner_over, source};
 use super::{Client, Outcome, Parameters, Rows};
 use crate::catalog::{Emit, Kind, Relation};
@@ -27,9 +28,10 @@ impl Client {
             Statement::Explain { .. } => Some(text_schema(&["QUERY PLAN"])),
             Statement::ShowSetting(name) if name == "all" => Some(text_schema(&["name", "setting", "description"])),
             Statement::ShowSetting(name) => Some(text_schema(&[self.setting_name(name)?.as_str()])),
-            Statement::ShowObjects(_) | Statement::ShowCreate(_) | Statement::Describe { .. } => {
-                Some(self.look(statement)?.schema())
-            }
+            Statement::ShowObjects(_)
+            | Statement::ShowCreate(_)
+            | Statement::ShowCreateFunction(_)
+            | Statement::Describe { .. } => Some(self.look(statement)?.schema()),
             Statement::Verify(_) => Some(verify::schema()),
             Statement::AnalyzeWatermark(_) => Some(lateness::schema()),
             _ => None,
@@ -43,7 +45,14 @@ impl Client {
         let relation = |name: &sp::ObjectName| existing(&snapshot.catalog, &relation_name(name)?).cloned();
         match statement {
             Statement::ShowObjects(what) => show::objects(&context, *what),
-            Statement::ShowCreate(name) => show::create(relation(name)?.as_ref()),
+            Statement::ShowCreate(name) => {
+                let relation = relation(name)?;
+                show::create(&relation.name, &relation.create_sql)
+            }
+            Statement::ShowCreateFunction(name) => {
+                let function = find_function(&snapshot.catalog, name)?;
+                show::create(&function.signature(), &function.create_sql)
+            }
             Statement::Describe { extended, name } => show::describe(&context, relation(name)?.as_ref(), *extended),
             _ => Err(Error::internal("a statement that shows nothing")),
         }

@@ -15,8 +15,9 @@ use super::client::done;
 use super::define::{check_options, existing, free_name, new_access, new_name, quote_ident, relation_name};
 use super::read::planner_over;
 use super::{Client, Outcome};
-use crate::catalog::acl::Privilege;
+use crate::catalog::acl::{Access, Object, Privilege};
 use crate::catalog::rights::Rights;
+use crate::catalog::role::SUPERUSER;
 use crate::catalog::{Catalog, Change, Column, Durability, Emit, Kind, NOW, Relation, RelationId};
 use crate::database::Database;
 use crate::engine::{Prepared, Rebuild};
@@ -79,7 +80,11 @@ impl Client {
                     // The first is what the statement names. Of what follows it, and of what is dropped with something else, the
                     // owner is not asked.
                     Change::Replace(relation) if number == 0 => rights.check_owner(relation)?,
-                    Change::Replace(_) | Change::Drop(_) => {}
+                    Change::Replace(_) | Change::Drop(_) | Change::DropFunction(_) => {}
+                    Change::SetFunction(function) => match catalog.function(function.id) {
+                        None => rights.check_schema(Privilege::Create)?,
+                        Some(former) => rights.check_function_owner(former)?,
+                    },
                     Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {
                         return Err(Error::internal("roles and privileges are changed elsewhere"));
                     }
@@ -87,6 +92,9 @@ impl Client {
             }
             let owned = definition.changes.iter().filter_map(|change| match change {
                 Change::Create(relation) if relation.parent.is_none() => new_access(catalog, role, relation),
+                Change::SetFunction(function) if catalog.function(function.id).is_none() && role != SUPERUSER => {
+                    Some(Change::SetAccess(Object::Function(function.id), Access { owner: role, acl: None }))
+                }
                 _ => None,
             });
             let owned: Vec<Change> = owned.collect();
@@ -204,6 +212,7 @@ impl Client {
             view.depends_on.sort_unstable();
             view.depends_on.dedup();
             view.widths = widths_of(catalog, &view);
+            view.functions = planner.functions_called();
             let mut definition = Definition::default();
             match former {
                 None => definition.changes.push(Change::Create(ids.give(view))),
@@ -432,10 +441,12 @@ fn replace_reader(
     definition: &mut Definition,
     ids: &Ids<'_>,
 ) -> Result<()> {
-    let plan = planner.continuous_view(view)?;
+    // What is made anew is made with the functions that there are now.
+    let mut view = Relation { functions: Vec::new(), ..view.clone() };
+    let plan = planner.continuous_view(&view)?;
     let fragment = lower(planner, &plan, view.emit)?;
-    check_columns(view, fragment.edge.schema.fields())?;
-    let mut view = view.clone();
+    check_columns(&view, fragment.edge.schema.fields())?;
+    view.functions = planner.functions_called();
     for (column, field) in view.columns.iter_mut().zip(fragment.edge.schema.fields()) {
         column.nullable = field.is_nullable();
     }
@@ -485,6 +496,7 @@ fn plan_view(
     let plain = named_relations(&create.query, catalog, |r| r.kind == Kind::View);
     view.depends_on = RelationSource::all_in(&plan).iter().map(|r| r.id).chain(plain).collect();
     view.widths = widths_of(catalog, &view);
+    view.functions = planner.functions_called();
     check_inputs(catalog, &view)?;
     Ok((view, fragment))
 }
@@ -541,6 +553,7 @@ pub(super) fn view_relation(create: &CreateView, name: &str, sql: &str, schema: 
         query: Some(create.query_sql.clone()),
         emit: create.emit,
         depends_on: Vec::new(),
+        functions: Vec::new(),
         parent: None,
         output: None,
         comment: None,
@@ -575,6 +588,7 @@ pub(super) fn late_relation(view: &Relation, schema: &SchemaRef) -> Relation {
         query: None,
         options: BTreeMap::new(),
         depends_on: Vec::new(),
+        functions: Vec::new(),
         parent: Some(view.id),
         output: None,
         comment: Some(format!("rows that came too late for \"{}\"", view.name)),

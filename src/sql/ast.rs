@@ -7,6 +7,7 @@ use sqlparser::ast as sp;
 
 use crate::catalog::Emit;
 use crate::catalog::acl::Privilege;
+use crate::catalog::function::Volatility;
 
 /// A statement and the text it was read from (without the semicolon).
 #[derive(Clone, Debug)]
@@ -32,7 +33,10 @@ pub enum Statement {
     AlterRelation(Box<AlterRelation>),
     Pause(sp::ObjectName),
     Resume(sp::ObjectName),
+    CreateFunction(CreateFunction),
     Drop(Drop),
+    DropFunctions(DropFunctions),
+    AlterFunction(AlterFunction),
     Rename {
         name: sp::ObjectName,
         to: sp::Ident,
@@ -71,6 +75,8 @@ pub enum Statement {
     /// `SHOW STREAMS`, `SHOW MATERIALIZED VIEWS`, …
     ShowObjects(ShowObjects),
     ShowCreate(sp::ObjectName),
+    /// `SHOW CREATE FUNCTION f`
+    ShowCreateFunction(FunctionName),
     Describe {
         extended: bool,
         name: sp::ObjectName,
@@ -258,6 +264,57 @@ pub struct Drop {
     pub cascade: bool,
 }
 
+/// A function in SQL: an expression over its parameters.
+#[derive(Clone, Debug)]
+pub struct CreateFunction {
+    pub or_replace: bool,
+    pub if_not_exists: bool,
+    pub name: sp::ObjectName,
+    pub parameters: Vec<ParameterDef>,
+    pub returns: sp::DataType,
+    /// `None`: that of the body.
+    pub volatility: Option<Volatility>,
+    pub strict: bool,
+    /// An expression, or `SELECT expression`.
+    pub body: String,
+    /// Where the body begins, for positions of errors in it.
+    pub body_at: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct ParameterDef {
+    pub name: Option<sp::Ident>,
+    pub data_type: sp::DataType,
+    pub default: Option<SqlExpr>,
+    pub position: u32,
+}
+
+/// A function as statements name it; without types, the only one of its name.
+#[derive(Clone, Debug)]
+pub struct FunctionName {
+    pub name: sp::ObjectName,
+    pub types: Option<Vec<sp::DataType>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DropFunctions {
+    pub if_exists: bool,
+    pub names: Vec<FunctionName>,
+    pub cascade: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct AlterFunction {
+    pub function: FunctionName,
+    pub change: FunctionChange,
+}
+
+#[derive(Clone, Debug)]
+pub enum FunctionChange {
+    Rename(sp::Ident),
+    Comment(Option<String>),
+}
+
 /// What is done to roles.
 #[derive(Clone, Debug)]
 pub enum RoleStatement {
@@ -377,6 +434,8 @@ pub enum GrantTarget {
     AllIn(Vec<sp::Ident>),
     Schemas(Vec<sp::Ident>),
     Databases(Vec<sp::Ident>),
+    Functions(Vec<FunctionName>),
+    AllFunctionsIn(Vec<sp::Ident>),
 }
 
 #[derive(Clone, Debug)]

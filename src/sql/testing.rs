@@ -37,6 +37,7 @@ pub fn relation(id: u32, name: &str, kind: Kind, columns: &[(&str, DataType)]) -
         query: None,
         emit: Emit::Changes,
         depends_on: Vec::new(),
+        functions: Vec::new(),
         parent: None,
         output: None,
         comment: None,

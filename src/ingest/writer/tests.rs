@@ -7,6 +7,7 @@ use datafusion::prelude::SessionContext;
 use super::*;
 use crate::catalog::{self, Column, Durability, Emit, Watermark};
 use crate::ingest::dead_letter_relation;
+use crate::sql::plan::Planner;
 use crate::time::TIMESTAMP;
 
 const NOW: Micros = 1_735_689_600_000_000;
@@ -33,6 +34,7 @@ fn relation(kind: catalog::Kind, columns: Vec<Column>) -> Relation {
         query: None,
         emit: Emit::Changes,
         depends_on: Vec::new(),
+        functions: Vec::new(),
         parent: None,
         output: None,
         comment: None,
@@ -52,7 +54,10 @@ fn stream() -> Relation {
 }
 
 fn compiled(relation: Relation) -> Arc<CompiledRelation> {
-    Arc::new(CompiledRelation::compile(Arc::new(relation), &Arc::new(SessionContext::new().state())).unwrap())
+    Arc::new(
+        CompiledRelation::compile(Arc::new(relation), &Planner::new(Arc::default(), Arc::new(SessionContext::new().state())))
+            .unwrap(),
+    )
 }
 
 fn rows(relation: &Relation, users: Vec<Option<&str>>, times: Vec<Option<Micros>>) -> RecordBatch {

@@ -78,6 +78,7 @@ impl State {
             }
             Change::Create(_) | Change::Alter(_) | Change::Replace(_) => {}
             Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
+            Change::SetFunction(_) | Change::DropFunction(_) => {}
             Change::Drop(id) => {
                 self.heads.remove(id);
             }
@@ -493,6 +494,17 @@ fn check_change(catalog: &Catalog, change: &Change) -> Result<()> {
         Change::DropRole(id) => {
             if catalog.roles().get(*id).is_none() {
                 return Err(Error::undefined_object("the role was dropped by another session"));
+            }
+        }
+        Change::SetFunction(function) => {
+            if catalog.function(function.id).is_none() && function.id < committed.next_id() {
+                // Two sessions have planned from the same catalog.
+                return Err(conflict("the catalog"));
+            }
+        }
+        Change::DropFunction(id) => {
+            if catalog.function(*id).is_none() {
+                return Err(Error::undefined_function("the function was dropped by another session"));
             }
         }
         Change::SetAccess(object, _) => {

@@ -42,6 +42,7 @@ fn stream(id: RelationId, name: &str) -> Relation {
         query: None,
         emit: Emit::Changes,
         depends_on: vec![],
+        functions: Vec::new(),
         parent: None,
         output: None,
         comment: None,

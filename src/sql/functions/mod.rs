@@ -44,6 +44,36 @@ pub fn state() -> SessionState {
     state
 }
 
+/// Names that mean something else in SQL than a function that is registered.
+const FORMS: [&str; 14] = [
+    "array",
+    "earliest_by_offset",
+    "exists",
+    "extract",
+    "gap_fill",
+    "gen_random_uuid",
+    "generate_subscripts",
+    "latest_by_offset",
+    "mod",
+    "overlay",
+    "position",
+    "row",
+    "substring",
+    "unnest",
+];
+
+/// Does a call of this name mean something already? Then users cannot give it.
+pub fn is_built_in(state: &SessionState, name: &str) -> bool {
+    state.scalar_functions().contains_key(name)
+        || state.aggregate_functions().contains_key(name)
+        || state.window_functions().contains_key(name)
+        || state.higher_order_functions().contains_key(name)
+        || state.table_functions().contains_key(name)
+        || crate::sql::system::is_function(name)
+        || FORMS.contains(&name)
+        || crate::sql::ast::WINDOW_FUNCTIONS.contains(&name)
+}
+
 /// Register all functions of ours.
 pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Result<()> {
     for function in scalar_functions().into_iter().chain(crate::sql::system::pure_functions()) {

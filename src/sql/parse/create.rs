@@ -37,6 +37,9 @@ impl Grammar<'_> {
             return Ok(statement);
         }
         let or_replace = self.eat("OR REPLACE");
+        if self.eat("FUNCTION") {
+            return self.create_function(or_replace);
+        }
         if self.eat("STREAM") || self.eat("SOURCE") {
             return self.create_stream(or_replace, position);
         }
@@ -73,14 +76,14 @@ impl Grammar<'_> {
             return Error::insufficient_privilege(message).with_hint(hint).at(position);
         }
         match self.peek() {
-            token if message::mistyped(token).is_some() => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW or VIEW"),
+            token if message::mistyped(token).is_some() => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW or FUNCTION"),
             Token::Word(word) if word.quote_style.is_none() && matches!(self.peek_nth(1), Token::Word(_)) => {
                 let what = word.value.to_ascii_uppercase();
                 Error::unsupported(format!("CREATE {what} is not supported yet"))
-                    .with_hint("there are CREATE STREAM, TABLE, MATERIALIZED VIEW and VIEW")
+                    .with_hint("there are CREATE STREAM, TABLE, MATERIALIZED VIEW, VIEW and FUNCTION")
                     .at(position)
             }
-            _ => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW or VIEW"),
+            _ => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW or FUNCTION"),
         }
     }
 

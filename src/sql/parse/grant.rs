@@ -5,7 +5,7 @@ use sqlparser::tokenizer::Token;
 use super::grammar::Grammar;
 use crate::catalog::acl::Privilege;
 use crate::error::{Error, Result};
-use crate::sql::ast::{GrantChange, GrantStatement, GrantTarget, MemberChange, RoleName, RoleStatement, Statement};
+use crate::sql::ast::{FunctionName, GrantChange, GrantStatement, GrantTarget, MemberChange, RoleName, RoleStatement, Statement};
 
 impl Grammar<'_> {
     pub(super) fn grant(&mut self) -> Result<Statement> {
@@ -81,8 +81,16 @@ impl Grammar<'_> {
         if self.eat("DATABASE") {
             return Ok(GrantTarget::Databases(self.comma_separated(Grammar::identifier)?));
         }
-        const OTHERS: [&str; 9] =
-            ["SEQUENCE", "FUNCTION", "PROCEDURE", "ROUTINE", "LANGUAGE", "TYPE", "DOMAIN", "FOREIGN", "TABLESPACE"];
+        if self.eat_one(&["ALL FUNCTIONS IN SCHEMA", "ALL ROUTINES IN SCHEMA"]).is_some() {
+            return Ok(GrantTarget::AllFunctionsIn(self.comma_separated(Grammar::identifier)?));
+        }
+        for word in ["FUNCTION", "ROUTINE"] {
+            if self.is(word) && matches!(self.peek_nth(1), Token::Word(_)) && !self.is_nth(1, "TO") {
+                self.skip(1);
+                return Ok(GrantTarget::Functions(self.comma_separated(Grammar::function_name)?));
+            }
+        }
+        const OTHERS: [&str; 7] = ["SEQUENCE", "PROCEDURE", "LANGUAGE", "TYPE", "DOMAIN", "FOREIGN", "TABLESPACE"];
         for other in OTHERS {
             if (self.is(other) && matches!(self.peek_nth(1), Token::Word(_)))
                 || (self.is("ALL") && self.is_nth(1, &format!("{other}S")))
@@ -115,6 +123,12 @@ impl Grammar<'_> {
         self.granted_by()?;
         let cascade = self.eat_one(&["CASCADE", "RESTRICT"]) == Some("CASCADE");
         Ok(GrantChange { grant, privileges, roles, option, cascade })
+    }
+
+    /// `role` of `ALTER FUNCTION … OWNER TO role`.
+    pub(super) fn owner_of_function(&mut self, function: FunctionName) -> Result<Statement> {
+        let of = GrantTarget::Functions(vec![function]);
+        Ok(Statement::Grant(GrantStatement::Owner { of, to: self.role_name()? }))
     }
 
     /// Nobody grants in another's name.

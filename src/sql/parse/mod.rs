@@ -16,6 +16,7 @@ mod create;
 mod cursor;
 mod dialect;
 mod explain;
+mod function;
 mod grammar;
 mod grant;
 mod interval;
@@ -65,6 +66,15 @@ pub fn parse_expression(sql: &str) -> Result<sp::Expr> {
         grammar.expect_end()?;
         Ok(expression.expr)
     })
+}
+
+/// The body of a function, as the catalog keeps it.
+pub fn parse_body(sql: &str) -> Result<sp::Expr> {
+    let mut statements = tokens::statements(sql)?.into_iter();
+    match (statements.next(), statements.next()) {
+        (Some(tokens), None) => with_grammar(sql, tokens, |grammar| grammar.function_body()),
+        _ => Err(Error::invalid_function_definition("the body of a function is one expression, or SELECT and one expression")),
+    }
 }
 
 fn parse_one(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Parsed> {

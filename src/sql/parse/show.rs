@@ -31,6 +31,9 @@ impl Grammar<'_> {
             self.expect(words)?;
             return Ok(Statement::ShowObjects(*objects));
         }
+        if self.eat("CREATE FUNCTION") {
+            return Ok(Statement::ShowCreateFunction(self.function_name()?));
+        }
         if self.eat("CREATE") {
             if matches!(self.peek_nth(1), Token::Word(_)) {
                 let _ = self.eat_one(&["MATERIALIZED VIEW", "STREAM", "SOURCE", "TABLE", "VIEW"]);

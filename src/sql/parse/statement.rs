@@ -144,6 +144,9 @@ impl Grammar<'_> {
         if let Some(statement) = self.drop_role()? {
             return Ok(statement);
         }
+        if let Some(statement) = self.drop_functions()? {
+            return Ok(statement);
+        }
         let object = self.object_type("DROP")?;
         let _ = object == ObjectType::Index && self.eat("CONCURRENTLY");
         let if_exists = self.eat("IF EXISTS");
@@ -185,6 +188,9 @@ impl Grammar<'_> {
             return Ok(statement);
         }
         if let Some(statement) = self.alter_privileges()? {
+            return Ok(statement);
+        }
+        if let Some(statement) = self.alter_function()? {
             return Ok(statement);
         }
         let from = self.here();
@@ -258,6 +264,9 @@ impl Grammar<'_> {
     }
 
     fn comment(&mut self) -> Result<Statement> {
+        if let Some(statement) = self.comment_on_function()? {
+            return Ok(statement);
+        }
         self.expect("COMMENT ON")?;
         let column = self.eat("COLUMN");
         if !column {

@@ -18,6 +18,7 @@ use crate::flow::pattern::program::{Pattern, Program, Variables, bit};
 use crate::flow::pattern::{Shown, Skip};
 use crate::sql::ast::{PATTERN_INPUT, PATTERN_SUBSET, PATTERN_WITHIN};
 use crate::sql::plan::errors::at;
+use crate::sql::plan::inline::inline_calls;
 use crate::sql::plan::names::{fold, fold_object};
 use crate::sql::window::constant_duration;
 
@@ -338,14 +339,14 @@ fn is(symbol: &sp::Ident, name: &str) -> bool {
     symbol.value == name
 }
 
-/// The column with its relation.
+/// The column with its relation; functions as their expressions.
 fn normalize(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     match &expr {
         Expr::Column(column) if column.relation.is_none() => {
             let (qualifier, field) = schema.qualified_field_with_unqualified_name(&column.name)?;
             Ok(Expr::Column(Column::from((qualifier, field))))
         }
-        _ => Ok(expr),
+        _ => inline_calls(expr, schema),
     }
 }
 

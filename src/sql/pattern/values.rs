@@ -23,6 +23,7 @@ use crate::flow::pattern::program::{ANY, Variables, bit};
 use crate::flow::pattern::{Anchor, Measure, Slot};
 use crate::limits;
 use crate::sql::plan::errors::at;
+use crate::sql::plan::inline::inline_calls;
 use crate::sql::plan::names::{fold, fold_object};
 
 /// Functions that navigate a match.
@@ -66,6 +67,7 @@ impl Values<'_> {
     }
 
     fn coerced(&self, expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+        let expr = inline_calls(expr, schema)?;
         let options = Arc::new(self.context.context_provider().options().clone());
         ExprSimplifier::new(SimplifyContext::builder().with_config_options(options).build()).coerce(expr, schema)
     }

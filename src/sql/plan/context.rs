@@ -168,8 +168,12 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let system = self.planner.system.as_ref().and_then(|system| system.function(name));
-        system.or_else(|| marks::function(name)).or_else(|| self.planner.state.scalar_functions().get(name).cloned())
+        // A name that is built in is none that users can give.
+        let ours = super::inline::function(self.planner, name);
+        let system = || self.planner.system.as_ref().and_then(|system| system.function(name));
+        ours.or_else(system)
+            .or_else(|| marks::function(name))
+            .or_else(|| self.planner.state.scalar_functions().get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -193,7 +197,8 @@ impl ContextProvider for Context<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.planner.state.scalar_functions().keys().cloned().collect()
+        let ours = self.planner.catalog.functions().map(|function| function.name.clone());
+        self.planner.state.scalar_functions().keys().cloned().chain(ours).collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
@@ -215,7 +220,21 @@ struct Types;
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql_type: &sp::DataType) -> DfResult<Option<FieldRef>> {
-        let (data_type, _) = crate::sql::types::from_ast(sql_type).map_err(DataFusionError::from)?;
+        let data_type = match oid_type(sql_type) {
+            Some(oid) => oid,
+            None => crate::sql::types::from_ast(sql_type).map_err(DataFusionError::from)?.0,
+        };
         Ok(Some(data_type.into_nullable_field_ref()))
+    }
+}
+
+/// What casts to `oid` and `oid[]` are rewritten to; columns of users have no such type.
+fn oid_type(sql_type: &sp::DataType) -> Option<DataType> {
+    match sql_type {
+        sp::DataType::IntegerUnsigned(None) => Some(DataType::UInt32),
+        sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(element, _)) => {
+            oid_type(element).map(|element| DataType::new_list(element, true))
+        }
+        _ => None,
     }
 }

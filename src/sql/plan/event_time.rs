@@ -109,6 +109,7 @@ static COMMIT_CLOCK: LazyLock<Arc<Relation>> = LazyLock::new(|| {
         query: None,
         emit: Emit::Changes,
         depends_on: Vec::new(),
+        functions: Vec::new(),
         parent: None,
         output: None,
         comment: None,

@@ -6,6 +6,7 @@
 //! * [`names`]: hidden columns, and other things settled before names are resolved;
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * [`as_of`]: relations as they were at a former commit;
+//! * [`inline`], `overload`: users' functions: what their calls stand for, and which of several one means;
 //! * `lateral`: UNNEST of a column beside it in FROM;
 //! * `gap_fill`: GAP_FILL in FROM;
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
@@ -26,6 +27,7 @@ pub mod errors;
 pub mod event_time;
 pub mod final_rows;
 mod gap_fill;
+pub mod inline;
 pub mod late_rows;
 mod lateral;
 pub mod marks;
@@ -33,13 +35,15 @@ pub mod names;
 pub mod nearest;
 pub mod on_time;
 pub mod order;
+mod overload;
 pub mod silence;
 pub mod source;
 pub mod time_bound;
 mod versions;
 mod within;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -51,9 +55,11 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
+use parking_lot::Mutex;
 use sqlparser::ast as sp;
 
 use crate::catalog::acl::{Object, Privilege};
+use crate::catalog::function::{FunctionId, FunctionRef};
 use crate::catalog::rights::Rights;
 use crate::catalog::{Catalog, Change, Relation, RelationId};
 use crate::error::{Error, Result};
@@ -84,6 +90,18 @@ pub struct Planner {
     state: Arc<SessionState>,
     system: Option<Arc<dyn SystemRelations>>,
     reader: Reader,
+    /// Functions that go before the newest ones of their names.
+    made_with: Arc<[FunctionRef]>,
+    /// Functions whose bodies are being planned, from the outermost.
+    calling: Arc<[FunctionId]>,
+    /// All that were called.
+    called: Arc<Mutex<BTreeSet<FunctionRef>>>,
+}
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Planner")
+    }
 }
 
 /// In whose name a plan reads.
@@ -98,7 +116,16 @@ pub enum Reader {
 impl Planner {
     /// `state`: functions and settings, see [`crate::sql::functions::state`].
     pub fn new(catalog: Arc<Catalog>, state: Arc<SessionState>) -> Planner {
-        Planner { whole: Arc::clone(&catalog), catalog, state, system: None, reader: Reader::Server }
+        Planner {
+            whole: Arc::clone(&catalog),
+            catalog,
+            state,
+            system: None,
+            reader: Reader::Server,
+            made_with: Arc::from([]),
+            calling: Arc::from([]),
+            called: Arc::default(),
+        }
     }
 
     #[must_use]
@@ -155,12 +182,13 @@ impl Planner {
         versions::name_commits(&mut query, &self.catalog)?;
         names::by_offset(&mut query);
         let hidden = names::hidden_columns(&query);
-        names::prepare(&mut query, &self.catalog, &hidden);
+        names::prepare(&mut query, self, &hidden);
         let context = Context::new(self, hidden, inlining);
         let types = types.iter().map(|t| t.clone().map(DataTypeExt::into_nullable_field_ref)).collect();
         let mut scope = PlannerContext::new().with_prepare_param_data_types(types);
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
+            .and_then(inline::inline)
             .and_then(lateral::inline_lateral)
             .and_then(on_time::cut_late_rows)
             .map_err(errors::locate)
@@ -176,7 +204,8 @@ impl Planner {
             |error: Error| error.without_position().with_context(format!("query of {} \"{}\"", view.kind.noun(), view.name));
         let sql = view.query.as_deref().ok_or_else(|| Error::internal(format!("\"{}\" has no query", view.name)))?;
         let query = parse_query(sql).map_err(in_view)?;
-        let plan = self.with_columns_of(view).plan(&query, &[], inlining).map_err(in_view)?;
+        let planner = self.with_columns_of(view).as_made(view);
+        let plan = planner.plan(&query, &[], inlining).map_err(in_view)?;
         rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))
     }
 
@@ -201,9 +230,10 @@ impl Planner {
         let context = Context::new(self, Vec::new(), Vec::new());
         let mut expr = expr.clone();
         crate::sql::system::rewrite_expression(&mut expr)?;
-        names::prepare(&mut expr, &self.catalog, &[]);
+        names::prepare(&mut expr, self, &[]);
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_to_expr(expr, schema, &mut PlannerContext::new())
+            .and_then(|expr| inline::inline_calls(expr, schema))
             .map_err(errors::locate)
     }
 

@@ -4,7 +4,8 @@
 //!   never shows them, and `SELECT *, _offset FROM s` shows one.
 //! * `UNNEST(…) AS word`: as in PostgreSQL, the alias names the column too.
 //! * `LATEST_BY_OFFSET(x)`: `arg_max(x, _offset)` of the rows where x is not NULL.
-//! * `pg_catalog.f(…)`: the schema of a built-in function says nothing more than its name does.
+//! * `pg_catalog.f(…)`: the schema of a built-in function says nothing more than its name does; nor does that of a user's.
+//! * `f(b => 2, a => 1)`: arguments of users' functions in the order of their parameters.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -12,8 +13,10 @@ use std::ops::ControlFlow;
 use sqlparser::ast as sp;
 use sqlparser::ast::{Visit, VisitMut, Visitor, VisitorMut};
 
+use super::Planner;
+use super::inline::order_arguments;
 use super::source::{Hidden, RelationSource};
-use crate::catalog::{Catalog, Kind};
+use crate::catalog::Kind;
 use crate::sql::ast::WINDOW_FUNCTIONS;
 
 /// A name as PostgreSQL folds it: lower case unless quoted.
@@ -105,12 +108,12 @@ fn replace_by_offset(function: &mut sp::Function, extreme: &str) -> Option<()> {
 }
 
 /// Bring a tree into the form that the planner takes; see the head of this file.
-pub fn prepare(tree: &mut impl VisitMut, catalog: &Catalog, hidden: &[Hidden]) {
-    let _ = tree.visit(&mut Prepare { catalog, hidden, scopes: Vec::new(), of_ctes: HashMap::new() });
+pub(super) fn prepare(tree: &mut impl VisitMut, planner: &Planner, hidden: &[Hidden]) {
+    let _ = tree.visit(&mut Prepare { planner, hidden, scopes: Vec::new(), of_ctes: HashMap::new() });
 }
 
 struct Prepare<'a> {
-    catalog: &'a Catalog,
+    planner: &'a Planner,
     hidden: &'a [Hidden],
     /// Names of the CTEs that each query around this place sees.
     scopes: Vec<Vec<String>>,
@@ -155,11 +158,18 @@ impl VisitorMut for Prepare<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
-        if let sp::Expr::Function(function) = expr
-            && let Some((Some(schema), _)) = fold_object(&function.name)
-            && ["pg_catalog", "information_schema"].contains(&schema.as_str())
-        {
-            function.name.0.drain(..function.name.0.len() - 1);
+        if let sp::Expr::Function(function) = expr {
+            let Some((schema, name)) = fold_object(&function.name) else { return ControlFlow::Continue(()) };
+            let users = self.planner.functions_named(&name);
+            let names_no_other = |schema: &str| match schema {
+                "pg_catalog" | "information_schema" => true,
+                "public" => !users.is_empty(),
+                _ => false,
+            };
+            if schema.as_deref().is_some_and(names_no_other) {
+                function.name.0.drain(..function.name.0.len() - 1);
+            }
+            order_arguments(function, &users);
         }
         ControlFlow::Continue(())
     }
@@ -232,7 +242,7 @@ impl Prepare<'_> {
     fn offered(&self, name: &sp::ObjectName) -> Vec<Hidden> {
         let Some((schema, name)) = fold_object(name) else { return Vec::new() };
         let is_cte = schema.is_none() && self.scopes.last().is_some_and(|scope| scope.contains(&name));
-        match self.catalog.find(&name) {
+        match self.planner.catalog().find(&name) {
             Some(relation) if relation.kind != Kind::View && !is_cte => {
                 RelationSource::new(relation.clone(), self.hidden).hidden().to_vec()
             }

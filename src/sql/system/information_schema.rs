@@ -337,21 +337,25 @@ fn routines(context: &SystemContext, table: &mut Table<'_>) {
     let database = || Value::from(context.database.as_str());
     for function in context.objects().functions.iter().filter(|f| f.info.kind == 'f') {
         let result = result_type(function);
+        let schema = || Value::from(schema_name(function.namespace()));
+        let user = function.user.as_ref();
         table.row([
             ("specific_catalog", database()),
-            ("specific_schema", "pg_catalog".into()),
+            ("specific_schema", schema()),
             ("specific_name", format!("{}_{}", function.info.name, function.oid).into()),
             ("routine_catalog", database()),
-            ("routine_schema", "pg_catalog".into()),
+            ("routine_schema", schema()),
             ("routine_name", function.info.name.as_str().into()),
             ("routine_type", "FUNCTION".into()),
             ("data_type", types::format_type(result, None).into()),
             ("type_udt_catalog", database()),
             ("type_udt_schema", "pg_catalog".into()),
             ("type_udt_name", types::by_oid(result).map(|t| t.name).into()),
-            ("routine_body", "EXTERNAL".into()),
-            ("external_language", "INTERNAL".into()),
+            ("routine_body", if user.is_some() { "SQL" } else { "EXTERNAL" }.into()),
+            ("routine_definition", user.map(|user| user.body.as_str()).into()),
+            ("external_language", if user.is_some() { "SQL" } else { "INTERNAL" }.into()),
             ("is_deterministic", yes(function.info.volatility == 'i')),
+            ("is_null_call", user.map(|user| if user.strict { "YES" } else { "NO" }).into()),
             ("security_type", "INVOKER".into()),
         ]);
     }
@@ -359,17 +363,20 @@ fn routines(context: &SystemContext, table: &mut Table<'_>) {
 
 fn parameters(context: &SystemContext, table: &mut Table<'_>) {
     for function in context.objects().functions.iter().filter(|f| f.info.kind == 'f') {
-        for (position, argument) in (1i32..).zip(argument_types(function)) {
+        for (position, argument) in argument_types(function).into_iter().enumerate() {
+            let parameter = function.user.as_ref().and_then(|user| user.parameters.get(position));
             table.row([
                 ("specific_catalog", context.database.as_str().into()),
-                ("specific_schema", "pg_catalog".into()),
+                ("specific_schema", schema_name(function.namespace()).into()),
                 ("specific_name", format!("{}_{}", function.info.name, function.oid).into()),
-                ("ordinal_position", position.into()),
+                ("ordinal_position", i32::try_from(position + 1).unwrap_or(i32::MAX).into()),
                 ("parameter_mode", "IN".into()),
                 ("is_result", yes(false)),
+                ("parameter_name", parameter.and_then(|p| p.name.as_deref()).into()),
                 ("data_type", types::format_type(argument, None).into()),
                 ("udt_schema", "pg_catalog".into()),
                 ("udt_name", types::by_oid(argument).map(|t| t.name).into()),
+                ("parameter_default", parameter.and_then(|p| p.default.as_deref()).into()),
             ]);
         }
     }

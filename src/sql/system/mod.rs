@@ -66,6 +66,11 @@ pub fn function(name: &str, context: &Arc<SystemContext>) -> Option<Arc<ScalarUD
     functions::function(name, context)
 }
 
+/// Is there a function of ours of this name?
+pub fn is_function(name: &str) -> bool {
+    functions::infos().any(|function| function.name == name)
+}
+
 /// Those that look at their arguments alone, for every planner: a view must mean what a query means.
 pub fn pure_functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
     functions::pure()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::context::SystemContext;
 use super::definitions::{self, PG_CATALOG, PUBLIC};
 use super::types;
-use crate::catalog::{Kind, Relation, RelationId};
+use crate::catalog::{self, Kind, Relation, RelationId};
 
 /// OID of the role that owns all relations.
 pub(super) const OWNER: u32 = 10;
@@ -69,6 +69,14 @@ pub(super) struct Objects {
 pub(super) struct Function {
     pub oid: u32,
     pub info: super::context::FunctionInfo,
+    /// What a user has defined; the others are built in.
+    pub user: Option<Arc<catalog::function::Function>>,
+}
+
+impl Function {
+    pub fn namespace(&self) -> u32 {
+        if self.user.is_some() { PUBLIC } else { PG_CATALOG }
+    }
 }
 
 /// Where the numbering of functions starts that PostgreSQL gives no OID that we know of.
@@ -129,8 +137,8 @@ impl Objects {
         self.functions.iter().find(|f| f.oid == oid)
     }
 
-    pub fn function_named(&self, name: &str) -> Option<&Function> {
-        self.functions.iter().find(|f| f.info.name == name)
+    pub fn functions_named(&self, name: &str) -> impl Iterator<Item = &Function> {
+        self.functions.iter().filter(move |f| f.info.name == name)
     }
 }
 
@@ -256,10 +264,14 @@ fn system_attribute(index: usize, column: &definitions::SystemColumn) -> Attribu
     }
 }
 
-/// The functions of the planner, and those that read and write the types.
+/// The functions of the planner, those that read and write the types, and the users'.
 fn functions(context: &SystemContext) -> Vec<Function> {
-    let mut functions: Vec<Function> =
-        context.functions.iter().zip(FIRST_FUNCTION..).map(|(info, oid)| Function { oid, info: info.clone() }).collect();
+    let mut functions: Vec<Function> = context
+        .functions
+        .iter()
+        .zip(FIRST_FUNCTION..)
+        .map(|(info, oid)| Function { oid, info: info.clone(), user: None })
+        .collect();
     let mut seen = std::collections::HashSet::new();
     for (oid, name) in types::all().iter().flat_map(|t| t.functions).filter(|(oid, _)| *oid != 0) {
         if seen.insert(oid) {
@@ -270,8 +282,20 @@ fn functions(context: &SystemContext) -> Vec<Function> {
                 result: None,
                 arguments: None,
             };
-            functions.push(Function { oid, info });
+            functions.push(Function { oid, info, user: None });
         }
     }
+    functions.extend(context.catalog().functions().map(user_function));
     functions
+}
+
+fn user_function(function: &Arc<catalog::function::Function>) -> Function {
+    let info = super::context::FunctionInfo {
+        name: function.name.clone(),
+        kind: 'f',
+        volatility: function.volatility.letter(),
+        result: None,
+        arguments: None,
+    };
+    Function { oid: function.id, info, user: Some(Arc::clone(function)) }
 }

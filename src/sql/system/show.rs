@@ -7,6 +7,7 @@ use arrow::datatypes::{Field, Schema};
 
 use super::context::SystemContext;
 use super::definitions::arrow_type;
+use super::functions::definitions;
 use super::tidegate::{column_names, durability, emit, progress, state, target, watermark};
 use super::value::{Value, array};
 use crate::catalog::{Kind, Relation};
@@ -157,8 +158,19 @@ fn functions(context: &SystemContext) -> Result<RecordBatch> {
         'w' => "window",
         _ => "scalar",
     };
-    let rows: Vec<Vec<Value>> = context.functions.iter().map(|f| vec![f.name.as_str().into(), kind(f.kind).into()]).collect();
-    batch(&[("name", "text"), ("kind", "text")], &rows)
+    // Those of users first: they are why one asks.
+    let users = context.catalog().functions().map(|f| {
+        let arguments = definitions::arguments(f, true);
+        vec![f.name.as_str().into(), "scalar".into(), arguments.into(), f.returns_sql.as_str().into(), "sql".into()]
+    });
+    let built_in = context
+        .functions
+        .iter()
+        .map(|f| vec![f.name.as_str().into(), kind(f.kind).into(), Value::Null, Value::Null, "internal".into()]);
+    let rows: Vec<Vec<Value>> = users.chain(built_in).collect();
+    let columns: Columns<'_> =
+        &[("name", "text"), ("kind", "text"), ("arguments", "text"), ("result", "text"), ("language", "text")];
+    batch(columns, &rows)
 }
 
 /// `DESCRIBE name`: its columns. `DESCRIBE EXTENDED name`: after them, what else there is to know, a fact a line.
@@ -215,6 +227,8 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
     fact("writes to", target(context, relation).filter(|_| !relation.is_derived()));
     fact("consumed", context.snapshot.consumed.get(&relation.id).map(|commit| format!("up to commit {commit}")));
     fact("reads", Some(sources(context, relation).join(", ")));
+    let functions = relation.functions.iter().filter_map(|of| context.catalog().function_version(*of).map(|f| f.signature()));
+    fact("calls", Some(functions.collect::<Vec<_>>().join(", ")));
     let readers: Vec<String> = context.catalog().dependents(relation.id).map(|r| r.name.clone()).collect();
     fact("read by", Some(readers.join(", ")));
     fact("watermark", watermark(context, relation).and_then(instant));
@@ -243,10 +257,10 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
 }
 
 /// `SHOW CREATE name`: the statement that made it, as it was written.
-pub fn create(relation: &Relation) -> Result<RecordBatch> {
+pub fn create(name: &str, sql: &str) -> Result<RecordBatch> {
     // Late rows come with their view and have no statement of their own.
-    let sql = if relation.create_sql.is_empty() { Value::Null } else { relation.create_sql.as_str().into() };
-    batch(&[("name", "text"), ("create_statement", "text")], &[vec![relation.name.as_str().into(), sql]])
+    let sql = if sql.is_empty() { Value::Null } else { sql.into() };
+    batch(&[("name", "text"), ("create_statement", "text")], &[vec![name.into(), sql]])
 }
 
 #[cfg(test)]

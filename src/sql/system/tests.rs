@@ -47,6 +47,7 @@ fn relation_of(id: RelationId, name: &str, kind: Kind, columns: Vec<Column>, cre
         query: None,
         emit: Emit::Changes,
         depends_on: Vec::new(),
+        functions: Vec::new(),
         parent: None,
         output: None,
         comment: None,
@@ -97,6 +98,7 @@ pub(super) fn snapshot() -> Snapshot {
         primary_key: vec![0],
         query: Some(query.to_string()),
         depends_on: vec![16384],
+        functions: Vec::new(),
         ..relation_of(
             16386,
             "revenue",
@@ -113,6 +115,7 @@ pub(super) fn snapshot() -> Snapshot {
     let big = Relation {
         query: Some("SELECT * FROM orders WHERE amount > 100".to_string()),
         depends_on: vec![16384],
+        functions: Vec::new(),
         ..relation_of(
             16388,
             "big",
@@ -288,7 +291,7 @@ fn with_oids(session: &SessionContext, text: &str) -> String {
     for class in context.objects().classes() {
         sql = sql.replace(&format!("{{{}}}", class.name), &class.oid.to_string());
     }
-    let now = context.objects().function_named("now").map_or(0, |f| f.oid);
+    let now = context.objects().functions_named("now").next().map_or(0, |f| f.oid);
     sql.replace("{now}", &now.to_string())
 }
 

@@ -44,7 +44,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     stable("pg_get_function_sqlbody", OID, "text", null),
     stable("pg_get_function_result", OID, "text", function_result),
     stable("pg_get_function_arguments", OID, "text", function_arguments),
-    stable("pg_get_function_identity_arguments", OID, "text", function_arguments),
+    stable("pg_get_function_identity_arguments", OID, "text", function_identity),
     stable("pg_get_functiondef", OID, "text", function_definition),
     stable("pg_get_serial_sequence", &[&["text", "text"]], "text", serial_sequence),
     stable("obj_description", &[&["oid"], &["oid", "name"]], "text", object_description),
@@ -125,10 +125,17 @@ fn function<'a>(call: &Call<'a>, values: &[Value]) -> Option<&'a Function> {
 }
 
 fn function_result(call: &Call<'_>, values: &[Value]) -> Result<Value> {
-    Ok(function(call, values).map(|f| types::format_type(result_type(f), None)).into())
+    let result = function(call, values).map(|f| match &f.user {
+        Some(user) => user.returns_sql.clone(),
+        None => types::format_type(result_type(f), None),
+    });
+    Ok(result.into())
 }
 
-fn arguments(function: &Function) -> String {
+fn arguments(function: &Function, with_defaults: bool) -> String {
+    if let Some(user) = &function.user {
+        return definitions::arguments(user, with_defaults);
+    }
     if function.info.arguments.is_none() {
         return "VARIADIC \"any\"".to_string();
     }
@@ -136,13 +143,20 @@ fn arguments(function: &Function) -> String {
 }
 
 fn function_arguments(call: &Call<'_>, values: &[Value]) -> Result<Value> {
-    Ok(function(call, values).map(arguments).into())
+    Ok(function(call, values).map(|f| arguments(f, true)).into())
+}
+
+fn function_identity(call: &Call<'_>, values: &[Value]) -> Result<Value> {
+    Ok(function(call, values).map(|f| arguments(f, false)).into())
 }
 
 fn function_definition(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let definition = function(call, values).map(|f| {
+        if let Some(user) = &f.user {
+            return definitions::function(user);
+        }
         let name = definitions::quote_ident(&f.info.name);
-        let (arguments, result) = (arguments(f), types::format_type(result_type(f), None));
+        let (arguments, result) = (arguments(f, true), types::format_type(result_type(f), None));
         let volatility = match f.info.volatility {
             'i' => "IMMUTABLE",
             's' => "STABLE",
@@ -174,6 +188,11 @@ fn object_description(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     if of("pg_namespace") && schema_name(id).is_some() {
         let schema = super::super::definitions::SCHEMAS.iter().find(|(oid, _, _)| *oid == id);
         return Ok(schema.map(|(_, _, purpose)| *purpose).into());
+    }
+    if of("pg_proc")
+        && let Some(user) = call.context.objects().function(id).and_then(|function| function.user.as_ref())
+    {
+        return Ok(user.comment.clone().into());
     }
     if !of("pg_class") {
         return Ok(Value::Null);

@@ -2,6 +2,7 @@
 
 use super::super::objects::{has_constraint, index_name};
 use crate::catalog::Relation;
+use crate::catalog::function::{Function, Parameter};
 
 /// Quotes an identifier where it would not be read back as it is.
 pub(in crate::sql::system) fn quote_ident(name: &str) -> String {
@@ -118,6 +119,33 @@ pub(in crate::sql::system) fn constraint(relation: &Relation) -> Option<String> 
 /// A view's query, as it was written.
 pub(in crate::sql::system) fn view(relation: &Relation) -> Option<String> {
     relation.query.as_ref().map(|query| format!(" {};", query.trim()))
+}
+
+/// The parameters of a function: `a integer, b text DEFAULT 'x'`.
+pub(in crate::sql::system) fn arguments(function: &Function, with_defaults: bool) -> String {
+    let argument = |parameter: &Parameter| {
+        let name = parameter.name.as_ref().map(|name| quote_ident(name) + " ").unwrap_or_default();
+        let default = parameter.default.as_ref().filter(|_| with_defaults);
+        let default = default.map(|default| format!(" DEFAULT {default}")).unwrap_or_default();
+        format!("{name}{}{default}", parameter.sql_type)
+    };
+    function.parameters.iter().map(argument).collect::<Vec<_>>().join(", ")
+}
+
+/// `CREATE OR REPLACE FUNCTION …`, laid out as PostgreSQL does.
+pub(in crate::sql::system) fn function(function: &Function) -> String {
+    let (name, arguments) = (quote_ident(&function.name), arguments(function, true));
+    let strict = if function.strict { " STRICT" } else { "" };
+    let mut tag = "$function$".to_string();
+    while function.body.contains(&tag) {
+        tag.insert(1, 'x');
+    }
+    format!(
+        "CREATE OR REPLACE FUNCTION public.{name}({arguments})\n RETURNS {}\n LANGUAGE sql\n {}{strict}\nAS {tag}{}{tag}\n",
+        function.returns_sql,
+        function.volatility.word(),
+        function.body
+    )
 }
 
 #[cfg(test)]

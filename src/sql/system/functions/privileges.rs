@@ -23,7 +23,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     stable("has_column_privilege", COLUMN, "bool", column),
     stable("has_schema_privilege", OBJECT, "bool", schema),
     stable("has_database_privilege", OBJECT, "bool", database),
-    stable("has_function_privilege", OBJECT, "bool", yes),
+    stable("has_function_privilege", OBJECT, "bool", function),
     stable("has_type_privilege", OBJECT, "bool", yes),
     stable("has_language_privilege", OBJECT, "bool", yes),
     stable("has_tablespace_privilege", OBJECT, "bool", yes),
@@ -115,6 +115,17 @@ fn schema(call: &Call<'_>, values: &[Value]) -> Result<Value> {
             let asked = privilege.text().unwrap_or_default().trim();
             Ok(Value::Bool(rights.is_superuser() || asked.eq_ignore_ascii_case("usage")))
         }
+    }
+}
+
+/// What is built in, everybody may call.
+fn function(call: &Call<'_>, values: &[Value]) -> Result<Value> {
+    let (rights, [function, privilege]) = arguments(call, values, 2)? else { return Ok(Value::Null) };
+    let id = registered::function(call.context, function)?;
+    match call.context.objects().function(id) {
+        None => Ok(Value::Null),
+        Some(function) if function.user.is_some() => Ok(holds(&rights, Object::Function(id), privilege)?.into()),
+        Some(_) => Ok(Value::Bool(true)),
     }
 }
 

@@ -4,8 +4,9 @@
 //! their like, by where the value is shown and where it is compared.
 
 use super::super::context::SystemContext;
-use super::super::definitions::{PG_CATALOG, schema_name, schema_oid};
+use super::super::definitions::{schema_name, schema_oid};
 use super::super::objects;
+use super::super::pg_catalog::argument_types;
 use super::super::types;
 use super::super::value::Value;
 use super::definitions::quote_ident;
@@ -151,14 +152,40 @@ fn type_name(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     Ok(row_type.map_or_else(|| number(id), |r| quote_ident(&r.name).into()))
 }
 
-fn function(context: &SystemContext, value: &Value) -> Result<u32> {
-    resolve(value, "function", |name| Ok(find_function(context, name)))
+/// The OID of a function that is given by OID, by name or with its types.
+pub(super) fn function(context: &SystemContext, value: &Value) -> Result<u32> {
+    resolve(value, "function", |name| match find_functions(context, name)[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => Err(Error::ambiguous_function(format!("more than one function named \"{name}\""))),
+    })
 }
 
 fn find_function(context: &SystemContext, name: &str) -> Option<u32> {
-    let (schema, name) = qualified(name).ok()?;
-    let is_ours = schema.is_none_or(|s| schema_oid(&s) == Some(PG_CATALOG));
-    context.objects().function_named(&name).filter(|_| is_ours).map(|f| f.oid)
+    match find_functions(context, name)[..] {
+        [one] => Some(one),
+        _ => None,
+    }
+}
+
+/// `name`, `schema.name`, or either with `(type, …)`.
+fn find_functions(context: &SystemContext, name: &str) -> Vec<u32> {
+    let (name, types) = match name.split_once('(') {
+        Some((name, types)) => (name, Some(types.trim_end().trim_end_matches(')'))),
+        None => (name, None),
+    };
+    let Ok((schema, name)) = qualified(name) else { return Vec::new() };
+    let types = types.map(|types| {
+        let types = types.split(',').map(str::trim).filter(|name| !name.is_empty());
+        types.map(|name| find_type(context, name)).collect::<Vec<_>>()
+    });
+    let named = context.objects().functions_named(&name);
+    let named = named.filter(|f| schema.as_deref().is_none_or(|schema| schema_oid(schema) == Some(f.namespace())));
+    let fits = |f: &&objects::Function| match &types {
+        Some(types) => argument_types(f).into_iter().map(Some).eq(types.iter().copied()),
+        None => true,
+    };
+    named.filter(fits).map(|f| f.oid).collect()
 }
 
 fn function_name(call: &Call<'_>, values: &[Value]) -> Result<Value> {
