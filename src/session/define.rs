@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sqlparser::ast as sp;
 
 use super::client::done;
+use super::read::planner_over;
 use super::views::{Definition, Ids};
 use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Object, PUBLIC_SCHEMA};

@@ -397,7 +397,11 @@ pub(super) fn replace_dependents(
             Kind::Late => Ok(()),
             Kind::View => check_reader(&planner, &reader),
             Kind::MaterializedView if reader.paused.is_some() => Err(Error::not_ready("it is paused: RESUME it first")),
-            Kind::MaterializedView => replace_reader(&planner, catalog, &reader, definition, ids),
+            Kind::MaterializedView => {
+                // What is made over something new is made with the functions that there are now.
+                let reader = Relation { functions: Vec::new(), ..Relation::clone(&reader) };
+                replace_reader(&planner, catalog, &reader, definition, ids)
+            }
             kind => Err(Error::dependent_objects(format!("a {} cannot be made anew: its rows are in the log", kind.noun()))),
         };
         if let Err(error) = followed {
@@ -441,11 +445,10 @@ fn replace_reader(
     definition: &mut Definition,
     ids: &Ids<'_>,
 ) -> Result<()> {
-    // What is made anew is made with the functions that there are now.
-    let mut view = Relation { functions: Vec::new(), ..view.clone() };
-    let plan = planner.continuous_view(&view)?;
+    let plan = planner.continuous_view(view)?;
     let fragment = lower(planner, &plan, view.emit)?;
-    check_columns(&view, fragment.edge.schema.fields())?;
+    check_columns(view, fragment.edge.schema.fields())?;
+    let mut view = view.clone();
     view.functions = planner.functions_called();
     for (column, field) in view.columns.iter_mut().zip(fragment.edge.schema.fields()) {
         column.nullable = field.is_nullable();

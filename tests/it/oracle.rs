@@ -79,6 +79,9 @@ async fn run(seed: u64) -> usize {
     let seed_of = format!("seed {seed}");
     let (mut database, mut session) = world.open();
     execute(&mut session, &seed_of, TABLES).await;
+    for (_, function) in FUNCTIONS {
+        execute(&mut session, &seed_of, &format!("CREATE {function}")).await;
+    }
     let mut views: Vec<(String, String)> = Vec::new();
     // Derived streams and changelogs.
     let mut written: Vec<(String, String)> = Vec::new();
@@ -97,6 +100,12 @@ async fn run(seed: u64) -> usize {
             execute(&mut session, &seed_of, &statement).await;
             world.history.push(statement);
         }
+        if world.rng.random_bool(0.1) {
+            // What is stored goes on with the version that it was made with.
+            let statement = format!("CREATE OR REPLACE {} + {}", FUNCTIONS[0].1, world.rng.random_range(0..3));
+            execute(&mut session, &seed_of, &statement).await;
+            world.history.push(statement);
+        }
         paused = world.pause_or_resume(&mut session, &seed_of, &views, paused).await;
         if paused.is_none() && !views.is_empty() && world.rng.random_bool(0.15) {
             world.replace(&mut session, &seed_of, &mut views).await;
@@ -105,6 +114,7 @@ async fn run(seed: u64) -> usize {
         if paused.is_none() && views.len() < VIEWS && world.rng.random_bool(0.5) {
             let (name, sql) = (format!("v{}", views.len()), world.query(&views));
             let sql = world.over_derived(sql);
+            let sql = world.with_functions(sql);
             let statement = format!("CREATE MATERIALIZED VIEW {name} AS {sql}");
             execute(&mut session, &seed_of, &statement).await;
             world.history.push(statement);
@@ -212,6 +222,17 @@ const TABLES: &str = "
     CREATE STREAM q (k TEXT, n BIGINT, x DOUBLE PRECISION, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND);
 ";
 
+/// An expression of the queries, a call that may stand in its place, and the function.
+const FUNCTIONS: [((&str, &str), &str); 4] = [
+    ((" n % 3", " modulo(n)"), "FUNCTION modulo(a BIGINT, b BIGINT DEFAULT 3) RETURNS BIGINT STRICT RETURN a % b"),
+    (("SUM(n)", "SUM(modulo(n, 1000))"), "FUNCTION modulo(a TEXT) RETURNS TEXT RETURN 'never'"),
+    (
+        ("SUM(x)", "SUM(times(by => 2, x => x))"),
+        "FUNCTION times(x DOUBLE PRECISION, by INT) RETURNS DOUBLE PRECISION RETURN $x * by",
+    ),
+    (("n > -20", "is_more(n, -20)"), "FUNCTION is_more(n BIGINT, than INT) RETURNS BOOLEAN AS $$ SELECT n > $2 $$"),
+];
+
 impl World {
     fn open(&mut self) -> (Arc<Database>, Client) {
         let engine = engine::Options {
@@ -241,6 +262,7 @@ impl World {
         let at = self.rng.random_range(0..views.len());
         let (before, rest) = views.split_at_mut(at);
         let (name, query) = (&rest[0].0, self.query(before));
+        let query = self.with_functions(query);
         let statement = format!("CREATE OR REPLACE MATERIALIZED VIEW {name} AS {query}");
         match session.run(&statement).await {
             Ok(_) => {
@@ -342,6 +364,14 @@ impl World {
         };
         let sql = format!("CREATE STREAM {name}{columns}{how} AS {query}");
         (name, sql)
+    }
+
+    /// The query, now and then with functions in place of expressions.
+    fn with_functions(&mut self, sql: String) -> String {
+        if self.rng.random_bool(0.7) {
+            return sql;
+        }
+        FUNCTIONS.iter().fold(sql, |sql, ((expression, call), _)| sql.replace(expression, call))
     }
 
     /// The query, now and then over a derived stream.

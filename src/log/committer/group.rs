@@ -497,8 +497,7 @@ fn check_change(catalog: &Catalog, change: &Change) -> Result<()> {
             }
         }
         Change::SetFunction(function) => {
-            if catalog.function(function.id).is_none() && function.id < committed.next_id() {
-                // Two sessions have planned from the same catalog.
+            if catalog.get(function.id).is_some() {
                 return Err(conflict("the catalog"));
             }
         }

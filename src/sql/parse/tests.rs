@@ -19,6 +19,7 @@ const SCRIPTS: &str = "src/sql/parse/testdata";
 #[case("read")]
 #[case("write")]
 #[case("copy")]
+#[case("functions")]
 #[case("session")]
 #[case("errors")]
 fn script(#[case] name: &str) {
@@ -67,6 +68,26 @@ fn show(statement: &Statement) -> String {
             format!("drop {:?} {}{flags}", drop.object, list(&drop.names))
         }
         S::AlterRelation(alter) => show_alter(alter),
+        S::CreateFunction(function) => show_function(function),
+        S::DropFunctions(drop) => {
+            let flags = format!("{}{}", flag(drop.if_exists, " if exists"), flag(drop.cascade, " cascade"));
+            format!("drop functions {}{flags}", drop.names.iter().map(show_signature).collect::<Vec<_>>().join(" "))
+        }
+        S::AlterFunction(alter) => match &alter.change {
+            FunctionChange::Rename(to) => format!("rename function {} to {to}", show_signature(&alter.function)),
+            FunctionChange::Comment(comment) => format!("comment on function {}: {comment:?}", show_signature(&alter.function)),
+        },
+        S::ShowCreateFunction(function) => format!("show create function {}", show_signature(function)),
+        S::Grant(GrantStatement::Privileges { change, on: GrantTarget::Functions(functions) }) => {
+            let functions = functions.iter().map(show_signature).collect::<Vec<_>>().join(" ");
+            format!("grant={} {:?} on functions {functions}", change.grant, change.privileges)
+        }
+        S::Grant(GrantStatement::Privileges { change, on: GrantTarget::AllFunctionsIn(schemas) }) => {
+            format!("grant={} {:?} on all functions in {}", change.grant, change.privileges, list(schemas))
+        }
+        S::Grant(GrantStatement::Owner { of: GrantTarget::Functions(functions), .. }) => {
+            format!("owner of functions {}", functions.iter().map(show_signature).collect::<Vec<_>>().join(" "))
+        }
         S::Rename { name, to } => format!("rename {name} to {to}"),
         S::Comment { on, column, comment } => format!("comment on {on} column {} is {comment:?}", option(column)),
         S::Truncate(names) => format!("truncate {}", list(names)),
@@ -117,6 +138,22 @@ fn show(statement: &Statement) -> String {
         S::Release(name) => format!("release {name}"),
         other => format!("{other:?}"),
     }
+}
+
+fn show_signature(function: &FunctionName) -> String {
+    let types = function.types.as_ref().map(|types| format!("({})", list(types)));
+    format!("{}{}", function.name, types.unwrap_or_default())
+}
+
+fn show_function(f: &CreateFunction) -> String {
+    let flags = format!("{}{}", flag(f.or_replace, " or replace"), flag(f.if_not_exists, " if not exists"));
+    let mut out = format!("function {}{flags} returns {}", f.name, f.returns);
+    for parameter in &f.parameters {
+        let default = parameter.default.as_ref().map(|e| format!(" default <{}>", e.sql)).unwrap_or_default();
+        let _ = write!(out, "\n  {} {}{default}", option(&parameter.name), parameter.data_type);
+    }
+    let _ = write!(out, "\n  {:?}{}\n  body at {}: <{}>", f.volatility, flag(f.strict, " strict"), f.body_at, f.body);
+    out
 }
 
 fn flag(set: bool, text: &str) -> &str {

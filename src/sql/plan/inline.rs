@@ -438,10 +438,25 @@ fn check_body(body: &Expr) -> Result<()> {
 /// `f(b => 2, a => 1)` becomes `f(1, 2)`, the gaps filled with defaults. A call that fits no function of the name stays as it is.
 pub(super) fn order_arguments(call: &mut sp::Function, functions: &[Arc<Function>]) {
     let sp::FunctionArguments::List(list) = &mut call.args else { return };
-    let is_named = |arg: &sp::FunctionArg| !matches!(arg, sp::FunctionArg::Unnamed(_));
-    let Some(first) = list.args.iter().position(is_named) else { return };
+    let Some(first) = list.args.iter().position(|arg| named(arg).is_some()) else { return };
     if let Some(args) = functions.iter().find_map(|function| ordered(function, &list.args, first)) {
         list.args = args;
+    }
+}
+
+/// `name => value`, `name := value`.
+fn named(arg: &sp::FunctionArg) -> Option<(&sp::Ident, sp::FunctionArgExpr)> {
+    match arg {
+        sp::FunctionArg::Named { name, arg, .. } => Some((name, arg.clone())),
+        sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::BinaryOp {
+            left,
+            op: sp::BinaryOperator::Assignment,
+            right,
+        })) => match left.as_ref() {
+            sp::Expr::Identifier(name) => Some((name, sp::FunctionArgExpr::Expr(right.as_ref().clone()))),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -449,16 +464,16 @@ pub(super) fn order_arguments(call: &mut sp::Function, functions: &[Arc<Function
 fn ordered(function: &Function, args: &[sp::FunctionArg], first: usize) -> Option<Vec<sp::FunctionArg>> {
     let mut slots: Vec<Option<sp::FunctionArgExpr>> = vec![None; function.parameters.len()];
     for (at, arg) in args.iter().enumerate() {
-        let (at, value) = match arg {
-            sp::FunctionArg::Unnamed(value) if at < first => (at, value),
-            sp::FunctionArg::Named { name, arg, .. } => {
+        let (at, value) = match (named(arg), arg) {
+            (Some((name, value)), _) => {
                 let name = fold(name);
-                (function.parameters.iter().position(|parameter| parameter.name.as_ref() == Some(&name))?, arg)
+                (function.parameters.iter().position(|parameter| parameter.name.as_ref() == Some(&name))?, value)
             }
+            (None, sp::FunctionArg::Unnamed(value)) if at < first => (at, value.clone()),
             _ => return None,
         };
         let slot = slots.get_mut(at).filter(|slot| slot.is_none())?;
-        *slot = Some(value.clone());
+        *slot = Some(value);
     }
     let given = slots.iter().rposition(Option::is_some)? + 1;
     let filled = slots.into_iter().zip(&function.parameters).enumerate().map(|(at, (slot, parameter))| match slot {

@@ -76,14 +76,15 @@ fn fit(function: &Function, arguments: &[Argument]) -> Option<Fit> {
     let mut all = Fit { defaults: count - arguments.len(), ..Fit::default() };
     for (argument, parameter) in arguments.iter().zip(&function.parameters) {
         let to = &parameter.data_type;
-        // An unknown literal is text if it may be.
-        if same(&argument.data_type, to) && argument.data_type != DataType::Null {
+        // What is unknown is text if it may be.
+        let given = if argument.is_unknown { &DataType::Utf8 } else { &argument.data_type };
+        if same(given, to) {
             continue;
         }
         all.cast += 1;
         all.plain += usize::from(!is_preferred(to));
-        if !argument.is_unknown && !widens(&argument.data_type, to) {
-            if !narrows(&argument.data_type, to) {
+        if !argument.is_unknown && !widens(given, to) {
+            if !narrows(given, to) {
                 return None;
             }
             all.narrowed += 1;
