@@ -128,9 +128,14 @@ pub(super) fn inline(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let inlined = plan.transform_up_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
         let names = NamePreserver::new(&node);
-        let replaced = node.map_expressions(|expr| {
+        let named = |expr: Expr| {
             let name = names.save(&expr);
             Ok(Transformed::yes(name.restore(inline_calls(expr, &schema)?)))
+        };
+        let replaced = node.map_expressions(|expr| match expr {
+            // The columns are those of its parts.
+            Expr::GroupingSet(_) => expr.map_children(named),
+            expr => named(expr),
         })?;
         // What is NULL when may be known better now.
         replaced.map_data(LogicalPlan::recompute_schema)
