@@ -4,8 +4,8 @@
 //!   f(a + 1)  ──names──►  Called(f, …)(a + 1)  ──types──►  CAST((CAST(a + 1 AS integer) * 2) AS integer)
 //! ```
 //!
-//! The planner meets a function as [`Called`], which knows all functions of its name and so what type a call has. Once a plan
-//! has its types, calls are replaced ([`inline`]), and nothing after that knows of functions: an expression with a function in it
+//! The planner meets a function as `Called`, which knows all functions of its name and so what type a call has. Once a plan
+//! has its types, calls are replaced (`inline`), and nothing after that knows of functions: an expression with a function in it
 //! is as fast, as final and as fit for a continuous query as the expression without.
 //!
 //! What is stored keeps its meaning: a relation names the versions of the functions that it was made with, and they go before
