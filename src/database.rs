@@ -34,7 +34,7 @@ use crate::ingest::{CompiledRelation, QueryIntake, RelationWriter, RowIds};
 use crate::limits;
 use crate::log::datadir::DataDir;
 use crate::log::{self, CommitId, Log, LogHandle};
-use crate::session::{Backend, Client, ClientSession};
+use crate::session::{Backend, Client, ClientSession, Sessions};
 use crate::sql::batch;
 use crate::sql::lower::ViewCompiler;
 use crate::sql::plan::Planner;
@@ -92,6 +92,7 @@ pub struct Database {
     /// Greater than the id of any relation that there was, or will be when the statements under way are done.
     next_relation: Mutex<RelationId>,
     pub(crate) next_session: AtomicU64,
+    pub(crate) sessions: Sessions,
     /// Sessions of clients, by role.
     clients: Mutex<HashMap<RoleId, u32>>,
     /// For users who are not there, while no password is known that could serve.
@@ -148,6 +149,7 @@ impl Database {
             row_ids: Mutex::default(),
             next_relation: Mutex::default(),
             next_session: AtomicU64::new(1),
+            sessions: Sessions::default(),
             clients: Mutex::default(),
             mock_secret,
             connectors: Mutex::default(),
@@ -307,6 +309,7 @@ impl Backend for Served {
         for (name, value) in settings {
             client.start_up_setting(name, value)?;
         }
+        client.started();
         Ok(Box::new(client))
     }
 

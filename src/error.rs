@@ -123,6 +123,8 @@ sql_states! {
     LockNotAvailable lock_not_available "55P03",
     QueryCanceled canceled "57014",
     AdminShutdown shutting_down "57P01",
+    IdleSessionTimeout idle_session_timeout "57P05",
+    IdleInTransactionSessionTimeout idle_in_transaction_timeout "25P03",
     CannotConnectNow cannot_connect_now "57P03",
     ProtocolViolation protocol_violation "08P01",
     /// Stored data is damaged; the message says where.
@@ -231,6 +233,7 @@ impl From<arrow::error::ArrowError> for Error {
         match error {
             DivideByZero => Error::division_by_zero("division by zero"),
             ArithmeticOverflow(message) => Error::numeric_out_of_range(message),
+            CastError(message) if message.starts_with("Can't cast value") => Error::numeric_out_of_range(message),
             CastError(message) | ParseError(message) => Error::invalid_text(message),
             NotYetImplemented(message) => Error::unsupported(message),
             IoError(message, _) => Error::io(message),

@@ -119,6 +119,9 @@ pub const READ_BYTES: usize = 64 << 10;
 /// Reads that wait for a session that is busy; the client waits after that.
 pub const READS_AHEAD: usize = 8;
 
+/// Characters of a statement that other sessions are shown.
+pub const SHOWN_QUERY: usize = 1024;
+
 /// Prepared statements of a connection, and as many portals.
 pub const PREPARED_STATEMENTS: usize = 10_000;
 

@@ -34,6 +34,8 @@ pub(crate) use decode::null_violation;
 pub use decode::{Decoder, DefaultValues};
 pub use encode::Encoder;
 pub(crate) use encode::json_rows;
+pub use modifier::canonical_uuid;
+
 pub use split::{Block, BlockSplitter};
 
 use crate::catalog::Column;
@@ -43,6 +45,11 @@ use crate::sql::ast::{self, CopyFormat};
 /// Values of any type from their text, as COPY reads them.
 pub fn from_text(text: &arrow::array::StringArray, data_type: &arrow::datatypes::DataType) -> Result<arrow::array::ArrayRef> {
     column::build(data_type, text).map_err(|bad| bad.error)
+}
+
+/// The bytes that a text of `bytea` means: `\\x…`, or characters and escapes.
+pub fn bytes_of_text(text: &str) -> Result<Vec<u8>> {
+    value::parse_bytea(text.as_bytes())
 }
 
 /// How rows are written, checked: no two options contradict each other.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StringArray, StringBuilder};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Decimal256Type, Time64MicrosecondType, TimeUnit};
 use arrow::datatypes::{TimestampMicrosecondType, i256};
 
@@ -36,7 +36,8 @@ pub enum Modifier {
 impl Modifier {
     pub fn new(sql_type: &str, data_type: &DataType) -> Modifier {
         let argument = || sql_type.split_once('(')?.1.split_once(')')?.0.trim().parse::<usize>().ok();
-        let base = sql_type.split(['(', ' ']).next().unwrap_or_default();
+        let base = sql_type.split(['(', ' ', '[']).next().unwrap_or_default();
+        let data_type = innermost(data_type);
         match (base, data_type) {
             ("character" | "varchar" | "char" | "bpchar", _) => {
                 let varying = base == "varchar" || sql_type.starts_with("character varying");
@@ -78,8 +79,26 @@ impl Modifier {
             }
             (Modifier::Json, DataType::Utf8) => json(array.as_string()),
             (Modifier::Uuid, DataType::Utf8) => uuid(array.as_string()),
+            (Modifier::None, _) => Ok(None),
+            (_, DataType::List(_)) => self.apply_to_elements(array.as_list()),
             _ => Ok(None),
         }
+    }
+
+    fn apply_to_elements(self, lists: &ListArray) -> Result<Option<ArrayRef>, Bad> {
+        let row_of = |element: usize| lists.offsets().partition_point(|end| *end as usize <= element).saturating_sub(1);
+        let applied = self.apply(lists.values()).map_err(|bad| Bad { row: row_of(bad.row), ..bad })?;
+        let DataType::List(field) = lists.data_type() else { return Ok(None) };
+        let rebuilt = |values| ListArray::new(Arc::clone(field), lists.offsets().clone(), values, lists.nulls().cloned());
+        Ok(applied.map(|values| Arc::new(rebuilt(values)) as ArrayRef))
+    }
+}
+
+/// The type of an array's elements; others are their own.
+fn innermost(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::List(item) => innermost(item.data_type()),
+        other => other,
     }
 }
 
@@ -151,7 +170,8 @@ fn is_canonical_uuid(text: &str) -> bool {
     text.len() == 36 && text.bytes().enumerate().all(|(at, b)| if matches!(at, 8 | 13 | 18 | 23) { b == b'-' } else { digit(b) })
 }
 
-fn canonical_uuid(text: &str) -> Result<String, Error> {
+/// A UUID in its usual spelling: lower case, four hyphens.
+pub fn canonical_uuid(text: &str) -> Result<String, Error> {
     let invalid = || invalid_syntax("uuid", text.as_bytes());
     let body = match text.strip_prefix('{') {
         Some(rest) => rest.strip_suffix('}').ok_or_else(invalid)?,

@@ -44,6 +44,7 @@ impl std::str::FromStr for Authentication {
 pub(super) struct Peer {
     /// `None`: inside of this process.
     pub address: Option<IpAddr>,
+    pub port: Option<u16>,
     pub is_encrypted: bool,
     /// What a password exchange can bind to.
     pub end_point: Option<Arc<[u8]>>,

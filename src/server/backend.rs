@@ -141,13 +141,22 @@ pub fn parameter_description(out: &mut Vec<u8>, types: &[u32]) {
     });
 }
 
-pub fn row_description<'a>(out: &mut Vec<u8>, columns: impl ExactSizeIterator<Item = (&'a str, WireType, Format)>) {
+/// A column as RowDescription tells it.
+pub struct Described<'a> {
+    pub name: &'a str,
+    /// OID of a relation and the number of its column, or zeros.
+    pub origin: (u32, i16),
+    pub wire: WireType,
+    pub format: Format,
+}
+
+pub fn row_description<'a>(out: &mut Vec<u8>, columns: impl ExactSizeIterator<Item = Described<'a>>) {
     message(out, b'T', |out| {
         out.extend_from_slice(&(columns.len() as u16).to_be_bytes());
-        for (name, wire, format) in columns {
+        for Described { name, origin: (relation, column), wire, format } in columns {
             string(out, name);
-            // No relation and no column of one: results are computed.
-            out.extend_from_slice(&[0; 6]);
+            out.extend_from_slice(&relation.to_be_bytes());
+            out.extend_from_slice(&column.to_be_bytes());
             out.extend_from_slice(&wire.oid.to_be_bytes());
             out.extend_from_slice(&wire.size.to_be_bytes());
             out.extend_from_slice(&wire.modifier.to_be_bytes());

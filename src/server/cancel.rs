@@ -5,24 +5,24 @@ use std::future::Future;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{random, same};
 use crate::error::{Error, Result};
+use crate::session::Handle;
 
+pub const TERMINATED: &str = "terminating connection due to administrator command";
 pub const SHUTTING_DOWN: &str = "terminating connection: the server is shutting down";
 
 /// Sessions that can be cancelled, by process number.
 #[derive(Default)]
 pub struct Registry {
-    sessions: Mutex<Sessions>,
+    sessions: Mutex<HashMap<i32, Entry>>,
 }
 
-#[derive(Default)]
-struct Sessions {
-    last: i32,
-    by_process: HashMap<i32, (Vec<u8>, Arc<Interrupt>)>,
-}
+/// A session's secret, and how it is stopped.
+type Entry = (Vec<u8>, Arc<Interrupt>);
 
 /// A session's entry, gone with it.
 pub struct Registration {
@@ -32,25 +32,18 @@ pub struct Registration {
 }
 
 impl Registry {
-    /// `length` is that of the secret: 4 bytes in protocol 3.0, more later.
-    pub fn register(self: &Arc<Self>, length: usize, interrupt: Arc<Interrupt>) -> Result<Registration> {
+    /// `process` is the session's number; `length` is that of the secret: 4 bytes in protocol 3.0, more later.
+    pub fn register(self: &Arc<Self>, process: i32, length: usize, interrupt: Arc<Interrupt>) -> Result<Registration> {
         let mut secret = vec![0; length];
         random(&mut secret)?;
-        let mut sessions = self.sessions.lock();
-        let process = loop {
-            sessions.last = sessions.last.checked_add(1).unwrap_or(1);
-            if !sessions.by_process.contains_key(&sessions.last) {
-                break sessions.last;
-            }
-        };
-        sessions.by_process.insert(process, (secret.clone(), interrupt));
+        self.sessions.lock().insert(process, (secret.clone(), interrupt));
         Ok(Registration { registry: self.clone(), process, secret })
     }
 
     /// Cancels what the session runs, if the secret is its own. Nobody is told whether it was.
     pub fn cancel(&self, process: i32, secret: &[u8]) {
         let sessions = self.sessions.lock();
-        if let Some((own, interrupt)) = sessions.by_process.get(&process)
+        if let Some((own, interrupt)) = sessions.get(&process)
             && same(own, secret)
         {
             interrupt.cancel();
@@ -60,7 +53,7 @@ impl Registry {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.registry.sessions.lock().by_process.remove(&self.process);
+        self.registry.sessions.lock().remove(&self.process);
     }
 }
 
@@ -68,21 +61,34 @@ impl Drop for Registration {
 pub struct Interrupt {
     /// The server ends, and waits no longer.
     killed: CancellationToken,
-    /// The client has gone, or the server was killed.
+    /// The client has gone, the session was ended from outside, or the server was killed.
     pub gone: CancellationToken,
+    /// Another session has ended this one.
+    terminated: CancellationToken,
     /// The statement that runs; a cancellation that comes when none does has no effect on the next.
     running: Mutex<Option<CancellationToken>>,
+    /// When the statement that runs must have ended.
+    deadline: Mutex<Option<Instant>>,
 }
 
 impl Interrupt {
     pub fn new(killed: CancellationToken) -> Interrupt {
-        Interrupt { gone: killed.child_token(), killed, running: Mutex::new(None) }
+        let (terminated, running, deadline) = (CancellationToken::new(), Mutex::new(None), Mutex::new(None));
+        Interrupt { gone: killed.child_token(), killed, terminated, running, deadline }
     }
 
-    fn cancel(&self) {
-        if let Some(running) = &*self.running.lock() {
-            running.cancel();
-        }
+    /// Until when the statements have to end from now on that the client waits for.
+    pub fn limit(&self, timeout: Option<Duration>) {
+        *self.deadline.lock() = timeout.map(|timeout| Instant::now() + timeout);
+    }
+
+    pub fn is_limited(&self) -> bool {
+        self.deadline.lock().is_some()
+    }
+
+    /// Done when another session ends this one.
+    pub async fn terminated(&self) {
+        self.terminated.cancelled().await;
     }
 
     /// From now until [`Interrupt::end`], a statement runs.
@@ -97,9 +103,17 @@ impl Interrupt {
     /// Does some of the running statement's work; drops it when it is to stop.
     pub async fn unless<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         let token = self.running.lock().clone().unwrap_or_else(|| self.gone.clone());
+        let deadline = *self.deadline.lock();
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = token.cancelled() => Err(self.reason()),
+            () = late => Err(Error::canceled("canceling statement due to statement timeout")),
             done = work => Ok(done),
         }
     }
@@ -107,10 +121,25 @@ impl Interrupt {
     fn reason(&self) -> Error {
         if self.killed.is_cancelled() {
             Error::shutting_down(SHUTTING_DOWN)
+        } else if self.terminated.is_cancelled() {
+            Error::shutting_down(TERMINATED)
         } else if self.gone.is_cancelled() {
             Error::canceled("the client has disconnected")
         } else {
             Error::canceled("canceling statement due to user request")
         }
+    }
+}
+
+impl Handle for Interrupt {
+    fn cancel(&self) {
+        if let Some(running) = &*self.running.lock() {
+            running.cancel();
+        }
+    }
+
+    fn terminate(&self) {
+        self.terminated.cancel();
+        self.gone.cancel();
     }
 }

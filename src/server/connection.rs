@@ -18,6 +18,7 @@ use super::startup::{self, Refused, Request, Startup, Stream};
 use super::{SERVER_VERSION, Shared, backend};
 use crate::error::Error;
 use crate::limits;
+use crate::session;
 
 /// Serves a client, whose `arrival` ends when it has proven who it is. Runs on the network's runtime.
 pub(super) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, mut peer: Peer, arrival: Arrival) {
@@ -34,7 +35,8 @@ pub(super) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, mut peer: P
             let (reader, writer) = tokio::io::split(stream);
             let mut output = Output::new(writer);
             output.buffer().extend(greeting);
-            let session = hold(shared.clone(), startup, Input::new(chunks), output, interrupt);
+            let peer = session::Peer { address: peer.address, port: peer.port, is_encrypted: peer.is_encrypted };
+            let session = hold(shared.clone(), startup, peer, Input::new(chunks), output, interrupt);
             shared.queries.spawn(session);
             forward(reader, sender, gone).await;
         }
@@ -129,23 +131,30 @@ async fn forward<R: AsyncRead + Unpin>(mut reader: R, chunks: mpsc::Sender<Bytes
 }
 
 /// The life of a session. Runs on the runtime for queries.
-async fn hold<W>(shared: Arc<Shared>, startup: Startup, input: Input, mut output: Output<W>, interrupt: Arc<Interrupt>)
-where
+async fn hold<W>(
+    shared: Arc<Shared>,
+    startup: Startup,
+    peer: session::Peer,
+    input: Input,
+    mut output: Output<W>,
+    interrupt: Arc<Interrupt>,
+) where
     W: AsyncWrite + Unpin + Send,
 {
     let _permit = match shared.seat(&startup.user) {
         Ok(permit) => permit,
         Err(error) => return farewell(&mut output, &error).await,
     };
-    let session = match shared.backend.connect(&startup.user, &startup.database, &startup.settings) {
+    let mut session = match shared.backend.connect(&startup.user, &startup.database, &startup.settings) {
         Ok(session) => session,
         Err(error) => return farewell(&mut output, &error).await,
     };
     // Forgotten when this ends, however it ends.
-    let registration = match shared.cancels.register(startup.secret_length, interrupt.clone()) {
+    let registration = match shared.cancels.register(session.number(), startup.secret_length, interrupt.clone()) {
         Ok(registration) => registration,
         Err(error) => return farewell(&mut output, &error).await,
     };
+    session.attach(peer, interrupt.clone());
     let mut conversation = Conversation::new(session, input, output, interrupt, shared.stopping.clone());
     greet(conversation.buffer(), &startup, shared.backend.is_superuser(&startup.user), &registration);
     // A fault of ours in one session must not be one of the others.

@@ -17,11 +17,11 @@ use arrow::datatypes::Schema;
 use tokio::io::AsyncWrite;
 use tokio_util::sync::CancellationToken;
 
-use super::cancel::{Interrupt, SHUTTING_DOWN};
+use super::cancel::{Interrupt, SHUTTING_DOWN, TERMINATED};
 use super::execute::Cursor;
 use super::frontend::{Bind, Format, Frame, Input, Message, Target};
 use super::output::{Fault, Output};
-use super::types::{declared, postgres_type, wire_type};
+use super::types::{declared, origin, parameter_oid, wire_type};
 use super::{backend, decode};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -102,6 +102,9 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             }
             let extended = frame.is_extended();
             self.interrupt.begin();
+            if !self.interrupt.is_limited() {
+                self.interrupt.limit(self.session.statement_timeout());
+            }
             let answered = self.answer(frame).await;
             self.interrupt.end();
             match answered {
@@ -131,9 +134,21 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             return Ok(Some(frame));
         }
         self.output.rest();
+        let idle = self.session.idle_timeout().filter(|_| !self.interrupt.is_limited());
+        let too_long = async {
+            match idle {
+                Some((limit, error)) => {
+                    tokio::time::sleep(limit).await;
+                    error
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(Fault::Fatal(Error::shutting_down(SHUTTING_DOWN))),
+            () = self.interrupt.terminated() => Err(Fault::Fatal(Error::shutting_down(TERMINATED))),
+            error = too_long => Err(Fault::Fatal(error)),
             frame = self.input.frame() => frame.map_err(Fault::Fatal),
         }
     }
@@ -173,6 +188,8 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
 
     /// Tells the client that it is its turn, and in what state.
     async fn ready(&mut self) -> Result<(), Fault> {
+        self.interrupt.limit(None);
+        self.session.rest();
         let status = self.session.transaction_status();
         if status == TransactionStatus::Idle {
             // Portals live as long as their transaction.
@@ -211,6 +228,8 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             backend::empty_query(self.output.buffer());
         }
         for parsed in statements {
+            // Each has its own time.
+            self.interrupt.limit(self.session.statement_timeout());
             self.statement(Arc::new(parsed)).await?;
         }
         Ok(())
@@ -255,7 +274,7 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         let wanted = types.iter().map(|oid| declared(*oid)).collect::<Result<Vec<_>>>()?;
         let prepared = self.interrupt.unless(self.session.prepare(Arc::new(parsed), &wanted)).await?;
         let prepared = prepared?;
-        let inferred = |index: usize| prepared.parameters.get(index).map_or(0, |own| postgres_type(own).oid());
+        let inferred = |index: usize| prepared.parameters.get(index).map_or(0, parameter_oid);
         let declared =
             |index: usize| types.get(index).copied().filter(|oid| *oid != 0 && *oid != postgres_types::Type::UNKNOWN.oid());
         let parameters = (0..prepared.parameters.len()).map(|index| declared(index).unwrap_or_else(|| inferred(index))).collect();
@@ -293,7 +312,7 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         }
         let formats = formats(&bind.parameter_formats, wanted, "parameter")?;
         let zone = self.session.time_zone();
-        let types = statement.parameters.iter().zip(&prepared.parameters);
+        let types = statement.parameters.iter().zip(prepared.parameters.iter().map(|parameter| &parameter.data_type));
         let values = bind.parameters.iter().zip(formats).zip(types).enumerate();
         let values = values.map(|(index, ((value, format), (oid, target)))| {
             let value = decode::parameter(value.as_deref(), format, *oid, target, zone);
@@ -314,7 +333,11 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             }
             Target::Portal(name) => match self.portals.get(name) {
                 Some(portal) => (portal.statement.clone(), portal.formats.clone()),
-                None => return Err(no_portal(name).into()),
+                None => {
+                    let schema = self.session.cursor_schema(name).ok_or_else(|| no_portal(name))?;
+                    self.describe_rows(&schema, &[]);
+                    return Ok(());
+                }
             },
         };
         match statement.prepared.as_ref().and_then(|prepared| prepared.schema.as_ref()) {
@@ -327,7 +350,12 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
     pub(super) fn describe_rows(&mut self, schema: &Schema, formats: &[Format]) {
         let format = |index: usize| formats.get(index).copied().unwrap_or(Format::Text);
         let columns = schema.fields().iter().enumerate();
-        let columns = columns.map(|(index, field)| (visible_name(field.name()), wire_type(field.data_type()), format(index)));
+        let columns = columns.map(|(index, field)| backend::Described {
+            name: visible_name(field.name()),
+            origin: origin(field),
+            wire: wire_type(field),
+            format: format(index),
+        });
         backend::row_description(self.output.buffer(), columns);
     }
 

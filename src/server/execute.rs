@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use bytes::{Bytes, BytesMut};
 use chrono_tz::Tz;
 use futures::{FutureExt, Stream, StreamExt};
@@ -12,6 +12,7 @@ use super::cancel::SHUTTING_DOWN;
 use super::conversation::{Conversation, Progress};
 use super::frontend::{Format, Frame, Message};
 use super::output::Fault;
+use super::types::{postgres_type, wire_type};
 use super::{backend, encode};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -100,8 +101,11 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             let Some(batch) = self.next_of(&mut cursor.rows.batches, cursor.rows.live).await? else { return Ok(true) };
             let batch = batch?;
             check_batch(&cursor.rows.schema, &batch.schema())?;
-            let format = |index: usize| cursor.formats.get(index).copied().unwrap_or(Format::Text);
-            cursor.batch = Some((encode::Rows::new(&batch, format, cursor.zone)?, 0));
+            let form = |index: usize| encode::Form {
+                oid: wire_type(cursor.rows.schema.field(index)).oid,
+                format: cursor.formats.get(index).copied().unwrap_or(Format::Text),
+            };
+            cursor.batch = Some((encode::Rows::new(&batch, form, cursor.zone)?, 0));
         }
     }
 
@@ -218,6 +222,6 @@ fn same_types(a: &Schema, b: &Schema) -> bool {
 }
 
 /// Types that a client cannot tell apart are the same.
-fn same_wire(a: &arrow::datatypes::DataType, b: &arrow::datatypes::DataType) -> bool {
-    a == b || super::types::postgres_type(a) == super::types::postgres_type(b)
+fn same_wire(a: &DataType, b: &DataType) -> bool {
+    a == b || postgres_type(a) == postgres_type(b)
 }

@@ -183,7 +183,7 @@ impl Shared {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "a socket has failed already");
         }
-        let peer = Peer { address: Some(address.ip()), ..Peer::default() };
+        let peer = Peer { address: Some(address.ip()), port: Some(address.port()), ..Peer::default() };
         tokio::spawn(connection::serve(self.clone(), socket, peer, arrival));
     }
 

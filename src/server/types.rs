@@ -1,10 +1,12 @@
 //! Which Postgres type stands for an Arrow type on the wire, and the other way for declared parameters.
 
-use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use postgres_types::Type;
 
 use crate::error::{Error, Result};
-use crate::sql::types::{oid, sql_type, typmod};
+use crate::session::Parameter;
+use crate::sql::plan::columns::ORIGIN;
+use crate::sql::types::{NUMERIC, field_type, oid, sql_type, typmod};
 
 /// A type as RowDescription tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,21 +18,36 @@ pub struct WireType {
     pub modifier: i32,
 }
 
-/// The type that values of an Arrow type are sent as.
-pub fn wire_type(data_type: &DataType) -> WireType {
-    let sql = sql_type(data_type);
-    let oid = oid(data_type, &sql);
+/// The type that values of a column are sent as.
+pub fn wire_type(field: &Field) -> WireType {
+    let sql = field_type(field);
+    let oid = oid(field.data_type(), &sql);
     WireType { oid, size: size(oid), modifier: typmod(&sql) }
+}
+
+/// OID of the relation that a column comes from, and its number there; zeros for what is computed.
+pub fn origin(field: &Field) -> (u32, i16) {
+    fn number<T: std::str::FromStr + Default>(field: &Field, key: &str) -> T {
+        field.metadata().get(key).and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+    let [relation, column] = ORIGIN;
+    (number(field, relation), number(field, column))
+}
+
+/// The type that a client is told a parameter has.
+pub fn parameter_oid(parameter: &Parameter) -> u32 {
+    oid(&parameter.data_type, &parameter.sql_type)
 }
 
 fn size(oid: u32) -> i16 {
     match oid {
-        oid if oid == Type::BOOL.oid() => 1,
+        oid if [Type::BOOL.oid(), Type::CHAR.oid()].contains(&oid) => 1,
         oid if oid == Type::INT2.oid() => 2,
         oid if [Type::INT4.oid(), Type::OID.oid(), Type::FLOAT4.oid(), Type::DATE.oid()].contains(&oid) => 4,
         oid if [Type::INT8.oid(), Type::FLOAT8.oid(), Type::TIME.oid()].contains(&oid) => 8,
         oid if [Type::TIMESTAMP.oid(), Type::TIMESTAMPTZ.oid()].contains(&oid) => 8,
-        oid if oid == Type::INTERVAL.oid() => 16,
+        oid if [Type::INTERVAL.oid(), Type::UUID.oid()].contains(&oid) => 16,
+        oid if oid == Type::NAME.oid() => 64,
         _ => -1,
     }
 }
@@ -67,8 +84,8 @@ fn scalar(declared: &Type) -> Option<DataType> {
         Type::INT8 | Type::OID => DataType::Int64,
         Type::FLOAT4 => DataType::Float32,
         Type::FLOAT8 => DataType::Float64,
-        // Its scale comes with each value; the statement's own type for the parameter decides.
-        Type::NUMERIC => return None,
+        // Each value comes with a scale of its own.
+        Type::NUMERIC => NUMERIC,
         Type::BYTEA => DataType::Binary,
         Type::DATE => DataType::Date32,
         Type::TIME => DataType::Time64(TimeUnit::Microsecond),

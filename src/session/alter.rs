@@ -28,7 +28,7 @@ const FIXED: [&str; 2] = ["partitions", "connector"];
 impl Client {
     pub(super) async fn alter_relation(&mut self, alter: &AlterRelation, sql: &str) -> Result<Outcome> {
         let tag = "ALTER TABLE";
-        self.not_in_block(tag)?;
+        self.beside_block(tag)?;
         let name = relation_name(&alter.name)?;
         let catalog = self.database.log.catalog();
         if alter.if_exists && catalog.find(&name).is_none() {

@@ -3,21 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use super::activity::Session;
 use super::cursor::Cursor;
 use super::identity::Who;
-use super::settings::Settings;
+use super::settings::{IDLE_IN_TRANSACTION, IDLE_SESSION, Settings};
 use super::transaction::Transaction;
-use super::{ClientSession, CopyIn, Outcome, Parameters, Prepared, Rows, TransactionStatus};
+use super::{ClientSession, CopyIn, Handle, Outcome, Parameter, Parameters, Peer, Prepared, Rows, TransactionStatus};
 use crate::catalog::role::RoleId;
 use crate::database::{Database, Seat};
 use crate::error::{Error, Result};
 use crate::log::{CommitId, Write};
-use crate::sql::ast::{CopyTarget, Parsed, SetValue, Statement};
+use crate::sql::ast::{CopyTarget, ExplainOf, Parsed, SetValue, Statement};
 use crate::sql::parse;
 use crate::sql::plan::names::fold;
 
@@ -36,6 +38,8 @@ pub struct Client {
     /// Writes of COPYs that ended in the open transaction block.
     pub(super) copied: Arc<Mutex<Vec<Write>>>,
     pub(super) notices: Vec<Error>,
+    /// As others see it, if it is a client's.
+    pub(super) session: Option<Arc<Session>>,
     /// Held for its end.
     _seat: Option<Seat>,
 }
@@ -54,6 +58,7 @@ impl Client {
             last_commit: Arc::default(),
             copied: Arc::default(),
             notices: Vec::new(),
+            session: None,
             _seat: None,
         };
         client.show_who();
@@ -86,19 +91,28 @@ impl Client {
 
     /// A setting of the client's start-up message.
     pub(crate) fn start_up_setting(&mut self, name: &str, value: &str) -> Result<()> {
-        self.settings.set(name, value, &mut self.notices)
+        self.settings.set(name, value, false, &mut self.notices)
+    }
+
+    /// The client has said all its settings.
+    pub(crate) fn started(&self) {
+        self.settings.started();
     }
 
     /// Columns of the rows that a statement returns.
-    fn columns_of(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+    fn columns_of(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
         match statement {
             Statement::Query { query, .. } => {
                 let (parameters, schema) = self.describe_query(query, types)?;
                 Ok((parameters, Some(schema)))
             }
             Statement::Insert { insert, .. } => self.describe_insert(insert, types),
-            Statement::Update(update) => Ok((self.describe_update(update, types)?, None)),
-            Statement::Delete(delete) => Ok((self.describe_delete(delete, types)?, None)),
+            Statement::Update(update) => self.describe_update(update, types),
+            Statement::Delete(delete) => self.describe_delete(delete, types),
+            Statement::Declare { query, .. } => Ok((self.columns_of(query, types)?.0, None)),
+            Statement::Explain { of: ExplainOf::Statement(of), .. } => {
+                Ok((self.columns_of(of, types)?.0, self.describe_show(statement)?))
+            }
             Statement::Subscribe(subscribe) => Ok((Vec::new(), Some(self.describe_subscribe(subscribe)?))),
             Statement::Fetch { cursor, .. } => Ok((Vec::new(), Some(self.cursor(&fold(cursor))?.schema()))),
             Statement::Execute { name, .. } => {
@@ -193,8 +207,12 @@ impl Client {
             Statement::Set { local, name, value } if name == "session_authorization" => self.set_session_role(value, *local),
             Statement::Reset(name) if name == "role" => self.set_role(&SetValue::Default, false),
             Statement::Reset(name) if name == "session_authorization" => self.set_session_role(&SetValue::Default, false),
-            Statement::Set { name, value, .. } => {
-                self.settings.assign(name, value, &mut self.notices)?;
+            Statement::Set { local: true, .. } if self.transaction.is_none() => {
+                self.notices.push(Error::no_active_transaction("SET LOCAL can only be used in transaction blocks"));
+                done("SET")
+            }
+            Statement::Set { name, value, local } => {
+                self.settings.assign(name, value, *local, &mut self.notices)?;
                 done("SET")
             }
             Statement::Reset(name) => {
@@ -235,13 +253,16 @@ impl Client {
 
     fn deallocate(&mut self, name: Option<String>) -> Result<Outcome> {
         match name {
-            None => self.prepared.clear(),
+            None => {
+                self.prepared.clear();
+                done("DEALLOCATE ALL")
+            }
             Some(name) => {
                 self.prepared_statement(&name)?;
                 self.prepared.remove(&name);
+                done("DEALLOCATE")
             }
         }
-        done("DEALLOCATE")
     }
 
     pub(super) fn last_commit(&self) -> CommitId {
@@ -252,13 +273,17 @@ impl Client {
         self.last_commit.fetch_max(commit, Ordering::SeqCst);
     }
 
-    /// DDL is a commit of its own.
-    pub(super) fn not_in_block(&self, statement: &str) -> Result<()> {
-        match &self.transaction {
-            Some(_) => Err(Error::active_transaction(format!("{statement} cannot run inside a transaction block"))
-                .with_hint("run it before BEGIN or after COMMIT")),
-            None => Ok(()),
+    /// What changes the catalog is a commit of its own, also in a transaction block: it is done at once, and stays if the block
+    /// is rolled back. Later reads of the block see it, so they are of a newer snapshot than earlier ones.
+    pub(super) fn beside_block(&mut self, statement: &str) -> Result<()> {
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        if transaction.read_only {
+            return Err(Error::read_only_transaction(format!("cannot execute {statement} in a read-only transaction")));
         }
+        transaction.unpin();
+        let message = format!("{statement} takes effect at once: ROLLBACK of this transaction block does not undo it");
+        self.notices.push(Error::active_transaction(message));
+        Ok(())
     }
 }
 
@@ -283,6 +308,7 @@ impl ClientSession for Client {
     }
 
     async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared> {
+        self.runs(&parsed.sql);
         self.await_own_writes().await?;
         self.authorize(&parsed.statement)?;
         let (parameters, schema) = self.columns_of(&parsed.statement, types)?;
@@ -295,6 +321,7 @@ impl ClientSession for Client {
             return Err(Error::protocol_violation(format!("the statement needs {wanted} parameters, and {given} were given")));
         }
         let parsed = Arc::clone(&prepared.parsed);
+        self.runs(&parsed.sql);
         self.authorize(&parsed.statement)?;
         self.execute_statement(&parsed, prepared, parameters).await
     }
@@ -319,6 +346,37 @@ impl ClientSession for Client {
 
     fn notices(&mut self) -> Vec<Error> {
         std::mem::take(&mut self.notices)
+    }
+
+    fn cursor_schema(&self, name: &str) -> Option<SchemaRef> {
+        self.cursor(name).ok().map(Cursor::schema)
+    }
+
+    fn number(&self) -> i32 {
+        i32::try_from(self.number).unwrap_or(i32::MAX)
+    }
+
+    fn attach(&mut self, peer: Peer, handle: Arc<dyn Handle>) {
+        self.enter(peer, handle);
+    }
+
+    fn rest(&mut self) {
+        self.rests();
+    }
+
+    fn statement_timeout(&self) -> Option<Duration> {
+        self.settings.duration("statement_timeout")
+    }
+
+    fn idle_timeout(&self) -> Option<(Duration, Error)> {
+        let idle = |name, error| self.settings.duration(name).map(|limit| (limit, error));
+        match self.transaction {
+            None => idle(IDLE_SESSION, Error::idle_session_timeout("terminating connection due to idle-session timeout")),
+            Some(_) => idle(
+                IDLE_IN_TRANSACTION,
+                Error::idle_in_transaction_timeout("terminating connection due to idle-in-transaction timeout"),
+            ),
+        }
     }
 
     fn time_zone(&self) -> chrono_tz::Tz {

@@ -83,11 +83,14 @@ impl Client {
         };
         let encoder = Encoder::for_schema(&rows.schema, &Options::new(copy)?)?;
         let (header, trailer) = (encoder.header(), encoder.trailer());
-        let encoded =
-            rows.batches.map(move |batch| batch.and_then(|batch| Ok(joined(encoder.encode(&batch)?, batch.num_rows()))));
-        let single = |bytes: Option<Bytes>| futures::stream::iter(bytes.map(|bytes| Ok(joined(vec![bytes], 0))));
-        let chunks = Box::pin(single(header).chain(encoded).chain(single(trailer)));
         let (columns, binary) = (rows.schema.fields().len(), copy.format == CopyFormat::Binary);
+        let encoded = rows.batches.map(move |batch| batch.and_then(|batch| Ok((encoder.encode(&batch)?, batch.num_rows()))));
+        let single = |bytes: Option<Bytes>| futures::stream::iter(bytes.map(|bytes| Ok((vec![bytes], 0))));
+        let messages = match binary {
+            false => single(header).chain(encoded).chain(single(trailer)).boxed(),
+            true => led_by(header, encoded.chain(single(trailer))).boxed(),
+        };
+        let chunks = Box::pin(messages.map(|messages| messages.map(|(messages, rows)| joined(messages, rows))));
         Ok(Outcome::CopyOut(CopyOut { columns, binary, chunks, live: rows.live }))
     }
 
@@ -102,6 +105,23 @@ impl Client {
             _ => Err(Error::internal("a SELECT was read as something else")),
         }
     }
+}
+
+/// The header of the binary format is no message of its own: it stands before the first row, or the trailer.
+fn led_by(
+    header: Option<Bytes>,
+    messages: impl futures::Stream<Item = Result<(Vec<Bytes>, usize)>>,
+) -> impl futures::Stream<Item = Result<(Vec<Bytes>, usize)>> {
+    let mut header = header;
+    messages.map(move |messages| {
+        let (mut messages, rows) = messages?;
+        if let Some(first) = messages.first_mut()
+            && let Some(header) = header.take()
+        {
+            *first = [header, first.clone()].concat().into();
+        }
+        Ok((messages, rows))
+    })
 }
 
 /// Messages as one chunk.

@@ -77,7 +77,8 @@ impl Client {
             return Err(Error::duplicate_cursor(format!("cursor \"{name}\" already exists")));
         }
         let inner = Parsed { statement: query.clone(), sql: sql.to_string(), offset: 0 };
-        let prepared = super::ClientSession::prepare(self, std::sync::Arc::new(inner), &[]).await?;
+        let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
+        let prepared = super::ClientSession::prepare(self, std::sync::Arc::new(inner), &types).await?;
         match Box::pin(super::ClientSession::execute(self, &prepared, parameters)).await? {
             Outcome::Rows(rows) => {
                 self.cursors.insert(name.to_string(), Cursor { rows, ready: VecDeque::new(), of_block: !hold });

@@ -45,7 +45,7 @@ impl Client {
     pub(super) async fn create_relation(&mut self, statement: &Statement, create: &CreateRelation, sql: &str) -> Result<Outcome> {
         let is_stream = matches!(statement, Statement::CreateStream(_));
         let tag = if is_stream { "CREATE STREAM" } else { "CREATE TABLE" };
-        self.not_in_block(tag)?;
+        self.beside_block(tag)?;
         let name = new_name(&create.name)?;
         if create.or_replace {
             return Err(
@@ -97,7 +97,7 @@ impl Client {
                 return Err(Error::unsupported("there are no indexes, sinks or schemas to drop yet"));
             }
         };
-        self.not_in_block(tag)?;
+        self.beside_block(tag)?;
         let mut missing = Vec::new();
         let catalog = self.database.log.catalog();
         for name in &drop.names {
@@ -129,7 +129,7 @@ impl Client {
     }
 
     pub(super) async fn rename(&mut self, name: &sp::ObjectName, to: &sp::Ident) -> Result<Outcome> {
-        self.not_in_block("ALTER")?;
+        self.beside_block("ALTER")?;
         let (from, to) = (relation_name(name)?, fold(to));
         check_new_name(&to)?;
         self.change_catalog(|catalog| {
@@ -162,7 +162,7 @@ impl Client {
         column: Option<&sp::Ident>,
         comment: Option<&str>,
     ) -> Result<Outcome> {
-        self.not_in_block("COMMENT")?;
+        self.beside_block("COMMENT")?;
         let name = relation_name(on)?;
         self.change_catalog(|catalog| {
             let mut relation = Relation::clone(existing(catalog, &name)?);

@@ -26,6 +26,7 @@ use crate::flow::{Edge, Fragment};
 use crate::ingest::{CompiledRelation, dead_letter_relation};
 use crate::sql::ast::{CreateView, RunningInsert};
 use crate::sql::lower::lower;
+use crate::sql::plan::columns::declared;
 use crate::sql::plan::{Hidden, Reader, RelationSource, output_key};
 
 /// The option of a running INSERT that names it (ksqlDB's).
@@ -33,7 +34,7 @@ const QUERY_ID: &str = "query_id";
 
 impl Client {
     pub(super) async fn create_derived_stream(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
-        self.not_in_block("CREATE STREAM")?;
+        self.beside_block("CREATE STREAM")?;
         let name = new_name(&create.name)?;
         if create.or_replace {
             return Err(Error::unsupported("CREATE OR REPLACE STREAM … AS is not supported yet").with_hint("DROP it first"));
@@ -79,7 +80,7 @@ impl Client {
     }
 
     pub(super) async fn start_insert(&mut self, running: &RunningInsert, sql: &str) -> Result<Outcome> {
-        self.not_in_block("INSERT … EMIT")?;
+        self.beside_block("INSERT … EMIT")?;
         check_prompt(running.emit, "a running INSERT")?;
         let given = running.options.get(QUERY_ID).map(|name| name.to_lowercase());
         if let Some(unknown) = running.options.keys().find(|key| *key != QUERY_ID) {
@@ -122,7 +123,8 @@ fn plan_stream(
     if !create.changelog {
         check_append_only(&fragment, create.emit)?;
     }
-    let stream = view_relation(create, name, sql, &fragment.edge.schema, Kind::Stream)?;
+    let schema = declared(&fragment.edge.schema, &plan, catalog);
+    let stream = view_relation(create, name, sql, &schema, Kind::Stream)?;
     let mut stream = Relation { id, ..stream };
     if create.changelog {
         let lead = CHANGELOG_COLUMNS.map(number_column);

@@ -27,7 +27,7 @@ impl Client {
 
     async fn change_privileges(&mut self, change: &GrantChange, on: &GrantTarget) -> Result<Outcome> {
         let tag = if change.grant { "GRANT" } else { "REVOKE" };
-        self.not_in_block(tag)?;
+        self.beside_block(tag)?;
         let (who, database) = (self.who, self.database_name.clone());
         let notices = Mutex::new(Vec::new());
         self.commit_catalog(|catalog| {
@@ -54,7 +54,7 @@ impl Client {
     }
 
     async fn change_defaults(&mut self, roles: &[RoleName], schemas: &[sp::Ident], change: &GrantChange) -> Result<Outcome> {
-        self.not_in_block("ALTER DEFAULT PRIVILEGES")?;
+        self.beside_block("ALTER DEFAULT PRIVILEGES")?;
         let who = self.who;
         self.commit_catalog(|catalog| {
             let rights = Rights::new(catalog.clone().into(), who.current);
@@ -86,7 +86,7 @@ impl Client {
     }
 
     async fn change_owner(&mut self, of: &GrantTarget, to: &RoleName) -> Result<Outcome> {
-        self.not_in_block("ALTER")?;
+        self.beside_block("ALTER")?;
         let (who, database) = (self.who, self.database_name.clone());
         self.commit_catalog(|catalog| {
             let rights = Rights::new(catalog.clone().into(), who.current);

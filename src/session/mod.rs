@@ -2,7 +2,9 @@
 //!
 //! It knows nothing of the wire: the server asks it to prepare and execute, and turns what comes back into messages.
 
+mod activity;
 mod alter;
+mod assign;
 mod authorize;
 mod client;
 mod copy;
@@ -14,6 +16,7 @@ mod function;
 mod grant;
 mod identity;
 mod read;
+mod returning;
 mod role;
 mod settings;
 mod show;
@@ -22,10 +25,12 @@ mod transaction;
 mod views;
 mod write;
 
+pub(crate) use activity::Sessions;
 pub use client::Client;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -33,8 +38,10 @@ use datafusion::common::ScalarValue;
 use futures::Stream;
 
 use crate::auth::scram::Login;
+use crate::catalog::Column;
 use crate::error::{Error, Result};
 use crate::sql::ast::Parsed;
+use crate::sql::types;
 
 /// Batches of one schema, as they come. Ends, unless `live`.
 pub struct Rows {
@@ -94,10 +101,32 @@ pub trait CopySink: Send {
 #[derive(Clone)]
 pub struct Prepared {
     pub parsed: Arc<Parsed>,
-    /// Types of $1, $2, …
-    pub parameters: Vec<DataType>,
-    /// Columns of its rows; `None` if it returns none.
+    /// $1, $2, …
+    pub parameters: Vec<Parameter>,
+    /// Columns of its rows; `None` if it returns none. Their metadata says what clients are told of them:
+    /// [`crate::sql::plan::columns`].
     pub schema: Option<SchemaRef>,
+}
+
+/// What a statement needs of its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    pub data_type: DataType,
+    /// As a client is told: `uuid` and `text` are one to Arrow.
+    pub sql_type: String,
+}
+
+impl Parameter {
+    /// Without a name of its own, the type is called what Arrow's is.
+    pub fn new(data_type: DataType, sql_type: Option<String>) -> Parameter {
+        let sql_type = sql_type.unwrap_or_else(|| types::sql_type(&data_type));
+        Parameter { data_type, sql_type }
+    }
+
+    /// Of a parameter that is written to a column.
+    fn of_column(column: &Column) -> Parameter {
+        Parameter { data_type: column.data_type.clone(), sql_type: column.sql_type.clone() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +153,23 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Is there anybody who can log in with a password?
     fn has_passwords(&self) -> bool;
+}
+
+/// Where a client is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// `None`: inside of this process.
+    pub address: Option<std::net::IpAddr>,
+    pub port: Option<u16>,
+    pub is_encrypted: bool,
+}
+
+/// What other sessions may do to one.
+pub trait Handle: Send + Sync {
+    /// Ends the statement that runs.
+    fn cancel(&self);
+    /// Ends the session.
+    fn terminate(&self);
 }
 
 /// One client's session, as the server drives it: one call at a time. It is dropped when the client has gone, which rolls back
@@ -159,6 +205,30 @@ pub trait ClientSession: Send {
 
     /// Notices and warnings since the last call.
     fn notices(&mut self) -> Vec<Error>;
+
+    /// The columns of a cursor: to clients it is a portal.
+    fn cursor_schema(&self, _name: &str) -> Option<SchemaRef> {
+        None
+    }
+
+    /// Its number, by which others cancel its statements and find it in `pg_stat_activity`.
+    fn number(&self) -> i32;
+
+    /// Who the client is to others, and how they reach it; told once, before the first statement.
+    fn attach(&mut self, _peer: Peer, _handle: Arc<dyn Handle>) {}
+
+    /// All that was asked of it is answered: the session waits for its client.
+    fn rest(&mut self) {}
+
+    /// How long a statement may take, if that is bounded.
+    fn statement_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// How long the client may leave the session as it is now, and what it is told when it did.
+    fn idle_timeout(&self) -> Option<(Duration, Error)> {
+        None
+    }
 
     /// The zone that times with time zone are shown in, and that those written without an offset are in.
     fn time_zone(&self) -> chrono_tz::Tz {

@@ -10,13 +10,15 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast as sp;
 
-use super::{Client, Outcome, Parameters, Rows};
+use super::{Client, Outcome, Parameter, Parameters, Rows};
 use crate::catalog::{Catalog, Kind, Relation};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::batch;
+use crate::sql::plan::columns::visible_schema;
 use crate::sql::plan::{self, Planner, Reader};
+use crate::sql::types;
 use crate::view::Snapshot;
 
 impl Client {
@@ -62,9 +64,13 @@ impl Client {
     }
 
     /// Parameters and columns of a query.
-    pub(super) fn describe_query(&self, query: &sp::Query, types: &[Option<DataType>]) -> Result<(Vec<DataType>, SchemaRef)> {
-        let plan = self.plan_query(&self.peek_snapshot(), query, types)?;
-        Ok((plan::parameters(&plan)?, visible_schema(&plan)))
+    pub(super) fn describe_query(&self, query: &sp::Query, types: &[Option<DataType>]) -> Result<(Vec<Parameter>, SchemaRef)> {
+        let snapshot = self.peek_snapshot();
+        let plan = self.plan_query(&snapshot, query, types)?;
+        let data_types = plan::parameters(&plan)?.into_iter();
+        let mut named = plan::columns::parameter_types(&plan, &snapshot.catalog).into_iter();
+        let parameter = |data_type| Parameter::new(data_type, named.next().flatten());
+        Ok((data_types.map(parameter).collect(), visible_schema(&plan, &snapshot.catalog)))
     }
 
     pub(super) fn plan_query(
@@ -91,18 +97,14 @@ impl Client {
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
         let plan = self.plan_query(&snapshot, query, &types)?;
         let plan = plan::bind(plan, parameters)?;
-        let schema = visible_schema(&plan);
-        let stream = run_plan(&self.database, plan, &snapshot).await?;
-        let timeout = self.settings.statement_timeout();
-        let batches = match timeout {
-            None => stream,
-            Some(limit) => within(stream, limit).boxed(),
-        };
+        let schema = visible_schema(&plan, &snapshot.catalog);
+        let told = SchemaRef::clone(&schema);
+        let batches = run_plan(&self.database, plan, &snapshot).await?.map(move |rows| conform(rows?, &told)).boxed();
         Ok(Outcome::Rows(Rows { schema, batches, tag, live: false }))
     }
 
     /// Values of constant expressions, as the given types: the arguments of EXECUTE.
-    pub(super) fn values_of(&self, arguments: &[sp::Expr], types: &[DataType]) -> Result<Parameters> {
+    pub(super) fn values_of(&self, arguments: &[sp::Expr], types: &[Parameter]) -> Result<Parameters> {
         if arguments.len() != types.len() {
             let (given, wanted) = (arguments.len(), types.len());
             return Err(Error::syntax(format!("wrong number of parameters: {wanted} expected, {given} given")));
@@ -114,9 +116,9 @@ impl Client {
             Vec::new(),
             &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
         )?;
-        let value = |(argument, to): (&sp::Expr, &DataType)| -> Result<ScalarValue> {
+        let value = |(argument, to): (&sp::Expr, &Parameter)| -> Result<ScalarValue> {
             let expr = planner.expression(argument, &nothing)?;
-            let expr = datafusion::logical_expr::cast(expr, to.clone());
+            let expr = datafusion::logical_expr::cast(expr, to.data_type.clone());
             let array = planner.physical(expr, &nothing)?.evaluate(&one)?.into_array(1)?;
             Ok(ScalarValue::try_from_array(&array, 0)?)
         };
@@ -168,27 +170,15 @@ pub(super) async fn collect_plan(
     run_plan(database, plan, snapshot).await?.try_collect().await
 }
 
-/// The columns of a plan under the names that the user gave them.
-pub(super) fn visible_schema(plan: &LogicalPlan) -> SchemaRef {
-    let rename = |field: &Arc<arrow::datatypes::Field>| {
-        let name = crate::sql::system::visible_name(field.name());
-        if name == field.name() { Arc::clone(field) } else { Arc::new(field.as_ref().clone().with_name(name)) }
-    };
-    Arc::new(Schema::new(plan.schema().as_arrow().fields().iter().map(rename).collect::<Vec<_>>()))
-}
-
-/// The stream, or an error when it has not ended after so long.
-fn within(
-    stream: BoxStream<'static, Result<RecordBatch>>,
-    limit: std::time::Duration,
-) -> impl futures::Stream<Item = Result<RecordBatch>> + Send {
-    let deadline = tokio::time::sleep(limit);
-    let canceled = || Error::canceled("canceling statement due to statement timeout");
-    let deadline = futures::stream::once(async move {
-        deadline.await;
-        Err(canceled())
-    });
-    futures::stream::select(stream.map(Some).chain(futures::stream::once(async { None })), deadline.map(Some))
-        .take_while(|item| futures::future::ready(item.is_some()))
-        .filter_map(futures::future::ready)
+/// Rows in the types that were said before the plan was analysed, which may have coerced some: `CASE WHEN a THEN oid ELSE 0 END`.
+fn conform(rows: RecordBatch, told: &SchemaRef) -> Result<RecordBatch> {
+    let pairs = || rows.columns().iter().zip(told.fields());
+    let wire = |data_type: &DataType| types::oid(data_type, &types::sql_type(data_type));
+    if pairs().all(|(array, field)| array.data_type() == field.data_type() || wire(array.data_type()) == wire(field.data_type()))
+    {
+        return Ok(rows);
+    }
+    let columns = pairs().map(|(array, field)| Ok(arrow::compute::cast(array, field.data_type())?));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(told), columns.collect::<Result<_>>()?, &options)?)
 }

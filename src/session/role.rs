@@ -33,7 +33,7 @@ impl Client {
     }
 
     async fn create_role(&mut self, name: &sp::Ident, options: &RoleOptions) -> Result<Outcome> {
-        self.not_in_block("CREATE ROLE")?;
+        self.beside_block("CREATE ROLE")?;
         let (who, name) = (self.who, new_role_name(name)?);
         let verifier = verifier_of(options)?;
         self.commit_catalog(|catalog| {
@@ -67,7 +67,7 @@ impl Client {
     }
 
     async fn alter_role(&mut self, role: &RoleName, options: &RoleOptions) -> Result<Outcome> {
-        self.not_in_block("ALTER ROLE")?;
+        self.beside_block("ALTER ROLE")?;
         let who = self.who;
         let verifier = verifier_of(options)?;
         self.commit_catalog(|catalog| {
@@ -91,7 +91,7 @@ impl Client {
     }
 
     async fn rename_role(&mut self, role: &RoleName, to: &sp::Ident) -> Result<Outcome> {
-        self.not_in_block("ALTER ROLE")?;
+        self.beside_block("ALTER ROLE")?;
         let (who, to) = (self.who, new_role_name(to)?);
         self.commit_catalog(|catalog| {
             let role = existing_role(catalog, role_id(catalog, who, role)?)?;
@@ -109,7 +109,7 @@ impl Client {
     }
 
     async fn drop_roles(&mut self, roles: &[RoleName], if_exists: bool) -> Result<Outcome> {
-        self.not_in_block("DROP ROLE")?;
+        self.beside_block("DROP ROLE")?;
         let who = self.who;
         let catalog = self.database.log.catalog();
         let is_there = |role: &&RoleName| !if_exists || role_id(&catalog, who, role).is_ok();
@@ -141,7 +141,7 @@ impl Client {
 
     async fn change_members(&mut self, change: &MemberChange) -> Result<Outcome> {
         let tag = if change.grant { "GRANT ROLE" } else { "REVOKE ROLE" };
-        self.not_in_block(tag)?;
+        self.beside_block(tag)?;
         let who = self.who;
         let notices = parking_lot::Mutex::new(Vec::new());
         self.commit_catalog(|catalog| {
@@ -169,7 +169,7 @@ impl Client {
     }
 
     async fn reassign_owned(&mut self, from: &[RoleName], to: &RoleName) -> Result<Outcome> {
-        self.not_in_block("REASSIGN OWNED")?;
+        self.beside_block("REASSIGN OWNED")?;
         let who = self.who;
         self.commit_catalog(|catalog| {
             let to = role_id(catalog, who, to)?;
@@ -196,7 +196,7 @@ impl Client {
     }
 
     async fn drop_owned(&mut self, roles: &[RoleName], cascade: bool) -> Result<Outcome> {
-        self.not_in_block("DROP OWNED")?;
+        self.beside_block("DROP OWNED")?;
         let who = self.who;
         self.commit_catalog(|catalog| {
             let (mut gone, mut changes) = (Gone::default(), Vec::new());

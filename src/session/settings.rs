@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::sql::ast::SetValue;
 use crate::sql::system;
+
+/// How long a client may leave its session idle: in a transaction block, and outside.
+pub(super) const IDLE_IN_TRANSACTION: &str = "idle_in_transaction_session_timeout";
+pub(super) const IDLE_SESSION: &str = "idle_session_timeout";
 
 /// Name, value at the start, and whether the client is told when it changes.
 const SETTINGS: &[(&str, &str, bool)] = &[
@@ -16,10 +21,14 @@ const SETTINGS: &[(&str, &str, bool)] = &[
     ("client_encoding", "UTF8", true),
     ("client_min_messages", "notice", false),
     ("DateStyle", "ISO, MDY", true),
+    ("default_table_access_method", "heap", false),
+    ("default_tablespace", "", false),
+    ("default_transaction_deferrable", "off", false),
     ("default_transaction_isolation", "repeatable read", false),
     ("default_transaction_read_only", "off", true),
     ("extra_float_digits", "1", false),
-    ("idle_in_transaction_session_timeout", "0", false),
+    (IDLE_IN_TRANSACTION, "0", false),
+    (IDLE_SESSION, "0", false),
     ("in_hot_standby", "off", true),
     ("integer_datetimes", "on", true),
     ("IntervalStyle", "postgres", true),
@@ -28,7 +37,9 @@ const SETTINGS: &[(&str, &str, bool)] = &[
     ("lc_collate", "C", false),
     ("lc_ctype", "C.UTF-8", false),
     ("lock_timeout", "0", false),
+    ("max_function_args", "100", false),
     ("max_identifier_length", "63", false),
+    ("max_index_keys", "32", false),
     ("role", "none", false),
     ("row_security", "on", false),
     ("search_path", "\"$user\", public", false),
@@ -54,7 +65,9 @@ const FIXED: &[&str] = &[
     "is_superuser",
     "lc_collate",
     "lc_ctype",
+    "max_function_args",
     "max_identifier_length",
+    "max_index_keys",
     "role",
     "server_encoding",
     "server_version",
@@ -69,11 +82,48 @@ const IDENTITY: &[&str] = &["is_superuser", "role", "session_authorization"];
 #[derive(Clone, Default)]
 pub(super) struct Settings(Arc<Mutex<Changed>>);
 
+/// Values by name in lower case, of those that differ from the server's.
+type Values = BTreeMap<String, String>;
+
 #[derive(Default)]
 struct Changed {
-    /// Those that differ from the start, by name in lower case.
-    values: BTreeMap<String, String>,
+    values: Values,
+    /// What the client has started with: RESET goes back to it.
+    start: Values,
+    /// There within a transaction block.
+    block: Option<Block>,
     unreported: BTreeSet<&'static str>,
+}
+
+/// What becomes of settings when their block ends.
+#[derive(Clone)]
+pub(super) struct Block {
+    /// After ROLLBACK.
+    before: Values,
+    /// After COMMIT: what was set, but not for the block alone.
+    kept: Values,
+}
+
+/// Settings at a savepoint.
+pub(super) struct Mark {
+    values: Values,
+    block: Option<Block>,
+}
+
+impl Changed {
+    fn insert(&mut self, name: &str, value: &str, local: bool) {
+        self.values.insert(name.to_string(), value.to_string());
+        if let Some(block) = self.block.as_mut().filter(|_| !local) {
+            block.kept.insert(name.to_string(), value.to_string());
+        }
+    }
+
+    fn replace(&mut self, values: Values) {
+        let former = std::mem::replace(&mut self.values, values);
+        let changed = former.keys().chain(self.values.keys()).filter(|name| former.get(*name) != self.values.get(*name));
+        let told = changed.filter_map(|name| find(name).filter(|(_, _, told)| *told).map(|(name, _, _)| *name));
+        self.unreported.extend(told.collect::<Vec<_>>());
+    }
 }
 
 fn find(name: &str) -> Option<&'static (&'static str, &'static str, bool)> {
@@ -102,7 +152,8 @@ impl Settings {
         all
     }
 
-    pub fn set(&self, name: &str, value: &str, notices: &mut Vec<Error>) -> Result<()> {
+    /// `local`: until the transaction block ends.
+    pub fn set(&self, name: &str, value: &str, local: bool, notices: &mut Vec<Error>) -> Result<()> {
         let lower = name.to_ascii_lowercase();
         if FIXED.contains(&lower.as_str()) {
             let error = Error::cannot_change_parameter(format!("parameter \"{name}\" cannot be changed"));
@@ -120,16 +171,16 @@ impl Settings {
         }
         let value = check(&lower, value)?;
         let mut changed = self.0.lock();
-        changed.values.insert(lower, value);
+        changed.insert(&lower, &value, local);
         if let Some((name, _, true)) = known {
             changed.unreported.insert(name);
         }
         Ok(())
     }
 
-    pub fn assign(&self, name: &str, value: &SetValue, notices: &mut Vec<Error>) -> Result<()> {
+    pub fn assign(&self, name: &str, value: &SetValue, local: bool, notices: &mut Vec<Error>) -> Result<()> {
         match value {
-            SetValue::Value(value) => self.set(name, value, notices),
+            SetValue::Value(value) => self.set(name, value, local, notices),
             SetValue::Default => self.reset(name),
         }
     }
@@ -142,7 +193,13 @@ impl Settings {
             changed.values.keys().filter(wanted).cloned().collect()
         };
         for name in names {
-            changed.values.remove(&name);
+            match changed.start.get(&name).cloned() {
+                Some(value) => changed.insert(&name, &value, false),
+                None => {
+                    changed.values.remove(&name);
+                    changed.block.iter_mut().for_each(|block| drop(block.kept.remove(&name)));
+                }
+            }
             if let Some((name, _, true)) = find(&name) {
                 changed.unreported.insert(name);
             }
@@ -153,10 +210,41 @@ impl Settings {
     /// What is so, and not the client's to set.
     pub fn tell(&self, name: &'static str, value: &str) {
         let mut changed = self.0.lock();
-        let is_new = changed.values.insert(name.to_string(), value.to_string()).is_some_and(|old| old != value);
+        let is_new = changed.values.get(name).is_some_and(|old| old != value);
+        changed.insert(name, value, false);
         if is_new && find(name).is_some_and(|(_, _, reported)| *reported) {
             changed.unreported.insert(name);
         }
+    }
+
+    /// The client has said all that it starts with.
+    pub fn started(&self) {
+        let mut changed = self.0.lock();
+        changed.start = changed.values.clone();
+    }
+
+    pub fn begin_block(&self) {
+        let mut changed = self.0.lock();
+        let values = changed.values.clone();
+        changed.block = Some(Block { before: values.clone(), kept: values });
+    }
+
+    pub fn end_block(&self, committed: bool) {
+        let mut changed = self.0.lock();
+        if let Some(Block { before, kept }) = changed.block.take() {
+            changed.replace(if committed { kept } else { before });
+        }
+    }
+
+    pub fn mark(&self) -> Mark {
+        let changed = self.0.lock();
+        Mark { values: changed.values.clone(), block: changed.block.clone() }
+    }
+
+    pub fn return_to(&self, mark: &Mark) {
+        let mut changed = self.0.lock();
+        changed.block.clone_from(&mark.block);
+        changed.replace(mark.values.clone());
     }
 
     pub fn take_reported(&self) -> Vec<(String, String)> {
@@ -168,10 +256,10 @@ impl Settings {
         self.get("TimeZone").and_then(|zone| zone.parse().ok()).unwrap_or(chrono_tz::Tz::UTC)
     }
 
-    /// `None`: no limit.
-    pub fn statement_timeout(&self) -> Option<std::time::Duration> {
-        let value = self.get("statement_timeout")?;
-        milliseconds(&value).filter(|ms| *ms > 0).map(std::time::Duration::from_millis)
+    /// A setting that is a time; `None`: no limit.
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        let value = self.get(name)?;
+        milliseconds(&value).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 }
 
@@ -180,8 +268,12 @@ impl system::Settings for Settings {
         Settings::get(self, name)
     }
 
-    fn set(&self, name: &str, value: &str, _local: bool) -> Result<String> {
-        Settings::set(self, name, value, &mut Vec::new())?;
+    fn set(&self, name: &str, value: &str, local: bool) -> Result<String> {
+        if local && self.0.lock().block.is_none() {
+            // It ends with the statement that it is in.
+            return check(&name.to_ascii_lowercase(), value);
+        }
+        Settings::set(self, name, value, local, &mut Vec::new())?;
         Ok(Settings::get(self, name).unwrap_or_default())
     }
 
@@ -208,15 +300,26 @@ fn check(name: &str, value: &str) -> Result<String> {
                 .then(|| "Etc/UTC".to_string())
                 .ok_or_else(|| invalid().with_hint("write the name of a zone, like 'Europe/Berlin' or 'UTC'")),
         },
-        "client_encoding" => match value.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+        // Quotes of a start-up message are part of the value; some clients send them.
+        "client_encoding" => match value.to_ascii_lowercase().replace(['-', '_', '\''], "").as_str() {
             "utf8" | "unicode" | "default" => Ok("UTF8".to_string()),
             _ => Err(invalid().with_hint("the encoding is always UTF8")),
         },
-        "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout" => milliseconds(value)
-            .map(|ms| ms.to_string())
+        "statement_timeout" | "lock_timeout" | IDLE_IN_TRANSACTION | IDLE_SESSION => milliseconds(value)
+            .map(shown_time)
             .ok_or_else(|| invalid().with_hint("write milliseconds, or a number and ms, s, min or h")),
         "datestyle" if !value.to_ascii_lowercase().contains("iso") => Err(invalid().with_hint("the style is always ISO")),
         _ => Ok(value.to_string()),
+    }
+}
+
+/// In the largest unit that divides it, as PostgreSQL shows times.
+fn shown_time(ms: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    match UNITS.into_iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None if ms == 0 => "0".to_string(),
+        None => format!("{ms}ms"),
     }
 }
 

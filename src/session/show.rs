@@ -105,8 +105,10 @@ impl Client {
                 Error::unsupported("EXPLAIN ANALYZE is not supported yet").with_hint("EXPLAIN shows the plan without running it")
             );
         }
-        if let Some(format) = format.filter(|f| !f.eq_ignore_ascii_case("text")) {
-            return Err(Error::unsupported(format!("EXPLAIN (FORMAT {format}) is not supported yet")));
+        let as_json = format.is_some_and(|format| format.eq_ignore_ascii_case("json"));
+        if let Some(format) = format.filter(|f| !as_json && !f.eq_ignore_ascii_case("text")) {
+            return Err(Error::unsupported(format!("EXPLAIN (FORMAT {format}) is not supported"))
+                .with_hint("write EXPLAIN (FORMAT JSON), or leave it out"));
         }
         let snapshot = self.snapshot().await?;
         let lines = match of {
@@ -135,7 +137,8 @@ impl Client {
                 },
                 Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, *emit)?,
                 Statement::Query { query, emit: None } => {
-                    let plan = self.plan_query(&snapshot, query, &[])?;
+                    let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
+                    let plan = self.plan_query(&snapshot, query, &types)?;
                     let plan = if parameters.is_empty() { plan } else { plan::bind(plan, parameters)? };
                     explain_batch(&self.database, plan, &snapshot, verbose).await?
                 }
@@ -146,6 +149,7 @@ impl Client {
                 }
             },
         };
+        let lines = if as_json { vec![explained_json(&lines)] } else { lines };
         table(&["QUERY PLAN"], vec![lines.iter().map(String::as_str).collect()], "EXPLAIN")
     }
 
@@ -219,6 +223,33 @@ async fn explain_batch(
     Ok(lines.lines().map(str::to_string).collect())
 }
 
+/// The lines of a plan, whose indentation says what is below what, as PostgreSQL's JSON has plans.
+fn explained_json(lines: &[String]) -> String {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut nodes: Vec<(usize, serde_json::Value)> = Vec::new();
+    let close = |nodes: &mut Vec<(usize, serde_json::Value)>| {
+        let Some((_, closed)) = nodes.pop() else { return };
+        match nodes.last_mut().and_then(|(_, above)| above["Plans"].as_array_mut()) {
+            Some(plans) => plans.push(closed),
+            None => nodes.push((0, closed)),
+        }
+    };
+    for line in lines.iter().filter(|line| !line.trim().is_empty()) {
+        while nodes.len() > 1 && nodes.last().is_some_and(|(above, _)| *above >= depth(line)) {
+            close(&mut nodes);
+        }
+        let text = line.trim();
+        let name = text.split([':', '(', ' ']).next().unwrap_or_default();
+        nodes.push((depth(line), serde_json::json!({ "Node Type": name, "Details": text, "Plans": [] })));
+    }
+    while nodes.len() > 1 {
+        close(&mut nodes);
+    }
+    let plan = nodes.pop().map_or(serde_json::Value::Null, |(_, root)| root);
+    let text = serde_json::to_string_pretty(&serde_json::json!([{ "Plan": plan }]));
+    text.unwrap_or_default()
+}
+
 fn text_schema(names: &[&str]) -> SchemaRef {
     Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect::<Vec<_>>()))
 }
@@ -229,4 +260,21 @@ fn table(names: &[&str], columns: Vec<Vec<&str>>, tag: &'static str) -> Result<O
     let columns = columns.into_iter().map(|values| Arc::new(StringArray::from(values)) as ArrayRef).collect();
     let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     Ok(Outcome::Rows(Rows { schema, batches: Box::pin(futures::stream::iter([Ok(rows)])), tag, live: false }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::explained_json;
+
+    #[test]
+    fn a_plan_as_json() {
+        let lines = ["Join: a = b", "  Filter: x", "    Scan: t", "  Scan: u"].map(str::to_string);
+        let json: serde_json::Value = serde_json::from_str(&explained_json(&lines)).unwrap();
+        let plan = &json[0]["Plan"];
+        assert_eq!(plan["Node Type"], "Join");
+        assert_eq!(
+            (&plan["Plans"][0]["Plans"][0]["Details"], &plan["Plans"][1]["Details"]),
+            (&"Scan: t".into(), &"Scan: u".into())
+        );
+    }
 }

@@ -1,16 +1,23 @@
 //! What the catalog's relations and functions are told of a session and its server.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
+use arrow::array::{AsArray, StringArray};
+use arrow::datatypes::{DataType, Float64Type};
+use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
-use super::Client;
+use super::{Client, ClientSession};
 use crate::catalog::RelationId;
 use crate::catalog::rights::Rights;
 use crate::database::Database;
 use crate::engine::Backfill;
+use crate::error::Error;
 use crate::log::CommitId;
 use crate::sql::plan::SystemRelations;
 use crate::sql::system::{self, Activity, CommitInfo, SystemContext};
@@ -29,7 +36,57 @@ impl SystemRelations for System {
     }
 
     fn function(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        system::function(name, &self.0)
+        match name {
+            Sleep::NAME => Some(Arc::clone(&SLEEP)),
+            _ => system::function(name, &self.0),
+        }
+    }
+}
+
+static SLEEP: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    Arc::new(
+        AsyncScalarUDF::new(Arc::new(Sleep(Signature::exact(vec![DataType::Float64], Volatility::Volatile)))).into_scalar_udf(),
+    )
+});
+
+/// `pg_sleep(seconds)`: waits, and blocks nobody else.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Sleep(Signature);
+
+impl Sleep {
+    const NAME: &str = "pg_sleep";
+}
+
+impl ScalarUDFImpl for Sleep {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        Err(Error::unsupported("pg_sleep cannot be called here").into())
+    }
+}
+
+#[async_trait]
+impl AsyncScalarUDFImpl for Sleep {
+    async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let rows = args.number_rows;
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let seconds = arrays.first().map(|seconds| seconds.as_primitive::<Float64Type>());
+        // A row after the other.
+        for seconds in seconds.into_iter().flatten().flatten().filter(|seconds| *seconds > 0.0) {
+            let wait = Duration::try_from_secs_f64(seconds);
+            tokio::time::sleep(wait.map_err(|_| Error::invalid_parameter(format!("cannot sleep for {seconds} seconds")))?).await;
+        }
+        Ok(ColumnarValue::Array(Arc::new(StringArray::from(vec![""; rows]))))
     }
 }
 
@@ -46,7 +103,8 @@ impl Client {
         context.user = catalog.roles().name(self.who.current);
         context.session_user = catalog.roles().name(self.who.session);
         context.rights = Rights::new(catalog, self.who.current);
-        context.pid = i32::try_from(self.number).unwrap_or(i32::MAX);
+        context.pid = self.number();
+        context.client_address = self.session.as_ref().and_then(|session| session.address());
         context.now = self.database.clock.now();
         context.functions = Arc::clone(&self.database.functions);
         Arc::new(context)
@@ -59,7 +117,8 @@ impl system::Server for Database {
     }
 
     fn sessions(&self) -> Vec<Activity> {
-        Vec::new()
+        let catalog = self.log.catalog();
+        self.sessions.all(|role| catalog.roles().name(role))
     }
 
     fn offsets(&self, relation: RelationId) -> Vec<(u64, u64)> {
@@ -93,8 +152,8 @@ impl system::Server for Database {
         None
     }
 
-    fn signal(&self, _pid: i32, _terminate: bool) -> bool {
-        false
+    fn signal(&self, pid: i32, terminate: bool) -> bool {
+        self.sessions.signal(pid, terminate)
     }
 
     fn backfills(&self) -> Vec<Backfill> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Client;
 use super::identity::Identity;
+use super::settings::Mark;
 use crate::catalog::{Durability, RelationId};
 use crate::error::{Error, Result};
 use crate::log::{self, CommitId, Committed, Expect, Kind, Rows, Write};
@@ -21,9 +22,17 @@ pub(super) struct Transaction {
     pub failed: bool,
     pub identity: Identity,
     work: Work,
-    savepoints: Vec<(String, usize)>,
+    savepoints: Vec<Savepoint>,
     /// The snapshot with the first so many of the block's writes in it.
     seen: Option<(usize, Arc<Snapshot>)>,
+}
+
+/// Where ROLLBACK TO goes back to.
+struct Savepoint {
+    name: String,
+    /// How many of the block's writes were made before.
+    writes: usize,
+    settings: Mark,
 }
 
 /// What a statement or a block wants to write.
@@ -58,6 +67,7 @@ impl Client {
             self.notices.push(Error::active_transaction("there is already a transaction in progress"));
             return;
         }
+        self.settings.begin_block();
         self.transaction = Some(Transaction { read_only, ..Transaction::default() });
     }
 
@@ -71,11 +81,13 @@ impl Client {
         self.close_cursors_of_block();
         let Identity { before, after } = transaction.identity;
         if transaction.failed {
+            self.settings.end_block(false);
             self.return_to(before);
             self.discard(transaction.work);
             return Ok("ROLLBACK");
         }
         let written = self.submit(transaction.work).await;
+        self.settings.end_block(written.is_ok());
         self.return_to(if written.is_ok() { after.or(before) } else { before });
         written.map(|_| "COMMIT")
     }
@@ -85,6 +97,7 @@ impl Client {
         self.take_copied();
         match self.transaction.take() {
             Some(transaction) => {
+                self.settings.end_block(false);
                 self.return_to(transaction.identity.before);
                 self.discard(transaction.work);
             }
@@ -123,8 +136,8 @@ impl Client {
         }
         let block = &mut transaction.work;
         if !work.decided_by.is_empty() {
-            // All reads of a block are of one snapshot.
-            block.read_at = work.read_at;
+            // All reads of a block are of one snapshot, unless a change of the catalog came between: the first then counts.
+            block.read_at = if block.decided_by.is_empty() { work.read_at } else { block.read_at.min(work.read_at) };
         }
         block.decided_by.extend(work.decided_by);
         block.writes.extend(work.writes);
@@ -148,17 +161,20 @@ impl Client {
     }
 
     pub(super) fn savepoint(&mut self, name: String) -> Result<()> {
+        let settings = self.settings.mark();
         let block = self.block("SAVEPOINT")?;
         let writes = block.work.writes.len();
-        block.savepoints.push((name, writes));
+        block.savepoints.push(Savepoint { name, writes, settings });
         Ok(())
     }
 
     pub(super) fn rollback_to(&mut self, name: &str) -> Result<()> {
+        let settings = self.settings.clone();
         let block = self.block("ROLLBACK TO SAVEPOINT")?;
         let at = block.find(name)?;
         block.savepoints.truncate(at + 1);
-        let undone = block.work.writes.split_off(block.savepoints[at].1);
+        let undone = block.work.writes.split_off(block.savepoints[at].writes);
+        settings.return_to(&block.savepoints[at].settings);
         block.seen = None;
         block.failed = false;
         self.discard(Work { writes: undone, ..Work::default() });
@@ -203,14 +219,20 @@ impl Transaction {
         Ok(Some(snapshot))
     }
 
+    /// The next read pins a snapshot anew.
+    pub fn unpin(&mut self) {
+        (self.snapshot, self.seen) = (None, None);
+    }
+
     fn find(&self, name: &str) -> Result<usize> {
-        let found = self.savepoints.iter().rposition(|(known, _)| known == name);
+        let found = self.savepoints.iter().rposition(|savepoint| savepoint.name == name);
         found.ok_or_else(|| Error::invalid_savepoint(format!("savepoint \"{name}\" does not exist")))
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
+        self.leave();
         self.take_copied();
         if let Some(transaction) = self.transaction.take() {
             self.discard(transaction.work);

@@ -27,6 +27,7 @@ use crate::ingest::interval_option;
 use crate::log::{Expect, Transaction};
 use crate::sql::ast::CreateView;
 use crate::sql::lower::lower;
+use crate::sql::plan::columns::{declared, visible_schema};
 use crate::sql::plan::names::fold;
 use crate::sql::plan::{Planner, Reader, RelationSource, output_key};
 use crate::sql::system::visible_name;
@@ -155,7 +156,7 @@ impl Client {
     }
 
     pub(super) async fn create_materialized_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
-        self.not_in_block("CREATE MATERIALIZED VIEW")?;
+        self.beside_block("CREATE MATERIALIZED VIEW")?;
         let name = new_name(&create.name)?;
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE MATERIALIZED VIEW");
@@ -173,7 +174,7 @@ impl Client {
 
     /// `ALTER MATERIALIZED VIEW name AS query`: another query, all else as it is.
     pub(super) async fn alter_view(&mut self, alter: &CreateView, sql: &str) -> Result<Outcome> {
-        self.not_in_block("ALTER MATERIALIZED VIEW")?;
+        self.beside_block("ALTER MATERIALIZED VIEW")?;
         let name = relation_name(&alter.name)?;
         // With what follows the query: EMIT.
         let query = sql.find(&alter.query_sql).map_or(alter.query_sql.as_str(), |at| sql[at..].trim_end_matches(';'));
@@ -193,7 +194,7 @@ impl Client {
     }
 
     pub(super) async fn create_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
-        self.not_in_block("CREATE VIEW")?;
+        self.beside_block("CREATE VIEW")?;
         let name = new_name(&create.name)?;
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE VIEW");
@@ -204,7 +205,7 @@ impl Client {
             let former = former(catalog, &name, create.or_replace, Kind::View)?;
             let planner = planner_over(&database, Arc::new(catalog.clone()), reader.clone());
             let plan = planner.query(&create.query)?;
-            let schema = Arc::new(plan.schema().as_arrow().clone());
+            let schema = visible_schema(&plan, planner.catalog());
             let mut view = view_relation(create, &name, sql, &schema, Kind::View)?;
             let read = RelationSource::all_in(&plan);
             view.depends_on = named_relations(&create.query, catalog, |_| true);
@@ -231,7 +232,7 @@ impl Client {
 
     /// `PAUSE name`: a view and those that read it keep the rows that they have.
     pub(super) async fn pause(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
-        self.not_in_block("PAUSE")?;
+        self.beside_block("PAUSE")?;
         let name = relation_name(name)?;
         self.change_catalog(|catalog| {
             let view = existing_view(catalog, &name)?;
@@ -247,7 +248,7 @@ impl Client {
 
     /// `RESUME name`: a paused view and those that read it are built again, and swapped in when they have caught up.
     pub(super) async fn resume(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
-        self.not_in_block("RESUME")?;
+        self.beside_block("RESUME")?;
         let name = relation_name(name)?;
         let database = Arc::clone(&self.database);
         let ids = Ids::new(&database);
@@ -491,7 +492,8 @@ fn plan_view(
     let planner = planner_over(database, Arc::new(catalog.clone()), asks.clone());
     let plan = planner.continuous(&create.query)?;
     let fragment = lower(&planner, &plan, create.emit)?;
-    let mut view = view_relation(create, name, sql, &fragment.edge.schema, Kind::MaterializedView)?;
+    let schema = declared(&fragment.edge.schema, &plan, catalog);
+    let mut view = view_relation(create, name, sql, &schema, Kind::MaterializedView)?;
     // Kept anyway: AS OF reads every commit that the log holds.
     interval_option(&view, "history", "1 hour", 0)?;
     view.primary_key = output_key(&plan).unwrap_or_default();
@@ -571,7 +573,7 @@ fn computed(field: &Arc<Field>) -> Column {
     Column {
         name: field.name().clone(),
         data_type: field.data_type().clone(),
-        sql_type: types::sql_type(field.data_type()),
+        sql_type: types::field_type(field),
         nullable: field.is_nullable(),
         default: None,
         generated: None,

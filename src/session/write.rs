@@ -15,12 +15,11 @@ use super::client::done;
 use super::define::{existing, no_column, relation_name};
 use super::read::collect_plan;
 use super::transaction::Work;
-use super::{Client, Outcome, Parameters, Rows};
-use crate::catalog::{Kind, ROW_ID, Relation};
+use super::{Client, Outcome, Parameter, Parameters, assign};
+use crate::catalog::{Column, Kind, ROW_ID, Relation};
 use crate::error::{Error, Result, SqlState};
-use crate::flow::graph::{HIDDEN_COLUMNS, with_hidden};
-use crate::ingest::{RelationWriter, assign};
-use crate::log::{self, Committed, Header, Write};
+use crate::ingest::{RelationWriter, assign as assign_value};
+use crate::log::{self, Write};
 use crate::sql::ast::Options;
 use crate::sql::plan::names::fold;
 use crate::sql::plan::{Reader, RelationSource};
@@ -28,6 +27,15 @@ use crate::view::Snapshot;
 
 /// Rows from which on a batch is encoded and handed to the store before the commit.
 pub(super) const STAGE_ROWS: usize = 4096;
+
+/// What an UPDATE or DELETE did.
+#[derive(Default)]
+struct Changed {
+    count: usize,
+    /// Its rows as the query found them.
+    found: Vec<RecordBatch>,
+    writes: Vec<Write>,
+}
 
 /// How often a statement is done again because others changed the table under it.
 const RETRIES: usize = 100;
@@ -59,14 +67,31 @@ impl Client {
         &self,
         insert: &sp::Insert,
         types: &[Option<DataType>],
-    ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+    ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
         let relation = self.writable(insert_target(insert)?, "INSERT")?;
         let targets = insert_columns(insert, &relation)?;
         let returning = insert.returning.as_ref().map(|items| self.returning_schema(items, &relation)).transpose()?;
         let Some(source) = &insert.source else { return Ok((Vec::new(), returning)) };
-        let types = value_types(source, &relation, &targets, types);
-        let (parameters, _) = self.describe_query(source, &types)?;
+        let source = assign::with_types(source, &relation, &targets)?;
+        let parameters = self.describe_assigned(&source, assign::inserted(&source, &relation, &targets), types)?;
         Ok((parameters, returning))
+    }
+
+    /// Parameters of a query that writes; those that stand for the whole value of a column have its type.
+    fn describe_assigned(
+        &self,
+        query: &sp::Query,
+        assigned: Vec<(usize, &Column)>,
+        declared: &[Option<DataType>],
+    ) -> Result<Vec<Parameter>> {
+        let types = assign::types(&assigned, declared);
+        let (mut parameters, _) = self.describe_query(query, &types)?;
+        for (index, column) in assigned {
+            if let Some(parameter) = parameters.get_mut(index).filter(|p| p.data_type == column.data_type) {
+                *parameter = Parameter::of_column(column);
+            }
+        }
+        Ok(parameters)
     }
 
     pub(super) async fn insert(&mut self, insert: &sp::Insert, options: &Options, parameters: Parameters) -> Result<Outcome> {
@@ -86,7 +111,7 @@ impl Client {
         self.stage(&mut work)?;
         let committed = self.write(work).await?;
         match (insert.returning.as_ref(), kept) {
-            (Some(items), Some(writes)) => self.returning(items, &relation, &writes, committed.as_ref()),
+            (Some(items), Some(writes)) => self.returning_inserted(items, &relation, &writes, committed.as_ref()),
             _ => done(&format!("INSERT 0 {count}")),
         }
     }
@@ -104,9 +129,9 @@ impl Client {
             return Ok(vec![RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one)?]);
         };
         let snapshot = self.snapshot().await?;
-        let declared: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
-        let types = value_types(source, relation, targets, &declared);
-        let plan = self.plan_query(&snapshot, source, &types)?;
+        let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
+        let source = assign::with_types(source, relation, targets)?;
+        let plan = self.plan_query(&snapshot, &source, &types)?;
         let width = plan.schema().fields().len();
         if width > targets.len() {
             return Err(Error::syntax("INSERT has more expressions than target columns"));
@@ -172,125 +197,54 @@ impl Client {
         Ok(())
     }
 
-    fn returning_schema(&self, items: &[sp::SelectItem], relation: &Arc<Relation>) -> Result<SchemaRef> {
-        let (expressions, _) = self.returning_expressions(items, relation)?;
-        Ok(Arc::new(Schema::new(expressions.into_iter().map(|(_, field)| field).collect::<Vec<_>>())))
-    }
-
-    #[expect(clippy::type_complexity, reason = "an expression and the field it fills")]
-    fn returning_expressions(
+    pub(super) fn describe_update(
         &self,
-        items: &[sp::SelectItem],
-        relation: &Arc<Relation>,
-    ) -> Result<(Vec<(Arc<dyn datafusion::physical_expr::PhysicalExpr>, Field)>, SchemaRef)> {
-        let hidden = HIDDEN_COLUMNS.map(|(name, data_type)| Arc::new(Field::new(name, data_type, true)));
-        let all = Arc::new(Schema::new(relation.schema().fields().iter().cloned().chain(hidden).collect::<Vec<_>>()));
-        let schema = datafusion::common::DFSchema::try_from(all.as_ref().clone())?;
-        let planner = self.planner(&self.peek_snapshot());
-        let mut expressions = Vec::new();
-        for item in items {
-            let (expr, name) = match item {
-                sp::SelectItem::UnnamedExpr(expr) => (expr, None),
-                sp::SelectItem::ExprWithAlias { expr, alias } => (expr, Some(fold(alias))),
-                sp::SelectItem::Wildcard(_) => {
-                    for (at, column) in relation.columns.iter().enumerate() {
-                        let expr: Arc<dyn datafusion::physical_expr::PhysicalExpr> =
-                            Arc::new(datafusion::physical_expr::expressions::Column::new(&column.name, at));
-                        expressions.push((expr, Field::new(&column.name, column.data_type.clone(), true)));
-                    }
-                    continue;
-                }
-                other => return Err(Error::unsupported(format!("RETURNING {other} is not supported"))),
-            };
-            let logical = planner.expression(expr, &schema)?;
-            let name = name.unwrap_or_else(|| match &logical {
-                datafusion::logical_expr::Expr::Column(column) => column.name.clone(),
-                other => other.schema_name().to_string(),
-            });
-            let physical = planner.physical(logical, &schema)?;
-            let data_type = physical.data_type(&all)?;
-            expressions.push((physical, Field::new(name, data_type, true)));
-        }
-        Ok((expressions, all))
-    }
-
-    fn returning(
-        &self,
-        items: &[sp::SelectItem],
-        relation: &Arc<Relation>,
-        writes: &[Write],
-        committed: Option<&Committed>,
-    ) -> Result<Outcome> {
-        let (expressions, all) = self.returning_expressions(items, relation)?;
-        let (expressions, fields): (Vec<_>, Vec<_>) = expressions.into_iter().unzip();
-        let place = |column: &datafusion::physical_expr::expressions::Column| column.index() >= relation.columns.len();
-        let asks_place = |e| datafusion::physical_expr::utils::collect_columns(e).iter().any(place);
-        if committed.is_none() && expressions.iter().any(asks_place) {
-            return Err(Error::unsupported("a row has its partition, offset and commit only from COMMIT on")
-                .with_hint("ask for other columns in RETURNING, or run the INSERT outside of BEGIN … COMMIT"));
-        }
-        let schema = Arc::new(Schema::new(fields));
-        let mut batches = Vec::new();
-        for (at, write) in writes.iter().enumerate().filter(|(_, w)| w.relation == relation.id) {
-            let log::Rows::Batch(rows) = &write.rows else {
-                return Err(Error::internal("rows were handed to the store before they were returned"));
-            };
-            let header = Header {
-                relation: relation.id,
-                partition: write.partition,
-                base_offset: committed.map_or(0, |c| c.offsets[at]),
-                rows: rows.num_rows() as u32,
-                columns: rows.num_columns() as u16,
-                kind: write.kind,
-                commit: committed.map_or(0, |c| c.commit),
-                commit_time: committed.map_or(0, |c| c.time),
-                watermark: crate::time::NO_TIME,
-                event_times: None,
-                producer: None,
-            };
-            let skip = usize::from(relation.has_row_id());
-            let wide = with_hidden(&header, rows);
-            let wide = RecordBatch::try_new(Arc::clone(&all), wide.columns()[skip..].to_vec())?;
-            batches.push(crate::flow::linear::project(&expressions, &schema, &wide)?);
-        }
-        let batches = Box::pin(futures::stream::iter(batches.into_iter().map(Ok)));
-        Ok(Outcome::Rows(Rows { schema, batches, tag: "INSERT 0", live: false }))
-    }
-
-    pub(super) fn describe_update(&self, update: &sp::Update, types: &[Option<DataType>]) -> Result<Vec<DataType>> {
+        update: &sp::Update,
+        types: &[Option<DataType>],
+    ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
         let (relation, alias) = self.changed_table(&update.table, "UPDATE")?;
         let query = update_query(update, &relation, alias)?;
-        Ok(self.describe_query(&query, types)?.0)
+        let returning = update.returning.as_ref().map(|items| self.returning_schema(items, &relation)).transpose()?;
+        Ok((self.describe_assigned(&query, assign::updated(update, &relation), types)?, returning))
     }
 
     pub(super) async fn update(&mut self, update: &sp::Update, parameters: Parameters) -> Result<Outcome> {
-        if update.returning.is_some() {
-            return Err(Error::unsupported("RETURNING is not supported in UPDATE yet").with_hint("SELECT the rows afterwards"));
-        }
         let (relation, alias) = self.changed_table(&update.table, "UPDATE")?;
         let query = update_query(update, &relation, alias)?;
-        let count =
+        let changed =
             self.change_rows(&relation, &query, parameters, None, |writer, rows, now| updated(writer, &rows, now)).await?;
-        done(&format!("UPDATE {count}"))
+        match &update.returning {
+            None => done(&format!("UPDATE {}", changed.count)),
+            Some(items) => {
+                let new = changed.writes.iter().filter(|write| write.kind == log::Kind::Upsert);
+                self.returning_changed(items, &relation, new.map(rows_of).collect::<Result<_>>()?, "UPDATE")
+            }
+        }
     }
 
-    pub(super) fn describe_delete(&self, delete: &sp::Delete, types: &[Option<DataType>]) -> Result<Vec<DataType>> {
+    pub(super) fn describe_delete(
+        &self,
+        delete: &sp::Delete,
+        types: &[Option<DataType>],
+    ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
         let (relation, alias) = self.changed_table(delete_target(delete)?, "DELETE")?;
-        Ok(self.describe_query(&delete_query(delete, &relation, alias)?, types)?.0)
+        let returning = delete.returning.as_ref().map(|items| self.returning_schema(items, &relation)).transpose()?;
+        Ok((self.describe_query(&delete_query(delete, &relation, alias)?, types)?.0, returning))
     }
 
     pub(super) async fn delete(&mut self, delete: &sp::Delete, parameters: Parameters) -> Result<Outcome> {
-        if delete.returning.is_some() || delete.using.is_some() {
-            return Err(
-                Error::unsupported("USING and RETURNING are not supported in DELETE yet").with_hint("use a subquery in WHERE")
-            );
+        if delete.using.is_some() {
+            return Err(Error::unsupported("USING is not supported in DELETE yet").with_hint("use a subquery in WHERE"));
         }
         let (relation, alias) = self.changed_table(delete_target(delete)?, "DELETE")?;
         let query = delete_query(delete, &relation, alias)?;
-        let count = self
-            .change_rows(&relation, &query, parameters, None, |writer, rows, now| writer.write(rows, log::Kind::Delete, now))
-            .await?;
-        done(&format!("DELETE {count}"))
+        let delete_all = |writer: &RelationWriter, rows, now| writer.write(rows, log::Kind::Delete, now);
+        let changed = self.change_rows(&relation, &query, parameters, None, delete_all).await?;
+        match &delete.returning {
+            None => done(&format!("DELETE {}", changed.count)),
+            // What was found is what is gone: all of its columns, which the log has no more need of.
+            Some(items) => self.returning_changed(items, &relation, changed.found, "DELETE"),
+        }
     }
 
     pub(super) async fn truncate(&mut self, names: &[sp::ObjectName]) -> Result<Outcome> {
@@ -326,7 +280,7 @@ impl Client {
         parameters: Parameters,
         reader: Option<Reader>,
         change: impl Fn(&RelationWriter, RecordBatch, crate::time::Micros) -> Result<Vec<Write>>,
-    ) -> Result<usize> {
+    ) -> Result<Changed> {
         let writer = self.database.writer(relation)?;
         for attempt in 0.. {
             let snapshot = self.snapshot().await?;
@@ -336,17 +290,17 @@ impl Client {
             let mut work = Work { durability: relation.durability, read_at: snapshot.commit, ..Work::default() };
             // Every relation that the query read decided what is written.
             work.decided_by.extend(decided_by);
-            let mut count = 0;
-            for rows in found {
-                count += rows.num_rows();
-                work.writes.extend(change(&writer, rows, self.database.clock.now())?);
+            let mut changed = Changed { count: found.iter().map(RecordBatch::num_rows).sum(), ..Changed::default() };
+            for rows in &found {
+                work.writes.extend(change(&writer, rows.clone(), self.database.clock.now())?);
             }
+            (changed.writes, changed.found) = (work.writes.clone(), found);
             if work.writes.is_empty() {
-                return Ok(0);
+                return Ok(changed);
             }
             self.stage(&mut work)?;
             match self.write(work).await {
-                Ok(_) => return Ok(count),
+                Ok(_) => return Ok(changed),
                 Err(error) if error.state() == SqlState::SerializationFailure && attempt < RETRIES => {
                     let end = self.database.log.end();
                     self.database.engine.wait_until(move |snapshot| snapshot.commit >= end).await?;
@@ -371,6 +325,14 @@ impl Client {
     }
 }
 
+/// The rows of a write that has not been handed to the store.
+pub(super) fn rows_of(write: &Write) -> Result<RecordBatch> {
+    match &write.rows {
+        log::Rows::Batch(rows) => Ok(rows.clone()),
+        log::Rows::Staged(_) => Err(Error::internal("rows were handed to the store before they were returned")),
+    }
+}
+
 /// Tables whose present rows a query reads; of views, those that they are made of.
 fn tables_of(plan: &LogicalPlan, snapshot: &Snapshot) -> Vec<u32> {
     let mut found: Vec<u32> = RelationSource::all_in(plan).iter().map(|r| r.id).collect();
@@ -392,7 +354,7 @@ fn updated(writer: &RelationWriter, rows: &RecordBatch, now: crate::time::Micros
     let lead = if relation.has_row_id() { 1 } else { relation.primary_key.len() };
     let (old, new) = rows.columns().split_at(lead);
     let new: Vec<ArrayRef> =
-        new.iter().zip(&relation.columns).map(|(array, column)| assign(array, column)).collect::<Result<_>>()?;
+        new.iter().zip(&relation.columns).map(|(array, column)| assign_value(array, column)).collect::<Result<_>>()?;
     let fields = relation.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true));
     if relation.has_row_id() {
         let schema = Schema::new([Field::new(ROW_ID, DataType::Int64, false)].into_iter().chain(fields).collect::<Vec<_>>());
@@ -437,33 +399,6 @@ pub(super) fn insert_columns(insert: &sp::Insert, relation: &Relation) -> Result
         targets.push(at);
     }
     Ok(targets)
-}
-
-/// Types of the parameters that stand for a whole value of VALUES: those of their columns.
-fn value_types(
-    source: &sp::Query,
-    relation: &Relation,
-    targets: &[usize],
-    declared: &[Option<DataType>],
-) -> Vec<Option<DataType>> {
-    let mut types = declared.to_vec();
-    let sp::SetExpr::Values(values) = source.body.as_ref() else { return types };
-    for row in &values.rows {
-        for (cell, target) in row.iter().zip(targets) {
-            let sp::Expr::Value(value) = cell else { continue };
-            let sp::Value::Placeholder(name) = &value.value else { continue };
-            let Some(index) = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).and_then(|n| n.checked_sub(1)) else {
-                continue;
-            };
-            if index >= types.len() && index < usize::from(u16::MAX) {
-                types.resize(index + 1, None);
-            }
-            if let Some(place @ None) = types.get_mut(index) {
-                *place = Some(relation.columns[*target].data_type.clone());
-            }
-        }
-    }
-    types
 }
 
 fn replaces_whole_row(update: &sp::DoUpdate, relation: &Relation) -> bool {

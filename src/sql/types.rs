@@ -19,11 +19,14 @@ use crate::error::{Error, Result};
 use crate::limits::STATEMENT_NESTING;
 use crate::time::TIMESTAMP;
 
+/// Key of a field's metadata that names its PostgreSQL type, where the Arrow type alone does not tell.
+pub const PG_TYPE: &str = "pg_type";
+
 /// Digits of a decimal, at most.
 pub const MAX_PRECISION: u8 = 38;
 
 /// `numeric` without a precision.
-const NUMERIC: DataType = DataType::Decimal128(MAX_PRECISION, 9);
+pub const NUMERIC: DataType = DataType::Decimal128(MAX_PRECISION, 9);
 
 /// The longest `varchar` of PostgreSQL; longer ones (Flink's STRING is one) are `text`.
 const MAX_LENGTH: u64 = 10_485_760;
@@ -186,6 +189,18 @@ fn timestamp_utc() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
+/// The SQL type of a column of a query: what its metadata says of it, else what its Arrow type does.
+pub fn field_type(field: &Field) -> String {
+    field.metadata().get(PG_TYPE).cloned().unwrap_or_else(|| sql_type(field.data_type()))
+}
+
+/// A field whose SQL type is known better than its Arrow type tells.
+pub fn with_type(field: Field, sql_type: &str) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.insert(PG_TYPE.to_string(), sql_type.to_string());
+    field.with_metadata(metadata)
+}
+
 /// The SQL type of an Arrow type that a query made.
 pub fn sql_type(data_type: &DataType) -> String {
     use DataType as D;
@@ -240,6 +255,8 @@ pub fn oid(data_type: &DataType, sql_type: &str) -> u32 {
     match data_type {
         D::Dictionary(_, value) => oid(value, sql_type),
         D::RunEndEncoded(_, values) => oid(values.data_type(), sql_type),
+        D::List(_) if sql_type == "int2vector" => INT2_VECTOR,
+        D::List(_) if sql_type == "oidvector" => OID_VECTOR,
         D::List(item) | D::LargeList(item) | D::ListView(item) | D::LargeListView(item) | D::FixedSizeList(item, _) => {
             // PostgreSQL has one array type for all numbers of dimensions.
             match oid(item.data_type(), sql_type.trim_end_matches("[]")) {
@@ -268,13 +285,19 @@ pub fn oid(data_type: &DataType, sql_type: &str) -> u32 {
     }
 }
 
+/// Arrays of the system catalog, whose text is their elements with spaces between.
+pub const INT2_VECTOR: u32 = 22;
+pub const OID_VECTOR: u32 = 30;
+/// One byte; only the system catalog has it.
+const CHAR: u32 = 18;
 const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
 
 /// Types and their arrays.
-const ARRAYS: [(u32, u32); 22] = [
+const ARRAYS: [(u32, u32); 23] = [
     (16, 1000),
     (17, 1001),
+    (CHAR, 1002),
     (19, 1003),
     (20, 1016),
     (21, 1005),
@@ -297,12 +320,18 @@ const ARRAYS: [(u32, u32); 22] = [
     (3802, 3807),
 ];
 
+/// The type of the elements of an array type.
+pub fn element(array: u32) -> Option<u32> {
+    ARRAYS.iter().find(|(_, known)| *known == array).map(|(element, _)| *element)
+}
+
 fn string_oid(sql_type: &str) -> u32 {
     match sql_type.split('(').next().unwrap_or_default() {
         "json" => 114,
         "jsonb" => 3802,
         "uuid" => 2950,
         "name" => 19,
+        "char" => CHAR,
         "character varying" => 1043,
         "character" => 1042,
         _ => TEXT,

@@ -29,7 +29,15 @@ pub fn parameter(bytes: Option<&[u8]>, format: Format, oid: u32, target: &DataTy
         false => declared(oid)?,
     };
     let read_as = own.as_ref().unwrap_or(target);
+    if oid == Type::NUMERIC.oid() && target.is_decimal() {
+        // In its own scale: rounded to that of a column it might equal what it doesn't.
+        return match format {
+            Format::Text => text::exact(utf8(bytes)?.trim_ascii(), target),
+            Format::Binary => text::exact(&binary::numeric(bytes)?, target),
+        };
+    }
     let value = match format {
+        Format::Text if wire == Type::UUID => text_value(&crate::copy::canonical_uuid(utf8(bytes)?.trim_ascii())?, read_as),
         Format::Text => text::value(utf8(bytes)?, read_as, zone)?,
         Format::Binary if wire == Type::NUMERIC && !read_as.is_decimal() => text::value(&binary::numeric(bytes)?, target, zone)?,
         Format::Binary => binary::value(bytes, &wire, read_as)?,

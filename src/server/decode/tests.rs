@@ -26,7 +26,7 @@ fn read(text: &str, target: &DataType) -> Result<ScalarValue> {
 fn written(value: &ScalarValue, format: Format) -> Vec<u8> {
     let batch = arrow::array::RecordBatch::try_from_iter([("v", value.to_array().unwrap())]).unwrap();
     let mut out = Vec::new();
-    encode::Rows::new(&batch, |_| format, Tz::UTC).unwrap().write(0, &mut out).unwrap();
+    encode::Rows::new(&batch, |_| encode::Form { oid: 0, format }, Tz::UTC).unwrap().write(0, &mut out).unwrap();
     out.split_off(11)
 }
 
@@ -142,4 +142,17 @@ fn null_has_the_type_asked_for() {
     let value = parameter(None, Format::Text, 0, &list(DataType::Int32), Tz::UTC).unwrap();
     assert!(value.is_null() && value.data_type() == list(DataType::Int32));
     assert!(value.to_array().unwrap().is_null(0));
+}
+
+/// A number is not rounded to the scale of the column that it is compared with.
+#[rstest]
+#[case("12.504", DataType::Decimal128(38, 3))]
+#[case(" 7 ", DataType::Decimal128(38, 0))]
+fn numbers_keep_their_scale(#[case] text: &str, #[case] expected: DataType) {
+    let read = |bytes: &[u8], format| parameter(Some(bytes), format, 1700, &DataType::Decimal128(10, 2), Tz::UTC).unwrap();
+    let value = read(text.as_bytes(), Format::Text);
+    assert_eq!(value.data_type(), expected);
+    let digits = |value: &ScalarValue| String::from_utf8(written(value, Format::Text)).unwrap();
+    let back = read(&written(&value, Format::Binary), Format::Binary);
+    assert_eq!(digits(&back).parse::<f64>().unwrap(), text.trim().parse::<f64>().unwrap());
 }

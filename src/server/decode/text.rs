@@ -8,6 +8,7 @@ use datafusion::common::ScalarValue;
 use super::{bytes_value, integer, interval, list, no_input, text_value, time, timestamp};
 use crate::error::{Error, Result};
 use crate::server::types::postgres_type;
+use crate::sql::types::MAX_PRECISION;
 
 pub fn value(text: &str, target: &DataType, zone: Tz) -> Result<ScalarValue> {
     use DataType as D;
@@ -82,6 +83,15 @@ fn float<F: std::str::FromStr + Copy>(text: &str, is_infinite: impl Fn(F) -> boo
         return Some(Err(Error::numeric_out_of_range(format!("\"{text}\" is out of range for a floating point type"))));
     }
     Some(Ok(value))
+}
+
+/// A number with as many digits after the point as are written; as `target` if it has more than fit.
+pub fn exact(text: &str, target: &DataType) -> Result<ScalarValue> {
+    let (mantissa, _) = text.split_once(['e', 'E']).unwrap_or((text, ""));
+    let scale = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let plain = mantissa.len() == text.len() && text.bytes().filter(u8::is_ascii_digit).count() <= usize::from(MAX_PRECISION);
+    let own = i8::try_from(scale).ok().filter(|_| plain).map(|scale| DataType::Decimal128(MAX_PRECISION, scale));
+    value(text, own.as_ref().unwrap_or(target), Tz::UTC)
 }
 
 fn decimal(text: &str, target: &DataType, invalid: impl Fn() -> Error) -> Result<ScalarValue> {

@@ -3,15 +3,17 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::*;
 use chrono_tz::Tz;
+use postgres_types::Type;
 
 use super::text::{date, decimal, interval, time_of_day, timestamp};
 use super::time::{self, Interval};
 use super::{Cell, boolean, bytes, dictionary, displayed, json, nested, primitive};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-pub fn cell(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+pub fn cell(array: &ArrayRef, oid: u32, zone: Tz) -> Result<Cell> {
     use DataType as D;
     Ok(match array.data_type() {
+        D::Utf8 | D::LargeUtf8 | D::Utf8View => string(array, oid)?,
         D::Null => Box::new(|_, _| Ok(())),
         D::Boolean => boolean(array, |value, out| out.push(value as u8)),
         D::Int8 => primitive::<Int8Type>(array, |value, out| out.extend_from_slice(&(value as i16).to_be_bytes())),
@@ -31,17 +33,55 @@ pub fn cell(array: &ArrayRef, zone: Tz) -> Result<Cell> {
         D::Time32(_) | D::Time64(_) => time_of_day(array, |micros, out| out.extend_from_slice(&micros.to_be_bytes())),
         D::Timestamp(..) => timestamp(array, time::timestamp_binary),
         D::Interval(_) | D::Duration(_) => interval(array, Interval::binary),
-        D::List(_) | D::LargeList(_) | D::FixedSizeList(..) => nested::array_binary(array, zone)?,
+        D::List(_) | D::LargeList(_) | D::FixedSizeList(..) => nested::array_binary(array, oid, zone)?,
         D::Struct(_) => nested::record_binary(array, zone)?,
         D::Map(..) => json::cell(array, zone)?,
-        D::Dictionary(..) => dictionary(array, |values| cell(values, zone))?,
-        D::ListView(item) => cell(&arrow::compute::cast(array, &D::List(item.clone()))?, zone)?,
-        D::LargeListView(item) => cell(&arrow::compute::cast(array, &D::LargeList(item.clone()))?, zone)?,
-        D::RunEndEncoded(_, value) => cell(&arrow::compute::cast(array, value.data_type())?, zone)?,
-        // Text and bytes are themselves.
-        _ => match bytes(array, |value, out| out.extend_from_slice(value)) {
-            Some(cell) => cell,
-            None => displayed(array)?,
-        },
+        D::Dictionary(..) => dictionary(array, |values| cell(values, oid, zone))?,
+        D::ListView(item) => cell(&arrow::compute::cast(array, &D::List(item.clone()))?, oid, zone)?,
+        D::LargeListView(item) => cell(&arrow::compute::cast(array, &D::LargeList(item.clone()))?, oid, zone)?,
+        D::RunEndEncoded(_, value) => cell(&arrow::compute::cast(array, value.data_type())?, oid, zone)?,
+        _ => plain(array)?,
     })
+}
+
+/// Text and bytes are themselves.
+fn plain(array: &ArrayRef) -> Result<Cell> {
+    bytes(array, |value, out| out.extend_from_slice(value)).map_or_else(|| displayed(array), Ok)
+}
+
+/// Some types that are text to us have a form of their own.
+fn string(array: &ArrayRef, oid: u32) -> Result<Cell> {
+    let cell = match Type::from_oid(oid) {
+        Some(Type::UUID) => return uuid(array),
+        // The version of the form.
+        Some(Type::JSONB) => bytes(array, |value, out| {
+            out.push(1);
+            out.extend_from_slice(value);
+        }),
+        Some(Type::CHAR) => bytes(array, |value, out| out.push(value.first().copied().unwrap_or(0))),
+        _ => return plain(array),
+    };
+    cell.map_or_else(|| displayed(array), Ok)
+}
+
+/// Its sixteen bytes.
+fn uuid(array: &ArrayRef) -> Result<Cell> {
+    let text = plain(array)?;
+    Ok(Box::new(move |row, out| {
+        let start = out.len();
+        text(row, out)?;
+        let shown = out.split_off(start);
+        let digits: Option<Vec<u8>> = shown.iter().filter(|byte| **byte != b'-').map(|byte| hex_digit(*byte)).collect();
+        match digits {
+            Some(digits) if digits.len() == 32 => {
+                out.extend(digits.chunks_exact(2).map(|pair| (pair[0] << 4) | pair[1]));
+                Ok(())
+            }
+            _ => Err(Error::invalid_text(format!("invalid input syntax for type uuid: \"{}\"", String::from_utf8_lossy(&shown)))),
+        }
+    }))
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }

@@ -22,6 +22,7 @@ use chrono_tz::Tz;
 
 use super::frontend::Format;
 use crate::error::{Error, Result};
+use crate::sql::types::{INT2_VECTOR, OID_VECTOR};
 
 /// Writes the value of a row, which is not NULL.
 type Cell = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<()> + Send>;
@@ -32,16 +33,23 @@ pub struct Rows {
     rows: usize,
 }
 
+/// How a column's values are written: as this type of Postgres's, in this format.
+#[derive(Clone, Copy)]
+pub struct Form {
+    pub oid: u32,
+    pub format: Format,
+}
+
 struct Column {
     nulls: Option<NullBuffer>,
     cell: Cell,
 }
 
 impl Rows {
-    /// `format` tells the format of a column by its index; times with time zone are written in `zone`.
-    pub fn new(batch: &RecordBatch, format: impl Fn(usize) -> Format, zone: Tz) -> Result<Rows> {
+    /// `form` tells the form of a column by its index; times with time zone are written in `zone`.
+    pub fn new(batch: &RecordBatch, form: impl Fn(usize) -> Form, zone: Tz) -> Result<Rows> {
         let columns = batch.columns().iter().enumerate();
-        let columns = columns.map(|(index, array)| Column::new(array, format(index), zone)).collect::<Result<_>>()?;
+        let columns = columns.map(|(index, array)| Column::new(array, form(index), zone)).collect::<Result<_>>()?;
         Ok(Rows { columns, rows: batch.num_rows() })
     }
 
@@ -67,10 +75,11 @@ impl Rows {
 }
 
 impl Column {
-    fn new(array: &ArrayRef, format: Format, zone: Tz) -> Result<Column> {
-        let cell = match format {
+    fn new(array: &ArrayRef, form: Form, zone: Tz) -> Result<Column> {
+        let cell = match form.format {
+            Format::Text if matches!(form.oid, INT2_VECTOR | OID_VECTOR) => nested::vector_text(array, zone)?,
             Format::Text => text::cell(array, zone)?,
-            Format::Binary => binary::cell(array, zone)?,
+            Format::Binary => binary::cell(array, form.oid, zone)?,
         };
         Ok(Column { nulls: array.logical_nulls(), cell })
     }

@@ -6,10 +6,14 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 use chrono_tz::Tz;
 
-use super::{Cell, Column};
+use super::{Cell, Column, Form};
 use crate::error::{Error, Result};
 use crate::server::frontend::Format;
 use crate::server::types::{is_list, postgres_type};
+use crate::sql::types::element;
+
+/// Values inside of others, in text: no type has a text form of its own.
+const TEXT: Form = Form { oid: 0, format: Format::Text };
 
 /// The items of each row of a list, as a range of the child array.
 type Items = Box<dyn Fn(usize) -> Range<usize> + Send>;
@@ -36,7 +40,7 @@ fn items(array: &dyn Array) -> (Items, ArrayRef) {
 /// `{1,NULL,"a b"}`, `{{1,2},{3,4}}`.
 pub fn array_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
     let (items, values) = items(array);
-    let column = Column::new(&values, Format::Text, zone)?;
+    let column = Column::new(&values, TEXT, zone)?;
     let never_quoted = is_list(values.data_type()) || values.data_type().is_numeric() || *values.data_type() == DataType::Boolean;
     Ok(Box::new(move |row, out| {
         out.push(b'{');
@@ -61,8 +65,7 @@ pub fn array_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
 
 /// `(1,,"a b")`: a field that is NULL is empty.
 pub fn record_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
-    let fields =
-        array.as_struct().columns().iter().map(|field| Column::new(field, Format::Text, zone)).collect::<Result<Vec<_>>>()?;
+    let fields = array.as_struct().columns().iter().map(|field| Column::new(field, TEXT, zone)).collect::<Result<Vec<_>>>()?;
     Ok(Box::new(move |row, out| {
         out.push(b'(');
         for (index, field) in fields.iter().enumerate() {
@@ -108,10 +111,25 @@ fn quote(out: &mut Vec<u8>, start: usize, escape: impl Fn(u8) -> Option<u8>) {
     out[start] = b'"';
 }
 
+/// The elements of a vector of the catalog: `1 2`.
+pub fn vector_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+    let (items, values) = items(array);
+    let element = super::text::cell(&values, zone)?;
+    Ok(Box::new(move |row, out| {
+        for (place, item) in items(row).enumerate() {
+            if place > 0 {
+                out.push(b' ');
+            }
+            element(item, out)?;
+        }
+        Ok(())
+    }))
+}
+
 /// Number of dimensions, whether there are NULLs, type of the elements, then the length and first index of each dimension, and
 /// all elements.
-pub fn array_binary(array: &ArrayRef, zone: Tz) -> Result<Cell> {
-    let dimensions = Dimensions::new(array, zone)?;
+pub fn array_binary(array: &ArrayRef, oid: u32, zone: Tz) -> Result<Cell> {
+    let dimensions = Dimensions::new(array, oid, zone)?;
     Ok(Box::new(move |row, out| {
         let mut lengths = Vec::new();
         dimensions.measure(row, 0, &mut lengths)?;
@@ -144,15 +162,17 @@ enum Inner {
 }
 
 impl Dimensions {
-    fn new(array: &ArrayRef, zone: Tz) -> Result<Dimensions> {
+    /// `oid` is the array's type.
+    fn new(array: &ArrayRef, oid: u32, zone: Tz) -> Result<Dimensions> {
         let (items, values) = items(array);
         if is_list(values.data_type()) {
-            let lists = Box::new(Dimensions::new(&values, zone)?);
+            let lists = Box::new(Dimensions::new(&values, oid, zone)?);
             let element = lists.element;
             return Ok(Dimensions { items, inner: Inner::Lists { nulls: values.logical_nulls(), lists }, element });
         }
-        let element = postgres_type(values.data_type()).oid();
-        Ok(Dimensions { items, inner: Inner::Elements(Column::new(&values, Format::Binary, zone)?), element })
+        let element = element(oid).unwrap_or_else(|| postgres_type(values.data_type()).oid());
+        let column = Column::new(&values, Form { oid: element, format: Format::Binary }, zone)?;
+        Ok(Dimensions { items, inner: Inner::Elements(column), element })
     }
 
     /// Finds the length of each dimension from `depth` on, and that it is the same everywhere.
@@ -196,7 +216,10 @@ fn ragged() -> Error {
 /// Number of fields, then the type and the value of each.
 pub fn record_binary(array: &ArrayRef, zone: Tz) -> Result<Cell> {
     let columns = array.as_struct().columns().iter();
-    let fields = columns.map(|field| Ok((postgres_type(field.data_type()).oid(), Column::new(field, Format::Binary, zone)?)));
+    let fields = columns.map(|field| {
+        let oid = postgres_type(field.data_type()).oid();
+        Ok((oid, Column::new(field, Form { oid, format: Format::Binary }, zone)?))
+    });
     let fields = fields.collect::<Result<Vec<_>>>()?;
     Ok(Box::new(move |row, out| {
         out.extend_from_slice(&(fields.len() as i32).to_be_bytes());

@@ -14,7 +14,7 @@ use super::*;
 /// The value of the first row, without its length; `None` for NULL.
 fn encoded(array: &ArrayRef, format: Format, zone: Tz) -> Result<Option<Vec<u8>>> {
     let mut out = Vec::new();
-    Column::new(array, format, zone)?.write(0, &mut out)?;
+    Column::new(array, Form { oid: 0, format }, zone)?.write(0, &mut out)?;
     let length = i32::from_be_bytes(out[..4].try_into().unwrap());
     assert_eq!(out.len() - 4, length.max(0) as usize);
     Ok((length >= 0).then(|| out.split_off(4)))
@@ -317,7 +317,7 @@ fn what_fails_leaves_nothing_behind() {
     let ragged: ArrayRef = Arc::new(nested(vec![Some(vec![Some(1)]), Some(vec![])]));
     let batch = RecordBatch::try_from_iter([("a", Arc::new(Int32Array::from(vec![1])) as ArrayRef), ("b", ragged)]).unwrap();
     let mut out = b"before".to_vec();
-    assert!(Rows::new(&batch, |_| Format::Binary, Tz::UTC).unwrap().write(0, &mut out).is_err());
+    assert!(Rows::new(&batch, |_| Form { oid: 0, format: Format::Binary }, Tz::UTC).unwrap().write(0, &mut out).is_err());
     assert_eq!(out, b"before");
 }
 
@@ -328,7 +328,7 @@ fn a_row_is_a_message() {
         ("b", ScalarValue::Utf8(None).to_array().unwrap()),
     ]);
     let mut out = Vec::new();
-    Rows::new(&batch.unwrap(), |_| Format::Text, Tz::UTC).unwrap().write(0, &mut out).unwrap();
+    Rows::new(&batch.unwrap(), |_| Form { oid: 0, format: Format::Text }, Tz::UTC).unwrap().write(0, &mut out).unwrap();
     assert_eq!(out, [b'D', 0, 0, 0, 15, 0, 2, 0, 0, 0, 1, b'7', 255, 255, 255, 255]);
 }
 
@@ -355,11 +355,35 @@ fn speed() {
         let mut out = Vec::new();
         let batches = 500;
         for _ in 0..batches {
-            let rows = Rows::new(&batch, |_| format, Tz::UTC).unwrap();
+            let rows = Rows::new(&batch, |_| Form { oid: 0, format }, Tz::UTC).unwrap();
             out.clear();
             (0..rows.len()).for_each(|row| rows.write(row, &mut out).unwrap());
         }
         let rate = (batches * ROWS) as f64 / start.elapsed().as_secs_f64();
         println!("{format:?}: {:.2} million rows/s of {} bytes", rate / 1e6, out.len() / ROWS);
     }
+}
+
+/// Types that are text to us and have a binary form of their own.
+#[rstest]
+#[case(2950, "6f1f2a3e-0c1f-4d6a-9d1c-0a2b3c4d5e6f", &[0x6f, 0x1f, 0x2a, 0x3e, 0x0c, 0x1f, 0x4d, 0x6a, 0x9d, 0x1c, 0x0a, 0x2b, 0x3c, 0x4d, 0x5e, 0x6f])]
+#[case(3802, "[]", b"\x01[]")]
+#[case(114, "[]", b"[]")]
+#[case(18, "r", b"r")]
+#[case(18, "", b"\0")]
+fn texts_of_other_types_in_binary(#[case] oid: u32, #[case] text: &str, #[case] expected: &[u8]) {
+    let write = |array: ArrayRef, oid: u32| {
+        let mut out = Vec::new();
+        Column::new(&array, Form { oid, format: Format::Binary }, Tz::UTC)?.write(0, &mut out)?;
+        Ok::<Vec<u8>, Error>(out.split_off(4))
+    };
+    let array = Arc::new(StringArray::from(vec![text]));
+    assert_eq!(write(array.clone(), oid).unwrap(), expected);
+    let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
+    let list = ListArray::new(item, OffsetBuffer::from_lengths([1]), array, None);
+    if oid == 2950 {
+        let list = write(Arc::new(list), 2951).unwrap();
+        assert_eq!((&list[8..12], &list[24..]), (&oid.to_be_bytes()[..], expected));
+    }
+    assert!(write(Arc::new(StringArray::from(vec!["no uuid"])), 2950).is_err());
 }

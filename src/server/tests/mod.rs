@@ -112,6 +112,11 @@ impl ClientSession for FakeSession {
         Ok(parsed)
     }
 
+    fn number(&self) -> i32 {
+        static LAST: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+        LAST.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared> {
         let words: Vec<&str> = parsed.sql.split(' ').collect();
         let (parameters, schema) = match words.as_slice() {
@@ -127,6 +132,7 @@ impl ClientSession for FakeSession {
             ["unprepared"] => return Err(Error::undefined_table("relation \"unprepared\" does not exist").at(parsed.offset + 3)),
             _ => (Vec::new(), None),
         };
+        let parameters = parameters.into_iter().map(|data_type| Parameter::new(data_type, None)).collect();
         Ok(Prepared { parsed, parameters, schema })
     }
 

@@ -6,6 +6,7 @@
 mod aggregates;
 pub mod instants;
 pub mod intervals;
+mod operators;
 pub mod sessions;
 pub mod steps;
 
@@ -41,6 +42,9 @@ pub fn state() -> SessionState {
         state.register_expr_planner(Arc::new(arithmetic))
     });
     arithmetic.expect("names of functions are fixed, and so is that they register");
+    if let Some(operators) = operators::Operators::new(|name| state.scalar_functions().get(name).cloned()) {
+        state.register_expr_planner(Arc::new(operators)).expect("that a planner of expressions registers is fixed");
+    }
     state
 }
 

@@ -77,6 +77,16 @@ pub fn parse_body(sql: &str) -> Result<sp::Expr> {
     }
 }
 
+/// The name of a type, as the catalog keeps it.
+pub fn parse_type(sql: &str) -> Result<sp::DataType> {
+    let tokens = tokens::statements(sql)?.into_iter().next().unwrap_or_default();
+    with_grammar(sql, tokens, |grammar| {
+        let data_type = grammar.data_type()?;
+        grammar.expect_end()?;
+        Ok(data_type)
+    })
+}
+
 fn parse_one(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Parsed> {
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
         return Err(Error::syntax("a statement is empty"));

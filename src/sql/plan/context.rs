@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::datatype::DataTypeExt;
 use datafusion::common::{DFSchema, Result as DfResult, TableReference};
@@ -15,17 +15,21 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast as sp;
 
 use super::as_of::AsOfPlanner;
+use super::columns::VIEWS;
 use super::gap_fill::GapFillPlanner;
 use super::source::{Hidden, RelationSource};
 use super::{Planner, marks};
 use crate::catalog::{Catalog, Kind, Relation, RelationId};
 use crate::error::Error;
 use crate::sql::pattern::PatternPlanner;
+use crate::sql::types;
 use crate::sql::window::WindowPlanner;
 
 /// One statement's view of the catalog.
@@ -72,6 +76,12 @@ impl<'a> Context<'a> {
     }
 
     fn plan_view(&self, view: &Arc<Relation>) -> DfResult<LogicalPlan> {
+        let plan = self.query_of(view)?;
+        // Its columns are the view's: see `columns`.
+        LogicalPlanBuilder::from(plan).alias(TableReference::partial(VIEWS, view.name.as_str()))?.build()
+    }
+
+    fn query_of(&self, view: &Arc<Relation>) -> DfResult<LogicalPlan> {
         if self.inlining.contains(&view.id) {
             return Err(Error::invalid_object_definition(format!("view \"{}\" reads itself", view.name)).into());
         }
@@ -221,8 +231,10 @@ struct Types;
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql_type: &sp::DataType) -> DfResult<Option<FieldRef>> {
         let data_type = match oid_type(sql_type) {
-            Some(oid) => oid,
-            None => crate::sql::types::from_ast(sql_type).map_err(DataFusionError::from)?.0,
+            // Named, so that it is not taken for what was cast.
+            Some(DataType::UInt32) => return Ok(Some(Arc::new(types::with_type(Field::new("", DataType::UInt32, true), "oid")))),
+            Some(oids) => oids,
+            None => types::from_ast(sql_type).map_err(DataFusionError::from)?.0,
         };
         Ok(Some(data_type.into_nullable_field_ref()))
     }

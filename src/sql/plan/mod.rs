@@ -5,6 +5,7 @@
 //! * [`source`]: a relation as a plan scans it;
 //! * [`names`]: hidden columns, and other things settled before names are resolved;
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
+//! * [`columns`]: what the columns of a query are to a client;
 //! * [`as_of`]: relations as they were at a former commit;
 //! * [`inline`], `overload`: users' functions: what their calls stand for, and which of several one means;
 //! * `lateral`: UNNEST of a column beside it in FROM;
@@ -15,12 +16,14 @@
 //! * [`on_time`], [`time_bound`], [`within`], [`late_rows`]: joins with a bound on time, which see no late rows, and where those go;
 //! * [`final_rows`]: when the rows of a join are final;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
+//! * `registered`: OIDs of functions, shown as their names;
 //! * [`order`]: which of two equal rows comes first, where it matters;
 //! * [`errors`]: what went wrong, and where in the statement.
 //!
 //! Planning is synchronous and reads nothing but the catalog it was given.
 
 pub mod as_of;
+pub mod columns;
 mod context;
 pub mod continuous;
 pub mod errors;
@@ -37,6 +40,7 @@ pub mod on_time;
 pub mod order;
 mod overload;
 pub mod silence;
+mod registered;
 pub mod source;
 pub mod time_bound;
 mod versions;
@@ -179,6 +183,7 @@ impl Planner {
     fn plan(&self, query: &sp::Query, types: &[Option<DataType>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
         let mut query = query.clone();
         crate::sql::system::rewrite(&mut query)?;
+        crate::sql::system::lists_of_parameters(&mut query, types);
         versions::name_commits(&mut query, &self.catalog)?;
         names::by_offset(&mut query);
         let hidden = names::hidden_columns(&query);
@@ -191,6 +196,10 @@ impl Planner {
             .and_then(inline::inline)
             .and_then(lateral::inline_lateral)
             .and_then(on_time::cut_late_rows)
+            .and_then(|plan| match &self.system {
+                Some(system) => registered::show(plan, system.as_ref()),
+                _ => Ok(plan),
+            })
             .map_err(errors::locate)
     }
 
@@ -259,6 +268,7 @@ pub fn parameters(plan: &LogicalPlan) -> Result<Vec<DataType>> {
                 }
             }
         }
+        columns::told_parameters(node, &mut found)?;
         Ok(TreeNodeRecursion::Continue)
     })?;
     let mut types = Vec::new();

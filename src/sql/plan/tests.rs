@@ -271,3 +271,21 @@ fn the_windows_size_is_checked_again() {
     let time = input.schema().columns().remove(0);
     assert!(WindowNode::new(windows, 0, time, input).unwrap_err().message().contains("greater than its size"));
 }
+
+/// What clients are told of columns: `name:type:column of a relation`.
+#[rstest]
+#[case::passed_through("SELECT id, amount FROM orders", "id:1 amount:3")]
+#[case::renamed("SELECT q.k FROM (SELECT id AS k FROM orders WHERE id > 1 ORDER BY 1 LIMIT 3) q", "k:1")]
+#[case::joined("SELECT c.name, o.id FROM orders o LEFT JOIN customers c ON o.id = c.id", "name:2 id:1")]
+#[case::computed("SELECT id + 1 AS next, count(*) AS n FROM orders GROUP BY id", "next n")]
+#[case::grouped("SELECT id, max(amount) AS m FROM orders GROUP BY id", "id:1 m")]
+#[case::of_a_cte("WITH big AS (SELECT amount FROM orders) SELECT amount FROM big", "amount:3")]
+fn origins_of_columns(#[case] sql: &str, #[case] expected: &str) {
+    let plan = plan(sql).unwrap();
+    let schema = columns::visible_schema(&plan, planner().catalog());
+    let shown = schema.fields().iter().map(|field| match field.metadata().get(columns::ORIGIN[1]) {
+        Some(column) => format!("{}:{column}", field.name()),
+        None => field.name().clone(),
+    });
+    assert_eq!(shown.collect::<Vec<_>>().join(" "), expected);
+}

@@ -39,6 +39,7 @@ pub struct Activity {
     pub application_name: String,
     pub client_address: Option<String>,
     pub client_port: Option<u16>,
+    pub is_encrypted: bool,
     pub backend_start: Option<Micros>,
     pub transaction_start: Option<Micros>,
     pub query_start: Option<Micros>,

@@ -7,8 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::types;
 
-/// Key of a field's metadata that names its PostgreSQL type, where the Arrow type alone does not tell.
-pub const PG_TYPE: &str = "pg_type";
+pub use crate::sql::types::PG_TYPE;
 
 /// The schemas' OIDs.
 pub(super) const PG_CATALOG: u32 = 11;

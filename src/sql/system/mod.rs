@@ -45,7 +45,7 @@ use datafusion::logical_expr::{ScalarUDF, Volatility};
 pub use context::{Activity, CommitInfo, FunctionInfo, Server, Setting, Settings, SystemContext};
 pub use decorrelate::Decorrelate;
 pub use definitions::PG_TYPE;
-pub use rewrite::{rewrite, rewrite_expression, visible_name};
+pub use rewrite::{lists_of_parameters, rewrite, rewrite_expression, visible_name};
 
 /// The system relation of this name; without a schema, one of pg_catalog.
 pub fn relation(schema: Option<&str>, name: &str, context: &Arc<SystemContext>) -> Option<Arc<dyn TableProvider>> {
@@ -74,6 +74,11 @@ pub fn is_function(name: &str) -> bool {
 /// Those that look at their arguments alone, for every planner: a view must mean what a query means.
 pub fn pure_functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
     functions::pure()
+}
+
+/// The type of a function's results, where it is text to Arrow and more to clients: `uuid`, `json`, `jsonb`.
+pub fn document_type(function: &str) -> Option<&'static str> {
+    functions::document_type(function)
 }
 
 /// Registers all functions for a statement. They replace those of DataFusion that have the same names.

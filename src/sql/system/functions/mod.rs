@@ -6,6 +6,7 @@
 mod arrays;
 mod catalog;
 pub(super) mod definitions;
+mod json;
 mod privileges;
 mod registered;
 mod session;
@@ -90,8 +91,9 @@ impl Spec {
 }
 
 fn all() -> impl Iterator<Item = &'static Spec> {
-    let tables: [&'static [Spec]; 8] = [
+    let tables: [&'static [Spec]; 9] = [
         catalog::FUNCTIONS,
+        json::FUNCTIONS,
         privileges::FUNCTIONS,
         registered::FUNCTIONS,
         session::FUNCTIONS,
@@ -107,10 +109,14 @@ static BY_NAME: LazyLock<HashMap<&'static str, &'static Spec>> = LazyLock::new(|
 
 static ROWS_OR_EMPTY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(arrays::RowsOrEmpty::new())));
 
+static NUMBERED: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(arrays::Numbered::new())));
+
+static LIST_OF: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(arrays::ListOf::new())));
+
 /// The function of this name, for a statement in this context.
 pub(super) fn function(name: &str, context: &Arc<SystemContext>) -> Option<Arc<ScalarUDF>> {
-    if name == ROWS_OR_EMPTY.name() {
-        return Some(ROWS_OR_EMPTY.clone());
+    if let Some(found) = [&ROWS_OR_EMPTY, &LIST_OF, &NUMBERED].into_iter().find(|function| function.name() == name) {
+        return Some(Arc::clone(found));
     }
     BY_NAME.get(name).map(|spec| udf(spec, Some(context)))
 }
@@ -122,7 +128,16 @@ pub(super) fn pure() -> impl Iterator<Item = Arc<ScalarUDF>> {
 
 /// All of them.
 pub(super) fn functions(context: &Arc<SystemContext>) -> impl Iterator<Item = Arc<ScalarUDF>> {
-    all().map(|spec| udf(spec, Some(context))).chain([ROWS_OR_EMPTY.clone()])
+    all().map(|spec| udf(spec, Some(context))).chain([&ROWS_OR_EMPTY, &LIST_OF, &NUMBERED].map(|function| Arc::clone(function)))
+}
+
+/// The type that a function gives, where it is text to Arrow and more to clients.
+pub(super) fn document_type(name: &str) -> Option<&'static str> {
+    BY_NAME.get(name).map(|spec| spec.result).filter(|result| is_document(result))
+}
+
+fn is_document(result: &str) -> bool {
+    matches!(result, "uuid" | "json" | "jsonb")
 }
 
 /// One of the functions of this module has the name.
@@ -203,7 +218,8 @@ impl ScalarUDFImpl for SystemFunction {
             return Err(no_such_form(self.spec, &actual).into());
         }
         let field = Field::new(self.spec.name, arrow_type(self.spec.result), true);
-        if types::arrow_says_it_all(self.spec.result) {
+        // VALUES and UNION refuse columns whose metadata differs; what a plan's columns are, `plan::columns` finds out itself.
+        if types::arrow_says_it_all(self.spec.result) || is_document(self.spec.result) {
             return Ok(Arc::new(field));
         }
         Ok(Arc::new(field.with_metadata(HashMap::from([(PG_TYPE.to_string(), self.spec.result.to_string())]))))

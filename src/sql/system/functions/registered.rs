@@ -45,7 +45,7 @@ fn parts(name: &str) -> Result<Vec<String>> {
         if let Some(quoted) = rest.strip_prefix('"') {
             let end = closing_quote(quoted).ok_or_else(invalid)?;
             part = quoted[..end].replace("\"\"", "\"");
-            rest = &quoted[end + 1..];
+            rest = quoted[end + 1..].trim_start();
         } else {
             let end = rest.find('.').unwrap_or(rest.len());
             part = rest[..end].trim().to_lowercase();
@@ -56,7 +56,7 @@ fn parts(name: &str) -> Result<Vec<String>> {
         }
         parts.push(part);
         match rest.strip_prefix('.') {
-            Some(more) => rest = more,
+            Some(more) => rest = more.trim_start(),
             None if rest.is_empty() => return Ok(parts),
             None => return Err(invalid()),
         }

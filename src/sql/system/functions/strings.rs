@@ -14,11 +14,23 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("quote_nullable", &[&["text"]], "text", quote_nullable).lenient(),
     immutable("format", &[&["text"], &["text", "text", "..."]], "text", format_text).lenient(),
     immutable("like_escape", &[&["text", "text"]], "text", like_escape),
+    immutable("uuid_from_text", &[&["text"]], "uuid", |_, values| {
+        Ok(crate::copy::canonical_uuid(text(values, 0).trim_ascii())?.into())
+    }),
+    immutable("json_from_text", &[&["text"]], "json", json_in),
+    immutable("jsonb_from_text", &[&["text"]], "jsonb", json_in),
     immutable("array_out", &[&["any"]], "text", |_, values| Ok(array_out(&values[0]).into())),
     immutable("array_upper", &[&["any", "int4"]], "int4", array_upper),
     immutable("array_lower", &[&["any", "int4"]], "int4", array_lower),
     stable("pg_typeof", &[&["any"]], "regtype", type_of).lenient(),
 ];
+
+/// JSON is kept as it was written.
+fn json_in(_: &[FieldRef], values: &[Value]) -> Result<Value> {
+    let json = text(values, 0);
+    crate::copy::json::check(json.as_bytes())?;
+    Ok(json.to_string().into())
+}
 
 fn quote_literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");

@@ -97,10 +97,9 @@ pub(super) fn stat_database(context: &SystemContext, table: &mut Table<'_>) {
     ]);
 }
 
-/// No connection is encrypted for now.
 pub(super) fn stat_ssl(context: &SystemContext, table: &mut Table<'_>) {
     for session in context.server.sessions() {
-        table.row([("pid", session.pid.into()), ("ssl", false.into())]);
+        table.row([("pid", session.pid.into()), ("ssl", session.is_encrypted.into())]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Arrays as PostgreSQL writes them: `'{a,b}'` and `ARRAY(SELECT …)`.
 
+use arrow::datatypes::DataType;
 use sqlparser::ast as sp;
 
 use super::{call, literal, string, take};
@@ -92,6 +93,42 @@ pub(super) fn of_rows(query: &mut sp::Query) -> sp::Expr {
         collected = collect_around(query);
     }
     call("rows_or_empty", vec![sp::Expr::Subquery(Box::new(collected))])
+}
+
+/// The function that gives a parameter the type of a list of its second argument.
+const LIST_OF: &str = "parameter_list";
+
+/// `x = ANY ($1)`: a parameter that the client declared no type for is a list of what it is compared with.
+pub fn lists_of_parameters(query: &mut sp::Query, declared: &[Option<DataType>]) {
+    use std::ops::ControlFlow;
+    struct Lists<'a>(&'a [Option<DataType>]);
+    impl sp::VisitorMut for Lists<'_> {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
+            let (sp::Expr::AnyOp { left, right, .. } | sp::Expr::AllOp { left, right, .. }) = expr else {
+                return ControlFlow::Continue(());
+            };
+            let list = match right.as_mut() {
+                sp::Expr::Nested(inner) => inner.as_mut(),
+                other => other,
+            };
+            let number = match list {
+                sp::Expr::Value(value) => match &value.value {
+                    sp::Value::Placeholder(name) => name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()),
+                    _ => None,
+                },
+                _ => None,
+            };
+            let known = |number: usize| number.checked_sub(1).and_then(|at| self.0.get(at)?.as_ref()).is_some();
+            if number.is_some_and(|number| !known(number)) {
+                let parameter = take(list);
+                *list = call(LIST_OF, vec![parameter, left.as_ref().clone()]);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = sp::VisitMut::visit(query, &mut Lists(declared));
 }
 
 fn is_plain(select: &sp::Select) -> bool {

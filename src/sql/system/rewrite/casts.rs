@@ -26,6 +26,8 @@ enum Target {
     Type(sp::DataType),
     /// Read by this function.
     Registered(&'static str),
+    /// Text of a form that this function checks.
+    Checked(&'static str),
     /// `"char"`: one byte.
     Char,
     /// As sqlparser has it already.
@@ -53,6 +55,9 @@ fn quoted_char(ident: &sp::Ident) -> String {
 fn target(data_type: &sp::DataType) -> Target {
     let name = match data_type {
         sp::DataType::Regclass => "regclass".to_string(),
+        sp::DataType::Uuid => return Target::Checked("uuid_from_text"),
+        sp::DataType::JSON => return Target::Checked("json_from_text"),
+        sp::DataType::JSONB => return Target::Checked("jsonb_from_text"),
         sp::DataType::Custom(name, _) => match custom_name(name) {
             Some((name, _)) => name,
             None => return Target::AsIs,
@@ -64,7 +69,7 @@ fn target(data_type: &sp::DataType) -> Target {
                 }
                 Target::Registered(_) => array_of(sp::DataType::IntegerUnsigned(None)),
                 Target::Char => array_of(sp::DataType::Text),
-                Target::AsIs => Target::AsIs,
+                Target::Checked(_) | Target::AsIs => Target::AsIs,
             };
         }
         _ => return Target::AsIs,
@@ -140,11 +145,17 @@ pub(super) fn type_name(data_type: &sp::DataType) -> String {
 /// A cast whose operand is done.
 pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
     let sp::Expr::Cast { expr: inner, data_type, .. } = expr else { return Ok(()) };
+    if let (sp::DataType::Bytea, Some(text)) = (&*data_type, string(inner)) {
+        let bytes = crate::copy::bytes_of_text(text)?;
+        let digits = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        *expr = sp::Expr::Value(sp::Value::HexStringLiteral(digits).with_empty_span());
+        return Ok(());
+    }
     if let (sp::DataType::Array(_), Some(_)) = (&*data_type, string(inner)) {
         arrays::read_literal(inner)?;
     }
     match target(data_type) {
-        Target::Registered(input) => {
+        Target::Registered(input) | Target::Checked(input) => {
             let inner = take(inner);
             *expr = call(input, vec![inner]);
         }

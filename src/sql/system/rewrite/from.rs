@@ -31,7 +31,10 @@ pub(super) fn table_factor(factor: &mut sp::TableFactor) {
             name_column(&mut alias);
             match arguments.iter().all(is_constant) {
                 true => set_alias(factor, alias),
-                false => *factor = unnest(vec![call(&function, arguments)], Some(alias)),
+                false => {
+                    let arguments = arguments.into_iter().map(bigint_parameter).collect();
+                    *factor = unnest(vec![call(&function, arguments)], Some(alias));
+                }
             }
         }
         ("generate_subscripts", Some(arguments)) => {
@@ -93,9 +96,21 @@ fn unnamed(arguments: &[sp::FunctionArg]) -> Option<Vec<sp::Expr>> {
     arguments.iter().map(expr).collect()
 }
 
+/// A parameter of `generate_series` whose type nothing says is a number.
+fn bigint_parameter(expr: sp::Expr) -> sp::Expr {
+    match &expr {
+        sp::Expr::Value(value) if matches!(value.value, sp::Value::Placeholder(_)) => {
+            let (kind, data_type) = (sp::CastKind::DoubleColon, sp::DataType::BigInt(None));
+            sp::Expr::Cast { kind, array: false, expr: Box::new(expr), data_type, format: None }
+        }
+        _ => expr,
+    }
+}
+
 fn is_constant(expr: &sp::Expr) -> bool {
     match expr {
-        sp::Expr::Value(_) | sp::Expr::Interval(_) | sp::Expr::TypedString(_) => true,
+        sp::Expr::Value(value) => !matches!(value.value, sp::Value::Placeholder(_)),
+        sp::Expr::Interval(_) | sp::Expr::TypedString(_) => true,
         sp::Expr::UnaryOp { expr, .. } | sp::Expr::Cast { expr, .. } | sp::Expr::Nested(expr) => is_constant(expr),
         _ => false,
     }

@@ -29,6 +29,7 @@ use sqlparser::ast::{VisitMut, VisitorMut};
 
 use crate::error::{Error, Result};
 
+pub use arrays::lists_of_parameters;
 pub use names::visible_name;
 
 /// Rewrites a query in place. Its output columns' names may carry a mark afterwards: [`visible_name`] takes it off.
@@ -123,6 +124,12 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
             }
         }
         sp::Expr::Cast { .. } => casts::cast(expr)?,
+        sp::Expr::CompoundFieldAccess { root, access_chain } if matches!(root.as_ref(), sp::Expr::Nested(_)) => {
+            if let [sp::AccessExpr::Dot(sp::Expr::Identifier(field))] = access_chain.as_slice() {
+                let field = literal(&normal(field));
+                *expr = call("get_field", vec![take(root), field]);
+            }
+        }
         sp::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("current_schema") => {
             *expr = call("current_schema", Vec::new());
         }
@@ -167,6 +174,10 @@ fn function_form(function: &mut sp::Function) -> Option<sp::Expr> {
                 sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(dimension)),
             ],
         ) => Some(call("unnest", vec![from::subscripts(take(array), take(dimension))])),
+        // A record for each element: the element and its number.
+        ("_pg_expandarray", [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(array))]) => {
+            Some(call("unnest", vec![call("numbered", vec![take(array)])]))
+        }
         ("gen_random_uuid", []) => Some(call("uuid", Vec::new())),
         _ => None,
     }
