@@ -25,7 +25,7 @@ use crate::sql::types;
 
 impl Client {
     pub(super) async fn create_function(&mut self, create: &CreateFunction, sql: &str) -> Result<Outcome> {
-        self.not_in_block("CREATE FUNCTION")?;
+        self.beside_block("CREATE FUNCTION")?;
         let name = new_name(&create.name)?;
         if is_built_in(&self.database.state, &name) {
             return Err(Error::duplicate_function(format!("function \"{name}\" is built in")).with_hint("choose another name"));
@@ -70,7 +70,7 @@ impl Client {
     }
 
     pub(super) async fn drop_functions(&mut self, drop: &DropFunctions) -> Result<Outcome> {
-        self.not_in_block("DROP FUNCTION")?;
+        self.beside_block("DROP FUNCTION")?;
         let notices = Mutex::new(Vec::new());
         self.change_catalog(|catalog| {
             notices.lock().clear();
@@ -96,7 +96,7 @@ impl Client {
             FunctionChange::Rename(_) => "ALTER FUNCTION",
             FunctionChange::Comment(_) => "COMMENT",
         };
-        self.not_in_block(tag)?;
+        self.beside_block(tag)?;
         self.change_catalog(|catalog| {
             let mut function = Function::clone(find_function(catalog, &alter.function)?);
             match &alter.change {
