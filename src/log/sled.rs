@@ -102,7 +102,7 @@ impl Handles {
             .zstd_compression_level(ZSTD_LEVEL)
             .flush_every_ms(Some(u32::MAX as usize));
         under_watchdog(timeout, move || {
-            let db = config.open::<LEAF_FANOUT>()?;
+            let db = sled_recovery::open::<LEAF_FANOUT>(&config)?;
             let [a, b, c, d, e] = Space::ALL.map(|space| db.open_tree(space.name()));
             Ok(Handles { trees: Some([a?, b?, c?, d?, e?]), flags: Arc::default() })
         })

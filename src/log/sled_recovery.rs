@@ -10,9 +10,27 @@
 //! written has another name than the old one.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::Result;
+
+/// How often the lock of a database is tried, and how long between.
+const LOCK_TRIES: usize = 500;
+const LOCK_REST: Duration = Duration::from_millis(10);
+
+/// Open a database that this process may just have let go of: sled's lock on the directory can outlive the last handle by a
+/// moment. Nobody else has it, as a data directory has a lock of its own.
+pub fn open<const LEAF_FANOUT: usize>(config: &::sled::Config) -> io::Result<::sled::Db<LEAF_FANOUT>> {
+    for _ in 1..LOCK_TRIES {
+        match config.open::<LEAF_FANOUT>() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(LOCK_REST),
+            opened => return opened,
+        }
+    }
+    config.open::<LEAF_FANOUT>()
+}
 
 /// See to it that a log follows the newest snapshot. `database`: its directory, not open; it need not exist.
 pub fn prepare(database: &Path) -> Result<()> {
@@ -51,7 +69,7 @@ mod tests {
     type Db = ::sled::Db<4>;
 
     fn open(path: &Path) -> Db {
-        ::sled::Config::new().path(path).flush_every_ms(Some(u32::MAX as usize)).open().unwrap()
+        super::open(&::sled::Config::new().path(path).flush_every_ms(Some(u32::MAX as usize))).unwrap()
     }
 
     /// As if the process had ended between the two steps of opening: the snapshot is whole, the next log not begun.

@@ -46,7 +46,7 @@ pub fn open(path: &Path) -> Result<SledStore> {
         .zstd_compression_level(ZSTD_LEVEL)
         .flush_every_ms(Some(u32::MAX as usize));
     let (done, opened) = mpsc::channel();
-    let open = move || config.open::<LEAF_FANOUT>()?.open_tree("state");
+    let open = move || sled_recovery::open::<LEAF_FANOUT>(&config)?.open_tree("state");
     let run = move || {
         // Nobody may be waiting any more.
         let _ = done.send(contained("opening the state store", open));

@@ -5,7 +5,6 @@
 
 mod aggregates;
 pub mod instants;
-pub mod intervals;
 mod operators;
 pub mod sessions;
 pub mod steps;
@@ -37,11 +36,7 @@ pub fn state() -> SessionState {
         .build();
     // Statements reach files and the network through connectors only.
     state.table_factories_mut().clear();
-    let arithmetic = register(&mut state).and_then(|()| {
-        let arithmetic = intervals::IntervalArithmetic::new(&state)?;
-        state.register_expr_planner(Arc::new(arithmetic))
-    });
-    arithmetic.expect("names of functions are fixed, and so is that they register");
+    register(&mut state).expect("names of functions are fixed, and so is that they register");
     if let Some(operators) = operators::Operators::new(|name| state.scalar_functions().get(name).cloned()) {
         state.register_expr_planner(Arc::new(operators)).expect("that a planner of expressions registers is fixed");
     }

@@ -6,15 +6,14 @@ use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 use super::super::value::Value;
 use super::{Call, Spec, immutable, int, stable};
 use crate::error::{Error, Result};
-use crate::sql::functions::intervals::{DIVIDED, TIMES};
 use crate::time::Micros;
 
 const DAY: i64 = 86_400_000_000;
 
 pub(super) const FUNCTIONS: &[Spec] = &[
     stable("age", &[&["timestamp"], &["timestamp", "timestamp"]], "interval", age),
-    immutable(TIMES, &[&["interval", "float8"]], "interval", |_, values| scaled(values, |part, by| part * by)),
-    immutable(DIVIDED, &[&["interval", "float8"]], "interval", |_, values| match values {
+    immutable("interval_mul", &[&["interval", "float8"]], "interval", |_, values| scaled(values, |part, by| part * by)),
+    immutable("interval_div", &[&["interval", "float8"]], "interval", |_, values| match values {
         [_, Value::Float(0.0)] => Err(Error::division_by_zero("division by zero")),
         _ => scaled(values, |part, by| part / by),
     }),
