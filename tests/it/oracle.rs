@@ -34,7 +34,7 @@ const STREAMS: usize = 3;
 const ADDED: usize = 3;
 
 /// Seeds that found a bug when they were new; they come first. What each makes has changed with the generator since.
-const FAILED: [u64; 5] = [12, 23, 25, 27, 40];
+const FAILED: [u64; 6] = [12, 23, 25, 27, 40, 191];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_view_equals_the_batch_answer_after_every_commit() {
@@ -371,7 +371,9 @@ impl World {
         if self.rng.random_bool(0.7) {
             return sql;
         }
-        FUNCTIONS.iter().fold(sql, |sql, ((expression, call), _)| sql.replace(expression, call))
+        let sql = FUNCTIONS.iter().fold(sql, |sql, ((expression, call), _)| sql.replace(expression, call));
+        // In grouping sets, too.
+        sql.replace("(n % 3)", "(modulo(n))")
     }
 
     /// The query, now and then over a derived stream.

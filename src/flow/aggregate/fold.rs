@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array, new_empty_array};
@@ -49,8 +50,15 @@ impl Accumulator for Fold {
     }
 
     fn update(&mut self, groups: &[u32], arguments: &[ArrayRef], diff: Option<&Int64Array>) -> Result<()> {
-        if diff.is_some_and(|diff| diff.values().iter().any(|weight| *weight != 1)) {
-            return Err(Error::internal(format!("a value of {} was taken away that was only to be added", self.function.name())));
+        if let Some(diff) = diff.filter(|diff| diff.values().iter().any(|weight| *weight != 1)) {
+            let times = diff.values().iter().map(|weight| usize::try_from(*weight)).collect::<Result<Vec<_>, _>>();
+            let message = || format!("a value of {} was taken away that was only to be added", self.function.name());
+            let times = times.map_err(|_| Error::internal(message()))?;
+            // Equal rows may come as one.
+            let rows: Vec<usize> = times.iter().enumerate().flat_map(|(row, times)| repeat_n(row, *times)).collect();
+            let groups: Vec<u32> = rows.iter().map(|row| groups[*row]).collect();
+            let rows = UInt32Array::from_iter_values(rows.into_iter().map(|row| row as u32));
+            return self.update(&groups, &compute::take_arrays(arguments, &rows, None)?, None);
         }
         if let Some((first, rest)) = groups.split_first()
             && rest.iter().all(|group| group == first)
