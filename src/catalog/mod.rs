@@ -202,6 +202,33 @@ pub struct Relation {
 pub const NOW: CommitId = 0;
 
 impl Relation {
+    /// One of which nothing else is said yet; `id` 0: it is still to be chosen.
+    pub fn new(id: RelationId, name: impl Into<String>, kind: Kind, columns: Vec<Column>) -> Relation {
+        Relation {
+            id,
+            name: name.into(),
+            kind,
+            columns,
+            primary_key: Vec::new(),
+            watermark: None,
+            partition_by: Vec::new(),
+            partitions: 1,
+            durability: Durability::Commit,
+            options: BTreeMap::new(),
+            create_sql: String::new(),
+            query: None,
+            emit: Emit::Changes,
+            depends_on: Vec::new(),
+            functions: Vec::new(),
+            parent: None,
+            output: None,
+            comment: None,
+            paused: None,
+            widths: BTreeMap::new(),
+            fills: BTreeMap::new(),
+        }
+    }
+
     /// The user's columns as an Arrow schema: what the log stores and `SELECT *` shows.
     pub fn schema(&self) -> SchemaRef {
         let field = |c: &Column| Field::new(&c.name, c.data_type.clone(), c.nullable);

@@ -165,7 +165,7 @@ fn number(relation: &Relation, key: &str) -> Result<Option<u64>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::catalog::{Column, Durability, Emit};
+    use crate::catalog::Column;
     use crate::time::TIMESTAMP;
     use arrow::datatypes::DataType;
 
@@ -175,29 +175,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn stream(name: &str, columns: Vec<Column>, options: &[(&str, &str)]) -> Relation {
-        Relation {
-            id: crate::catalog::FIRST_RELATION,
-            name: name.into(),
-            kind: Kind::Stream,
-            columns,
-            primary_key: vec![],
-            watermark: None,
-            partition_by: vec![],
-            partitions: 1,
-            durability: Durability::Commit,
-            options: options.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-            create_sql: String::new(),
-            query: None,
-            emit: Emit::Changes,
-            depends_on: vec![],
-            functions: Vec::new(),
-            parent: None,
-            output: None,
-            comment: None,
-            paused: None,
-            widths: Default::default(),
-            fills: Default::default(),
-        }
+        let options = options.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        Relation { options, ..Relation::new(crate::catalog::FIRST_RELATION, name, Kind::Stream, columns) }
     }
 
     fn bid(options: &[(&str, &str)]) -> Relation {

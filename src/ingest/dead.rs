@@ -3,7 +3,6 @@
 //! A row without event time belongs to no window, and one from the far future would move the watermark past all others. Neither
 //! may enter the stream, and neither is lost: they stand here as JSON, with the reason and the time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -28,32 +27,16 @@ pub fn dead_letter_relation(stream: &Relation) -> Relation {
         generated: None,
         comment: Some(comment.to_string()),
     };
+    let columns = vec![
+        column("raw", DataType::Utf8, "text", "the row as a JSON object"),
+        column("reason", DataType::Utf8, "text", "why it is not in the stream"),
+        column("at", TIMESTAMP, "timestamp without time zone", "when it came"),
+    ];
     Relation {
-        id: 0,
-        name: format!("{}{DEAD_SUFFIX}", stream.name),
-        kind: Kind::Stream,
-        columns: vec![
-            column("raw", DataType::Utf8, "text", "the row as a JSON object"),
-            column("reason", DataType::Utf8, "text", "why it is not in the stream"),
-            column("at", TIMESTAMP, "timestamp without time zone", "when it came"),
-        ],
-        primary_key: Vec::new(),
-        watermark: None,
-        partition_by: Vec::new(),
-        partitions: 1,
         durability: stream.durability,
-        options: BTreeMap::new(),
-        create_sql: String::new(),
-        query: None,
-        emit: stream.emit,
-        depends_on: Vec::new(),
-        functions: Vec::new(),
         parent: Some(stream.id),
-        output: None,
-        paused: None,
-        widths: BTreeMap::new(),
-        fills: Default::default(),
         comment: Some(format!("rows that could not enter the stream \"{}\"", stream.name)),
+        ..Relation::new(0, format!("{}{DEAD_SUFFIX}", stream.name), Kind::Stream, columns)
     }
 }
 

@@ -13,7 +13,7 @@ use super::views::{Definition, Ids};
 use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Object, PUBLIC_SCHEMA};
 use crate::catalog::role::{RoleId, SUPERUSER};
-use crate::catalog::{Catalog, Change, Column, Durability, Emit, Kind, Relation, RelationId, Watermark};
+use crate::catalog::{Catalog, Change, Column, Durability, Kind, Relation, RelationId, Watermark};
 use crate::connect::{self, Connector};
 use crate::error::{Error, Result};
 use crate::ingest::{CompiledRelation, dead_letter_relation};
@@ -378,8 +378,6 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
     let mut columns_with_keys = columns.clone();
     primary_key.iter().for_each(|at| columns_with_keys[*at].nullable = false);
     Ok(Relation {
-        id: 0,
-        kind,
         primary_key,
         watermark: watermark.transpose()?,
         partition_by,
@@ -387,18 +385,7 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
         durability: durability(&create.options)?,
         options: create.options.clone(),
         create_sql: sql.to_string(),
-        query: None,
-        emit: Emit::Changes,
-        depends_on: Vec::new(),
-        functions: Vec::new(),
-        parent: None,
-        output: None,
-        comment: None,
-        paused: None,
-        widths: BTreeMap::new(),
-        fills: Default::default(),
-        columns: columns_with_keys,
-        name,
+        ..Relation::new(0, name, kind, columns_with_keys)
     })
 }
 

@@ -18,7 +18,7 @@ use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Object, Privilege};
 use crate::catalog::rights::Rights;
 use crate::catalog::role::SUPERUSER;
-use crate::catalog::{Catalog, Change, Column, Durability, Emit, Kind, NOW, Relation, RelationId};
+use crate::catalog::{Catalog, Change, Column, Kind, NOW, Relation, RelationId};
 use crate::database::Database;
 use crate::engine::{Prepared, Rebuild};
 use crate::error::{Error, Result, SqlState};
@@ -544,27 +544,11 @@ pub(super) fn view_relation(create: &CreateView, name: &str, sql: &str, schema: 
             .with_hint("give the columns names with AS"));
     }
     Ok(Relation {
-        id: 0,
-        name: name.to_string(),
-        kind,
-        columns,
-        primary_key: Vec::new(),
-        watermark: None,
-        partition_by: Vec::new(),
-        partitions: 1,
-        durability: Durability::Commit,
         options: create.options.clone(),
         create_sql: sql.to_string(),
         query: Some(create.query_sql.clone()),
         emit: create.emit,
-        depends_on: Vec::new(),
-        functions: Vec::new(),
-        parent: None,
-        output: None,
-        comment: None,
-        paused: None,
-        widths: BTreeMap::new(),
-        fills: Default::default(),
+        ..Relation::new(0, name, kind, columns)
     })
 }
 
@@ -583,21 +567,10 @@ fn computed(field: &Arc<Field>) -> Column {
 
 /// `view$late`: the rows that windows and joins with a bound on time left out, with the window that was missed.
 pub(super) fn late_relation(view: &Relation, schema: &SchemaRef) -> Relation {
+    let columns = schema.fields().iter().map(computed).collect();
     Relation {
-        id: 0,
-        name: format!("{}{LATE_SUFFIX}", view.name),
-        kind: Kind::Late,
-        columns: schema.fields().iter().map(computed).collect(),
-        primary_key: Vec::new(),
-        create_sql: String::new(),
-        query: None,
-        options: BTreeMap::new(),
-        depends_on: Vec::new(),
-        functions: Vec::new(),
         parent: Some(view.id),
-        output: None,
         comment: Some(format!("rows that came too late for \"{}\"", view.name)),
-        emit: Emit::Changes,
-        ..view.clone()
+        ..Relation::new(0, format!("{}{LATE_SUFFIX}", view.name), Kind::Late, columns)
     }
 }

@@ -1,13 +1,12 @@
 //! A small catalog and a parser for the tests of planning.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast as sp;
 
-use crate::catalog::{Catalog, Change, Column, Durability, Emit, FIRST_RELATION, Kind, Relation, Watermark};
+use crate::catalog::{Catalog, Change, Column, FIRST_RELATION, Kind, Relation, Watermark};
 use crate::error::Result;
 use crate::sql::plan::Planner;
 use crate::time::TIMESTAMP;
@@ -22,29 +21,7 @@ pub fn relation(id: u32, name: &str, kind: Kind, columns: &[(&str, DataType)]) -
         generated: None,
         comment: None,
     };
-    Relation {
-        id: FIRST_RELATION + id,
-        name: name.into(),
-        kind,
-        columns: columns.iter().map(column).collect(),
-        primary_key: Vec::new(),
-        watermark: None,
-        partition_by: Vec::new(),
-        partitions: 1,
-        durability: Durability::Commit,
-        options: BTreeMap::new(),
-        create_sql: String::new(),
-        query: None,
-        emit: Emit::Changes,
-        depends_on: Vec::new(),
-        functions: Vec::new(),
-        parent: None,
-        output: None,
-        comment: None,
-        paused: None,
-        widths: BTreeMap::new(),
-        fills: Default::default(),
-    }
+    Relation::new(FIRST_RELATION + id, name, kind, columns.iter().map(column).collect())
 }
 
 pub fn stream(id: u32, name: &str, columns: &[(&str, DataType)], event_time: usize) -> Relation {

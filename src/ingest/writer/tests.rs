@@ -1,11 +1,9 @@
-use std::collections::BTreeMap;
-
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion::prelude::SessionContext;
 
 use super::*;
-use crate::catalog::{self, Column, Durability, Emit, Watermark};
+use crate::catalog::{self, Column, Watermark};
 use crate::ingest::dead_letter_relation;
 use crate::sql::plan::Planner;
 use crate::time::TIMESTAMP;
@@ -19,29 +17,7 @@ fn column(name: &str, data_type: DataType, sql_type: &str) -> Column {
 }
 
 fn relation(kind: catalog::Kind, columns: Vec<Column>) -> Relation {
-    Relation {
-        id: 16384,
-        name: "orders".to_string(),
-        kind,
-        columns,
-        primary_key: Vec::new(),
-        watermark: None,
-        partition_by: Vec::new(),
-        partitions: 3,
-        durability: Durability::Commit,
-        options: BTreeMap::new(),
-        create_sql: String::new(),
-        query: None,
-        emit: Emit::Changes,
-        depends_on: Vec::new(),
-        functions: Vec::new(),
-        parent: None,
-        output: None,
-        comment: None,
-        paused: None,
-        widths: BTreeMap::new(),
-        fills: Default::default(),
-    }
+    Relation { partitions: 3, ..Relation::new(16384, "orders", kind, columns) }
 }
 
 fn stream() -> Relation {

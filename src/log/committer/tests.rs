@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use rstest::rstest;
 
 use super::*;
-use crate::catalog::{Change, Column, Durability, Emit, FIRST_RELATION, Relation};
+use crate::catalog::{Change, Column, Durability, FIRST_RELATION, Relation};
 use crate::log::memory::Disk;
 use crate::log::{Expect, Kind, Rows, Write};
 use crate::time::{ManualClock, NO_TIME, SystemClock};
@@ -27,29 +27,8 @@ fn stream(id: RelationId, name: &str) -> Relation {
         generated: None,
         comment: None,
     };
-    Relation {
-        id,
-        name: name.into(),
-        kind: crate::catalog::Kind::Stream,
-        columns: vec![column("n", false), column("m", true)],
-        primary_key: vec![],
-        watermark: None,
-        partition_by: vec![],
-        partitions: 4,
-        durability: Durability::Commit,
-        options: Default::default(),
-        create_sql: String::new(),
-        query: None,
-        emit: Emit::Changes,
-        depends_on: vec![],
-        functions: Vec::new(),
-        parent: None,
-        output: None,
-        comment: None,
-        paused: None,
-        widths: Default::default(),
-        fills: Default::default(),
-    }
+    let columns = vec![column("n", false), column("m", true)];
+    Relation { partitions: 4, ..Relation::new(id, name, crate::catalog::Kind::Stream, columns) }
 }
 
 fn rows(values: impl IntoIterator<Item = i64>) -> RecordBatch {

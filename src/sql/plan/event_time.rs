@@ -6,7 +6,6 @@
 //! WITHIN. A join passes on what is so firmly known of a side, if it bounds the distance to a time of the other
 //! ([`crate::flow::join::Bound`]).
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::common::JoinType;
@@ -17,7 +16,7 @@ use super::nearest::NearestNode;
 use super::on_time::OnTimeNode;
 use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
 use super::time_bound::{TimeBound, time_bounds};
-use crate::catalog::{COMMIT_TIME, Durability, Emit, Kind, Relation};
+use crate::catalog::{COMMIT_TIME, Kind, Relation};
 use crate::sql::pattern::MatchNode;
 use crate::sql::window::{WINDOW_TIME_BEFORE_END, WindowNode};
 use crate::time::Micros;
@@ -93,31 +92,8 @@ pub fn window_event_time(node: &WindowNode) -> Option<EventTime> {
 }
 
 /// Commit time, as something that has a watermark.
-static COMMIT_CLOCK: LazyLock<Arc<Relation>> = LazyLock::new(|| {
-    Arc::new(Relation {
-        id: COMMIT_TIME,
-        name: "commit time".into(),
-        kind: Kind::Stream,
-        columns: Vec::new(),
-        primary_key: Vec::new(),
-        watermark: None,
-        partition_by: Vec::new(),
-        partitions: 1,
-        durability: Durability::Commit,
-        options: BTreeMap::new(),
-        create_sql: String::new(),
-        query: None,
-        emit: Emit::Changes,
-        depends_on: Vec::new(),
-        functions: Vec::new(),
-        parent: None,
-        output: None,
-        comment: None,
-        paused: None,
-        widths: BTreeMap::new(),
-        fills: BTreeMap::new(),
-    })
-});
+static COMMIT_CLOCK: LazyLock<Arc<Relation>> =
+    LazyLock::new(|| Arc::new(Relation::new(COMMIT_TIME, "commit time", Kind::Stream, Vec::new())));
 
 /// Whether a column is the time of each row's commit, whatever its name has become.
 pub fn is_ingestion_time(plan: &LogicalPlan, column: usize) -> bool {

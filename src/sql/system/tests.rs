@@ -18,7 +18,7 @@ use sqlparser::parser::Parser;
 
 use super::context::{Activity, CommitInfo, Server, Setting, Settings, SystemContext};
 use super::*;
-use crate::catalog::{Catalog, Change, Column, Emit, Kind, Relation, RelationId, Watermark};
+use crate::catalog::{Catalog, Change, Column, Kind, Relation, RelationId, Watermark};
 use crate::engine::Backfill;
 use crate::error::{Error, Result};
 use crate::log::CommitId;
@@ -32,29 +32,7 @@ pub(super) fn column(name: &str, sql_type: &str) -> Column {
 }
 
 fn relation_of(id: RelationId, name: &str, kind: Kind, columns: Vec<Column>, create_sql: &str) -> Relation {
-    Relation {
-        id,
-        name: name.to_string(),
-        kind,
-        columns,
-        primary_key: Vec::new(),
-        watermark: None,
-        partition_by: Vec::new(),
-        partitions: 1,
-        durability: Default::default(),
-        options: Default::default(),
-        create_sql: create_sql.to_string(),
-        query: None,
-        emit: Emit::Changes,
-        depends_on: Vec::new(),
-        functions: Vec::new(),
-        parent: None,
-        output: None,
-        comment: None,
-        paused: None,
-        widths: Default::default(),
-        fills: Default::default(),
-    }
+    Relation { create_sql: create_sql.to_string(), ..Relation::new(id, name, kind, columns) }
 }
 
 /// A stream, a table with a key, a view with its late rows, and a named query.
