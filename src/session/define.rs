@@ -8,8 +8,6 @@ use std::sync::Arc;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::read::planner_over;
-use super::views::{Definition, Ids};
 use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Object, PUBLIC_SCHEMA};
 use crate::catalog::role::{RoleId, SUPERUSER};
@@ -31,17 +29,6 @@ const OPTIONS: &[&str] =
     &["durability", "history", "idle_timeout", "max_future", "partitions", "format", "kafka_topic", "value_format", "key_format"];
 
 impl Client {
-    /// Commit changes of the catalog that was current when they were thought of; they are thought of again if it has changed
-    /// since. Whatever they are, the session's role must have the right to them, and owns what they make.
-    pub(super) async fn change_catalog(&mut self, changes: impl Fn(&Catalog) -> Result<Vec<Change>>) -> Result<()> {
-        self.define(|catalog| Ok(Definition { changes: changes(catalog)?, views: Vec::new() })).await
-    }
-
-    /// The same for changes whose rights have been checked.
-    pub(super) async fn commit_catalog(&mut self, changes: impl Fn(&Catalog) -> Result<Vec<Change>>) -> Result<()> {
-        self.commit_defined(|catalog| Ok(Definition { changes: changes(catalog)?, views: Vec::new() })).await
-    }
-
     pub(super) async fn create_relation(&mut self, statement: &Statement, create: &CreateRelation, sql: &str) -> Result<Outcome> {
         let is_stream = matches!(statement, Statement::CreateStream(_));
         let tag = if is_stream { "CREATE STREAM" } else { "CREATE TABLE" };
@@ -60,18 +47,14 @@ impl Client {
         let kind = if is_stream { Kind::Stream } else { Kind::Table };
         let relation = relation_of(create, name.clone(), kind, sql)?;
         Connector::of(&relation)?;
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
-        let ids = Ids::new(&database);
-        self.change_catalog(|catalog| {
-            free_name(catalog, &name)?;
-            let planner = planner_over(&database, Arc::new(catalog.clone()), reader.clone());
+        self.define(|definition| {
+            let planner = definition.planner();
             CompiledRelation::compile(Arc::new(relation.clone()), &planner)?;
-            let relation = Relation { functions: planner.functions_called(), ..ids.give(relation.clone()) };
-            let dead = (kind == Kind::Stream && relation.watermark.is_some()).then(|| ids.give(dead_letter_relation(&relation)));
-            if let Some(dead) = &dead {
-                free_name(catalog, &dead.name)?;
+            let relation = definition.create(Relation { functions: planner.functions_called(), ..relation.clone() })?;
+            if kind == Kind::Stream && relation.watermark.is_some() {
+                definition.create(dead_letter_relation(&relation))?;
             }
-            Ok([Some(relation), dead].into_iter().flatten().map(Change::Create).collect())
+            Ok(())
         })
         .await?;
         done(tag)

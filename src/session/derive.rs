@@ -11,14 +11,12 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_new_name, check_options, column_index, durability, free_name, new_name, partitions, quote_ident};
-use super::read::planner_over;
-use super::views::{Ids, late_relation, view_relation, widths_of};
+use super::define::{check_new_name, check_options, column_index, durability, new_name, partitions, quote_ident};
+use super::definition::Definition;
+use super::views::{view_relation, widths_of};
 use super::write::{insert_columns, insert_target};
 use super::{Client, Outcome};
-use crate::catalog::{
-    CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Change, Column, Emit, Kind, Output, Relation, RelationId, Watermark,
-};
+use crate::catalog::{CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Column, Emit, Kind, Output, Relation, RelationId, Watermark};
 use crate::connect;
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -27,7 +25,7 @@ use crate::ingest::{CompiledRelation, dead_letter_relation};
 use crate::sql::ast::{CreateView, RunningInsert};
 use crate::sql::lower::lower;
 use crate::sql::plan::columns::declared;
-use crate::sql::plan::{Hidden, Reader, RelationSource, output_key};
+use crate::sql::plan::{Hidden, RelationSource, output_key};
 
 /// The option of a running INSERT that names it (ksqlDB's).
 const QUERY_ID: &str = "query_id";
@@ -47,18 +45,14 @@ impl Client {
         if create.options.contains_key(connect::CONNECTOR) {
             return Err(Error::invalid_parameter("the rows of a derived stream come from its query: it has no connector"));
         }
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
-        let ids = Ids::new(&database);
-        self.change_catalog(|catalog| {
-            free_name(catalog, &name)?;
-            let (stream, fragment) = plan_stream(&database, catalog, &reader, create, &name, sql, ids.of(&name))?;
-            let late = fragment.late_schema.as_ref().map(|schema| late_relation(&stream, schema));
-            let late = late.map(|late| ids.give(late));
-            let computes_watermark = stream.watermark.as_ref().is_some_and(|w| !w.carried);
-            let dead = computes_watermark.then(|| ids.give(dead_letter_relation(&stream)));
-            let belonging: Vec<Relation> = late.into_iter().chain(dead).collect();
-            belonging.iter().try_for_each(|relation| free_name(catalog, &relation.name))?;
-            Ok(std::iter::once(stream).chain(belonging).map(Change::Create).collect())
+        self.define(|definition| {
+            let (stream, fragment) = plan_stream(definition, create, &name, sql)?;
+            let stream = definition.create(stream)?;
+            definition.follow_with_late_rows(&stream, &fragment)?;
+            if stream.watermark.as_ref().is_some_and(|watermark| !watermark.carried) {
+                definition.create(dead_letter_relation(&stream))?;
+            }
+            Ok(())
         })
         .await?;
         self.await_query(&name).await?;
@@ -87,18 +81,13 @@ impl Client {
             return Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\""))
                 .with_hint("a running INSERT has the option query_id, its name"));
         }
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
         let target = self.writable(insert_target(&running.insert)?, "INSERT")?;
         let name = given.unwrap_or_else(|| format!("query_{}", self.database.log.catalog().next_id()));
         check_new_name(&name)?;
-        let ids = Ids::new(&database);
-        self.change_catalog(|catalog| {
-            free_name(catalog, &name)?;
-            let (query, fragment) = plan_insert(&database, catalog, &reader, running, &target, &name, sql)?;
-            let query = ids.give(query);
-            let late = fragment.late_schema.as_ref().map(|schema| late_relation(&query, schema));
-            let late = late.map(|late| ids.give(late));
-            Ok(std::iter::once(query).chain(late).map(Change::Create).collect())
+        self.define(|definition| {
+            let (query, fragment) = plan_insert(definition, running, &target, &name, sql)?;
+            let query = definition.create(query)?;
+            definition.follow_with_late_rows(&query, &fragment)
         })
         .await?;
         self.await_query(&name).await?;
@@ -108,16 +97,8 @@ impl Client {
     }
 }
 
-fn plan_stream(
-    database: &Database,
-    catalog: &Catalog,
-    reader: &Reader,
-    create: &CreateView,
-    name: &str,
-    sql: &str,
-    id: RelationId,
-) -> Result<(Relation, Fragment)> {
-    let planner = planner_over(database, Arc::new(catalog.clone()), reader.clone());
+fn plan_stream(definition: &Definition, create: &CreateView, name: &str, sql: &str) -> Result<(Relation, Fragment)> {
+    let (catalog, planner) = (definition.catalog, definition.planner());
     let plan = planner.continuous(&create.query)?;
     let fragment = lower(&planner, &plan, create.emit)?;
     if !create.changelog {
@@ -125,7 +106,7 @@ fn plan_stream(
     }
     let schema = declared(&fragment.edge.schema, &plan, catalog);
     let stream = view_relation(create, name, sql, &schema, Kind::Stream)?;
-    let mut stream = Relation { id, ..stream };
+    let mut stream = Relation { id: definition.id_of(name), ..stream };
     if create.changelog {
         let lead = CHANGELOG_COLUMNS.map(number_column);
         stream.columns.splice(0..0, lead);
@@ -227,20 +208,18 @@ fn watermark_of(create: &CreateView, stream: &Relation, edge: &Edge) -> Result<O
 }
 
 fn plan_insert(
-    database: &Database,
-    catalog: &Catalog,
-    reader: &Reader,
+    definition: &Definition,
     running: &RunningInsert,
     target: &Arc<Relation>,
     name: &str,
     sql: &str,
 ) -> Result<(Relation, Fragment)> {
     let Some(source) = &running.insert.source else { return Err(Error::syntax("a running INSERT needs a query")) };
-    let planner = planner_over(database, Arc::new(catalog.clone()), reader.clone());
+    let (catalog, planner) = (definition.catalog, definition.planner());
     let plan = planner.continuous(source)?;
     let fragment = lower(&planner, &plan, running.emit)?;
     let targets = insert_columns(&running.insert, target)?;
-    let columns = fitting(database, target, targets, &fragment.edge.schema, !running.insert.columns.is_empty())?;
+    let columns = fitting(definition.database, target, targets, &fragment.edge.schema, !running.insert.columns.is_empty())?;
     let reads: Vec<RelationId> = RelationSource::all_in(&plan).iter().map(|r| r.id).collect();
     check_loop(catalog, target, &reads)?;
     match target.kind {

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use super::client::done;
 use super::define::{check_dependents, check_new_name, collect, new_name, relation_name};
+use super::definition::after;
 use super::read::planner_over;
-use super::views::{Ids, after};
 use super::{Client, Outcome};
 use crate::catalog::acl::Object;
 use crate::catalog::function::{Function, FunctionId, Parameter, Volatility, base_type};
@@ -31,13 +31,13 @@ impl Client {
             return Err(Error::duplicate_function(format!("function \"{name}\" is built in")).with_hint("choose another name"));
         }
         let wanted = function_of(create, name, sql)?;
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
-        let (ids, notices) = (Ids::new(&database), Mutex::new(Vec::new()));
-        self.change_catalog(|catalog| {
+        let (database, reader, notices) = (Arc::clone(&self.database), self.reader(), Mutex::new(Vec::new()));
+        self.define(|definition| {
+            let catalog = definition.catalog;
             notices.lock().clear();
             let mut function = wanted.clone();
             match of_signature(catalog, &wanted) {
-                None => function.id = ids.of(&wanted.signature()),
+                None => function.id = definition.id_of(&wanted.signature()),
                 Some(former) if create.or_replace => {
                     check_replacement(former, &wanted)?;
                     (function.id, function.version) = (former.id, former.version + 1);
@@ -51,7 +51,7 @@ impl Client {
                         return Err(error);
                     }
                     notices.lock().push(error);
-                    return Ok(Vec::new());
+                    return Ok(());
                 }
             }
             let planner = |function: &Function, reader: Reader| {
@@ -62,7 +62,8 @@ impl Client {
             function.volatility = volatility(create, &function, found)?;
             function.calls = body.functions_called().into_iter().map(|called| called.id).collect();
             check_callers(&planner(&function, Reader::Server), &function)?;
-            Ok(vec![Change::SetFunction(function)])
+            definition.changes.push(Change::SetFunction(function));
+            Ok(())
         })
         .await?;
         self.notices.append(&mut notices.lock());

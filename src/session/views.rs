@@ -1,160 +1,32 @@
-//! Views: making them, and giving them other queries while they run.
-//!
-//! A materialized view is built first and committed when it is up to date ([`crate::engine::Prepared`]); so a CREATE that fails
-//! or is cancelled leaves nothing, and a view that is replaced shows its old rows until the new ones are there. Views that read
-//! a replaced one are planned over its new columns and replaced with it; what does not fit is refused before anything is built.
+//! Views: making them, giving them other queries, pausing them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, SchemaRef};
-use parking_lot::Mutex;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_options, existing, free_name, new_access, new_name, quote_ident, relation_name};
-use super::read::planner_over;
+use super::define::{check_options, existing, free_name, new_name, quote_ident, relation_name};
+use super::definition::Definition;
+use super::replace::check_cycle;
 use super::{Client, Outcome};
-use crate::catalog::acl::{Access, Object, Privilege};
-use crate::catalog::rights::Rights;
-use crate::catalog::role::SUPERUSER;
 use crate::catalog::{Catalog, Change, Column, Kind, NOW, Relation, RelationId};
-use crate::database::Database;
-use crate::engine::{Prepared, Rebuild};
-use crate::error::{Error, Result, SqlState};
+use crate::error::{Error, Result};
 use crate::flow::Fragment;
 use crate::ingest::interval_option;
-use crate::log::{Expect, Transaction};
 use crate::sql::ast::CreateView;
 use crate::sql::lower::lower;
 use crate::sql::plan::columns::{declared, visible_schema};
 use crate::sql::plan::names::fold;
-use crate::sql::plan::{Planner, Reader, RelationSource, output_key};
+use crate::sql::plan::{RelationSource, output_key};
 use crate::sql::system::visible_name;
 use crate::sql::types;
 
 /// Suffix of the relation of a view's late rows.
 const LATE_SUFFIX: &str = "$late";
 
-/// Changes of the catalog, and the views that are to be up to date when they are committed.
-#[derive(Default)]
-pub(super) struct Definition {
-    pub changes: Vec<Change>,
-    /// Those that read others after them.
-    pub views: Vec<(Relation, Fragment)>,
-}
-
-/// Ids for the relations that a statement makes; however often it is planned, a name has the same.
-pub(super) struct Ids<'a> {
-    database: &'a Database,
-    given: Mutex<BTreeMap<String, RelationId>>,
-}
-
-impl<'a> Ids<'a> {
-    pub fn new(database: &'a Database) -> Ids<'a> {
-        Ids { database, given: Mutex::default() }
-    }
-
-    /// The id that the name has.
-    pub fn of(&self, name: &str) -> RelationId {
-        *self.given.lock().entry(name.to_string()).or_insert_with(|| self.database.new_relation_id())
-    }
-
-    /// The relation with its id.
-    pub fn give(&self, relation: Relation) -> Relation {
-        Relation { id: self.of(&relation.name), ..relation }
-    }
-}
-
 impl Client {
-    /// Build what is to be built, then commit. Until then, not to await it any more leaves everything as it was. Whatever it is,
-    /// the session's role must have the right to it, and owns what it makes.
-    pub(super) async fn define(&mut self, plan: impl Fn(&Catalog) -> Result<Definition>) -> Result<()> {
-        let role = self.who.current;
-        self.commit_defined(|catalog| {
-            let mut definition = plan(catalog)?;
-            let rights = Rights::new(Arc::new(catalog.clone()), role);
-            for (number, change) in definition.changes.iter().enumerate() {
-                match change {
-                    Change::Create(_) => rights.check_schema(Privilege::Create)?,
-                    Change::Alter(relation) => rights.check_owner(relation)?,
-                    // The first is what the statement names. Of what follows it, and of what is dropped with something else, the
-                    // owner is not asked.
-                    Change::Replace(relation) if number == 0 => rights.check_owner(relation)?,
-                    Change::Replace(_) | Change::Drop(_) | Change::DropFunction(_) => {}
-                    Change::SetFunction(function) => match catalog.function(function.id) {
-                        None => rights.check_schema(Privilege::Create)?,
-                        Some(former) => rights.check_function_owner(former)?,
-                    },
-                    Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {
-                        return Err(Error::internal("roles and privileges are changed elsewhere"));
-                    }
-                }
-            }
-            let owned = definition.changes.iter().filter_map(|change| match change {
-                Change::Create(relation) if relation.parent.is_none() => new_access(catalog, role, relation),
-                Change::SetFunction(function) if catalog.function(function.id).is_none() && role != SUPERUSER => {
-                    Some(Change::SetAccess(Object::Function(function.id), Access { owner: role, acl: None }))
-                }
-                _ => None,
-            });
-            let owned: Vec<Change> = owned.collect();
-            definition.changes.extend(owned);
-            Ok(definition)
-        })
-        .await
-    }
-
-    /// The same of what the role has the right to.
-    pub(super) async fn commit_defined(&mut self, plan: impl Fn(&Catalog) -> Result<Definition>) -> Result<()> {
-        let mut prepared: Option<Prepared> = None;
-        loop {
-            let at = self.database.log.end();
-            let catalog = self.database.log.catalog();
-            if prepared.is_some() {
-                // It knows then whether what it reads has been replaced.
-                self.database.engine.wait_for(at).await?;
-            }
-            let Definition { changes, views } = plan(&catalog)?;
-            if changes.is_empty() {
-                return Ok(());
-            }
-            if !views.is_empty() {
-                let rebuild = Rebuild { catalog: Arc::new(after(&catalog, &changes)), views, changes: changes.clone() };
-                if !prepared.as_ref().is_some_and(|prepared| prepared.is_for(&rebuild)) {
-                    drop(prepared.take());
-                    prepared = Some(self.database.engine.prepare(rebuild).await?);
-                    // The catalog may have changed meanwhile.
-                    continue;
-                }
-            }
-            let expect = Some(Expect { unchanged_since: at, relations: Vec::new(), catalog: true });
-            let transaction = Transaction { changes, expect, ..Transaction::default() };
-            match self.commit_definition(transaction, &mut prepared).await {
-                Ok(()) => return self.await_own_writes().await,
-                Err(error) if error.state() == SqlState::SerializationFailure => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// From here on it is done, even if nobody waits for it any more.
-    async fn commit_definition(&mut self, transaction: Transaction, prepared: &mut Option<Prepared>) -> Result<()> {
-        let (database, held) = (Arc::clone(&self.database), prepared.take());
-        let commit = tokio::spawn(async move {
-            let committed = database.log.submit(transaction).await;
-            if let Ok(committed) = &committed {
-                // What is prepared is held until the engine has it; it says so itself if it stops.
-                let _ = database.engine.wait_for(committed.commit).await;
-            }
-            (committed, held)
-        });
-        let (committed, held) = commit.await.map_err(|error| Error::internal(format!("committing a definition: {error}")))?;
-        *prepared = held;
-        self.committed(committed?.commit);
-        Ok(())
-    }
-
     pub(super) async fn create_materialized_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
         self.beside_block("CREATE MATERIALIZED VIEW")?;
         let name = new_name(&create.name)?;
@@ -162,11 +34,9 @@ impl Client {
             return done("CREATE MATERIALIZED VIEW");
         }
         check_options(&create.options)?;
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
-        let ids = Ids::new(&database);
-        self.define(|catalog| {
-            let former = former(catalog, &name, create.or_replace, Kind::MaterializedView)?;
-            define_view(&database, catalog, &reader, create, &name, sql, former, &ids)
+        self.define(|definition| {
+            let former = former(definition.catalog, &name, create.or_replace, Kind::MaterializedView)?;
+            define_view(definition, create, &name, sql, former)
         })
         .await?;
         done("CREATE MATERIALIZED VIEW")
@@ -178,16 +48,14 @@ impl Client {
         let name = relation_name(&alter.name)?;
         // With what follows the query: EMIT.
         let query = sql.find(&alter.query_sql).map_or(alter.query_sql.as_str(), |at| sql[at..].trim_end_matches(';'));
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
-        let ids = Ids::new(&database);
-        self.define(|catalog| {
-            let former = former(catalog, &name, true, Kind::MaterializedView)?;
+        self.define(|definition| {
+            let former = former(definition.catalog, &name, true, Kind::MaterializedView)?;
             let Some(former) = former else {
                 return Err(Error::undefined_table(format!("materialized view \"{name}\" does not exist")));
             };
             let sql = format!("CREATE MATERIALIZED VIEW {} AS {query}", quote_ident(&name));
             let create = CreateView { options: former.options.clone(), ..alter.clone() };
-            define_view(&database, catalog, &reader, &create, &name, &sql, Some(former), &ids)
+            define_view(definition, &create, &name, &sql, Some(former))
         })
         .await?;
         done("ALTER MATERIALIZED VIEW")
@@ -199,11 +67,10 @@ impl Client {
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE VIEW");
         }
-        let (database, reader) = (Arc::clone(&self.database), self.reader());
-        let ids = Ids::new(&database);
-        self.define(|catalog| {
+        self.define(|definition| {
+            let catalog = definition.catalog;
             let former = former(catalog, &name, create.or_replace, Kind::View)?;
-            let planner = planner_over(&database, Arc::new(catalog.clone()), reader.clone());
+            let planner = definition.planner();
             let plan = planner.query(&create.query)?;
             let schema = visible_schema(&plan, planner.catalog());
             let mut view = view_relation(create, &name, sql, &schema, Kind::View)?;
@@ -214,17 +81,11 @@ impl Client {
             view.depends_on.dedup();
             view.widths = widths_of(catalog, &view);
             view.functions = planner.functions_called();
-            let mut definition = Definition::default();
-            match former {
-                None => definition.changes.push(Change::Create(ids.give(view))),
-                Some(former) => {
-                    check_cycle(catalog, former, &view)?;
-                    let view = Relation { id: former.id, comment: former.comment.clone(), ..view };
-                    definition.changes.push(Change::Alter(view));
-                    replace_dependents(&database, catalog, former, &mut definition, &ids)?;
-                }
-            }
-            Ok(definition)
+            let Some(former) = former else { return definition.create(view).map(drop) };
+            check_cycle(catalog, former, &view)?;
+            let view = Relation { id: former.id, comment: former.comment.clone(), ..view };
+            definition.changes.push(Change::Alter(view));
+            definition.replace_dependents(former)
         })
         .await?;
         done("CREATE VIEW")
@@ -250,21 +111,16 @@ impl Client {
     pub(super) async fn resume(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
         self.beside_block("RESUME")?;
         let name = relation_name(name)?;
-        let database = Arc::clone(&self.database);
-        let ids = Ids::new(&database);
-        self.define(|catalog| {
+        self.define(|definition| {
+            let catalog = definition.catalog;
             let view = existing_view(catalog, &name)?;
-            let mut definition = Definition::default();
             if view.paused.is_none() {
-                return Ok(definition);
+                return Ok(());
             }
             let running = Relation { paused: None, ..Relation::clone(view) };
             check_inputs(catalog, &running)?;
-            for view in with_readers(catalog, view)?.into_iter().filter(|view| view.paused.is_some()) {
-                let planner = planner_over(&database, Arc::new(after(catalog, &definition.changes)), Reader::Server);
-                replace_reader(&planner, catalog, &view, &mut definition, &ids)?;
-            }
-            Ok(definition)
+            let paused = with_readers(catalog, view)?.into_iter().filter(|view| view.paused.is_some());
+            paused.into_iter().try_for_each(|view| definition.rebuild(Relation::clone(&view)))
         })
         .await?;
         done("RESUME")
@@ -320,176 +176,27 @@ fn former<'a>(catalog: &'a Catalog, name: &str, or_replace: bool, kind: Kind) ->
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "a statement, what it is about, and who says it")]
 fn define_view(
-    database: &Database,
-    catalog: &Catalog,
-    asks: &Reader,
+    definition: &mut Definition,
     create: &CreateView,
     name: &str,
     sql: &str,
     former: Option<&Arc<Relation>>,
-    ids: &Ids<'_>,
-) -> Result<Definition> {
-    let (view, fragment) = plan_view(database, catalog, asks, create, name, sql)?;
-    let mut definition = Definition::default();
-    match former {
-        None => {
-            let view = ids.give(view);
-            definition.changes.push(Change::Create(view.clone()));
-            definition.add(catalog, view, fragment, ids)?;
-        }
-        Some(former) => {
-            check_cycle(catalog, former, &view)?;
-            let view = Relation { id: former.id, comment: former.comment.clone(), ..view };
-            definition.changes.push(Change::Replace(view.clone()));
-            definition.add(catalog, view, fragment, ids)?;
-            replace_dependents(database, catalog, former, &mut definition, ids)?;
-        }
-    }
-    Ok(definition)
-}
-
-impl Definition {
-    /// A view whose own change is said already, with what becomes of its late rows.
-    pub fn add(&mut self, catalog: &Catalog, view: Relation, fragment: Fragment, ids: &Ids<'_>) -> Result<()> {
-        let old = catalog.relations().find(|r| r.kind == Kind::Late && r.parent == Some(view.id));
-        let new = fragment.late_schema.as_ref().map(|schema| late_relation(&view, schema));
-        match (old, new) {
-            (None, None) => {}
-            (None, Some(late)) => {
-                free_name(catalog, &late.name)?;
-                self.changes.push(Change::Create(ids.give(late)));
-            }
-            (Some(old), Some(late)) => self.changes.push(Change::Replace(Relation { id: old.id, ..late })),
-            (Some(old), None) => self.changes.push(Change::Drop(old.id)),
-        }
-        self.views.push((view, fragment));
-        Ok(())
-    }
-}
-
-/// A view must not come to read itself.
-fn check_cycle(catalog: &Catalog, former: &Relation, view: &Relation) -> Result<()> {
-    let behind: HashSet<RelationId> = catalog.all_dependents(&[former.id]).iter().map(|r| r.id).chain([former.id]).collect();
-    match view.depends_on.iter().any(|id| behind.contains(id)) {
-        true => Err(Error::invalid_object_definition(format!("{} \"{}\" would read itself", view.kind.noun(), view.name))),
-        false => Ok(()),
-    }
-}
-
-/// Plan the readers of a relation over its new definition: materialized views are replaced with it, of others it is enough that
-/// their queries still mean something.
-pub(super) fn replace_dependents(
-    database: &Database,
-    catalog: &Catalog,
-    former: &Relation,
-    definition: &mut Definition,
-    ids: &Ids<'_>,
 ) -> Result<()> {
-    let mut problems = Vec::new();
-    for reader in catalog.all_dependents(&[former.id]) {
-        let (reader, moved) = with_new_widths(catalog, &definition.changes, &reader);
-        if moved && reader.kind == Kind::View {
-            definition.changes.push(Change::Alter(reader.clone()));
-        }
-        let planner = planner_over(database, Arc::new(after(catalog, &definition.changes)), Reader::Server);
-        let followed = match reader.kind {
-            Kind::Late => Ok(()),
-            Kind::View => check_reader(&planner, &reader),
-            Kind::MaterializedView if reader.paused.is_some() => Err(Error::not_ready("it is paused: RESUME it first")),
-            Kind::MaterializedView => {
-                // What is made over something new is made with the functions that there are now.
-                let reader = Relation { functions: Vec::new(), ..Relation::clone(&reader) };
-                replace_reader(&planner, catalog, &reader, definition, ids)
-            }
-            kind => Err(Error::dependent_objects(format!("a {} cannot be made anew: its rows are in the log", kind.noun()))),
-        };
-        if let Err(error) = followed {
-            problems.push(format!("{} {}: {}", reader.kind.noun(), reader.name, error.message()));
-        }
-    }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let message = format!("cannot replace {} {} because other objects depend on it as it is", former.kind.noun(), former.name);
-    let hint = "keep the names and types of the columns that they read, or DROP them first and create them again after it";
-    Err(Error::dependent_objects(message).with_detail(problems.join("\n")).with_hint(hint))
-}
-
-/// A reader of relations that are replaced. It keeps to their former columns if the new ones begin with these, and meets all of
-/// them otherwise. Also says whether it does.
-fn with_new_widths(catalog: &Catalog, changes: &[Change], reader: &Relation) -> (Relation, bool) {
-    let mut reader = reader.clone();
-    let mut moved = false;
-    for change in changes {
-        let (Change::Alter(new) | Change::Replace(new)) = change else { continue };
-        let (Some(old), Some(width)) = (catalog.get(new.id), reader.widths.get_mut(&new.id)) else { continue };
-        let same = |(a, b): (&Column, &Column)| a.name == b.name && a.data_type == b.data_type;
-        let kept = new.columns.len() >= *width && old.columns.iter().zip(&new.columns).take(*width).all(same);
-        if !kept {
-            (*width, moved) = (new.columns.len(), true);
-        }
-    }
-    (reader, moved)
-}
-
-fn check_reader(planner: &Planner, view: &Relation) -> Result<()> {
-    let plan = planner.view(view)?;
-    check_columns(view, plan.schema().fields())
-}
-
-fn replace_reader(
-    planner: &Planner,
-    catalog: &Catalog,
-    view: &Relation,
-    definition: &mut Definition,
-    ids: &Ids<'_>,
-) -> Result<()> {
-    let plan = planner.continuous_view(view)?;
-    let fragment = lower(planner, &plan, view.emit)?;
-    check_columns(view, fragment.edge.schema.fields())?;
-    let mut view = view.clone();
-    view.functions = planner.functions_called();
-    for (column, field) in view.columns.iter_mut().zip(fragment.edge.schema.fields()) {
-        column.nullable = field.is_nullable();
-    }
-    view.primary_key = output_key(&plan).unwrap_or_default();
-    view.paused = None;
+    let (view, fragment) = plan_view(definition, create, name, sql)?;
+    let Some(former) = former else {
+        let view = definition.create(view)?;
+        return definition.build(view, fragment);
+    };
+    check_cycle(definition.catalog, former, &view)?;
+    let view = Relation { id: former.id, comment: former.comment.clone(), ..view };
     definition.changes.push(Change::Replace(view.clone()));
-    definition.add(catalog, view, fragment, ids)
+    definition.build(view, fragment)?;
+    definition.replace_dependents(former)
 }
 
-fn check_columns(view: &Relation, fields: &[Arc<Field>]) -> Result<()> {
-    if fields.len() != view.columns.len() {
-        let (was, is) = (view.columns.len(), fields.len());
-        return Err(Error::invalid_table_definition(format!("it would have {is} columns instead of {was}")));
-    }
-    match view.columns.iter().zip(fields).find(|(column, field)| column.data_type != *field.data_type()) {
-        None => Ok(()),
-        Some((column, field)) => {
-            let (was, is) = (&column.sql_type, types::sql_type(field.data_type()));
-            Err(Error::invalid_table_definition(format!("its column {} would be {is} instead of {was}", column.name)))
-        }
-    }
-}
-
-/// The catalog with these changes.
-pub(super) fn after(catalog: &Catalog, changes: &[Change]) -> Catalog {
-    let mut after = catalog.clone();
-    changes.iter().for_each(|change| after.apply(change));
-    after
-}
-
-fn plan_view(
-    database: &Database,
-    catalog: &Catalog,
-    asks: &Reader,
-    create: &CreateView,
-    name: &str,
-    sql: &str,
-) -> Result<(Relation, Fragment)> {
-    let planner = planner_over(database, Arc::new(catalog.clone()), asks.clone());
+fn plan_view(definition: &Definition, create: &CreateView, name: &str, sql: &str) -> Result<(Relation, Fragment)> {
+    let (catalog, planner) = (definition.catalog, definition.planner());
     let plan = planner.continuous(&create.query)?;
     let fragment = lower(&planner, &plan, create.emit)?;
     let schema = declared(&fragment.edge.schema, &plan, catalog);
