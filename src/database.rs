@@ -143,7 +143,7 @@ impl Database {
             state: Arc::clone(&state),
             functions: system::functions_of(&state),
             started: config.clock.now(),
-            queries: batch::runtime(limits::QUERY_BYTES)?,
+            queries: batch::memory::runtime(limits::QUERY_BYTES)?,
             query_threads: std::thread::available_parallelism().map_or(1, usize::from),
             writers: Mutex::default(),
             row_ids: Mutex::default(),
@@ -245,8 +245,10 @@ impl Database {
     }
 
     /// How a query of a session runs.
-    pub(crate) fn query_options(&self) -> batch::Options {
-        batch::Options { target_partitions: self.query_threads, now: self.clock.now(), runtime: Arc::clone(&self.queries) }
+    /// How a query runs that may take so many bytes of memory.
+    pub(crate) fn query_options(&self, memory_bytes: usize) -> batch::Options {
+        let runtime = batch::memory::runtime_of_query(&self.queries, memory_bytes);
+        batch::Options { target_partitions: self.query_threads, now: self.clock.now(), runtime }
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {

@@ -264,7 +264,8 @@ impl From<datafusion::error::DataFusionError> for Error {
             E::SQL(inner, _) => Error::syntax(inner.to_string()),
             E::IoError(inner) => Error::from(inner),
             E::NotImplemented(message) => Error::unsupported(message),
-            E::ResourcesExhausted(message) => Error::out_of_memory(message),
+            E::ResourcesExhausted(message) => Error::out_of_memory(message)
+                .with_hint("sort, group or join fewer rows; SET statement_memory if that is the bound"),
             E::SchemaError(inner, _) => match *inner {
                 SchemaError::FieldNotFound { ref field, .. } => {
                     let hint = inner.to_string();

@@ -65,6 +65,9 @@ pub const PARTITIONS: u32 = 1024;
 /// Memory that all queries together may take; one that needs more fails.
 pub const QUERY_BYTES: usize = 2 << 30;
 
+/// Memory that one statement may take, unless its session says otherwise (`statement_memory`).
+pub const STATEMENT_MEMORY: usize = 1 << 30;
+
 /// Connections at most, unless the server is told otherwise.
 pub const CONNECTIONS: usize = 256;
 
@@ -166,6 +169,7 @@ const _: () = {
     assert!(COPY_BLOCK_BYTES < MESSAGE_BYTES);
     assert!(STATEMENT_BYTES <= MESSAGE_BYTES);
     assert!(STATEMENT_NESTING < PARSER_RECURSION);
+    assert!(STATEMENT_MEMORY < QUERY_BYTES);
 
     assert!(AUTHENTICATION_BYTES < STARTUP_BYTES);
     assert!(STARTUP_BYTES < MESSAGE_BYTES);

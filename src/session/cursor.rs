@@ -47,6 +47,14 @@ impl Cursor {
         Ok(taken)
     }
 
+    /// All rows that are left of a query that ends.
+    fn rest(&mut self) -> Rows {
+        let ended = futures::stream::empty().boxed();
+        let later = std::mem::replace(&mut self.rows.batches, ended);
+        let ready = futures::stream::iter(std::mem::take(&mut self.ready).into_iter().map(Ok));
+        Rows { schema: self.schema(), batches: ready.chain(later).boxed(), tag: "FETCH", live: false }
+    }
+
     async fn next(&mut self, deadline: Option<tokio::time::Instant>) -> Result<Option<RecordBatch>> {
         let next = self.rows.batches.try_next();
         match deadline {
@@ -97,6 +105,8 @@ impl Client {
                 return Err(Error::unsupported("FETCH ALL from a running query would never end")
                     .with_hint("FETCH a number of rows, or give a timeout"));
             }
+            // They go to the client as they come, however many they are.
+            FetchCount::All if !cursor.rows.live => return Ok(Outcome::Rows(cursor.rest())),
             FetchCount::All => cursor.take(u64::MAX, timeout_ms.map(Duration::from_millis)).await?,
         };
         let batches = futures::stream::iter(batches.into_iter().map(Ok)).boxed();

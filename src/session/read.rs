@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -92,6 +93,30 @@ impl Client {
         self.planner(snapshot).reading_as(reader).query_with_parameters(query, types)
     }
 
+    /// How this session's statements run.
+    pub(super) fn query_options(&self) -> batch::Options {
+        self.database.query_options(self.settings.statement_memory())
+    }
+
+    /// Run a plan over a snapshot.
+    async fn run_plan(&mut self, plan: LogicalPlan, snapshot: &Arc<Snapshot>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let source = source(&self.database, snapshot);
+        let stream = batch::execute(plan, &source, &self.database.state, &self.query_options()).await?;
+        Ok(stream.map_err(Error::from).boxed())
+    }
+
+    /// All rows of a plan, which are within the statement's memory.
+    pub(super) async fn collect_plan(&mut self, plan: LogicalPlan, snapshot: &Arc<Snapshot>) -> Result<Vec<RecordBatch>> {
+        let options = self.query_options();
+        let held = MemoryConsumer::new("rows").register(&options.runtime.memory_pool);
+        let stream = batch::execute(plan, &source(&self.database, snapshot), &self.database.state, &options).await?;
+        let batches = stream.and_then(|rows| {
+            let reserved = held.try_grow(rows.get_array_memory_size());
+            async move { reserved.map(|()| rows) }
+        });
+        Ok(batches.try_collect().await?)
+    }
+
     pub(super) async fn select(&mut self, query: &sp::Query, parameters: Parameters, tag: &'static str) -> Result<Outcome> {
         let snapshot = self.snapshot().await?;
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
@@ -99,7 +124,7 @@ impl Client {
         let plan = plan::bind(plan, parameters)?;
         let schema = visible_schema(&plan, &snapshot.catalog);
         let told = SchemaRef::clone(&schema);
-        let batches = run_plan(&self.database, plan, &snapshot).await?.map(move |rows| conform(rows?, &told)).boxed();
+        let batches = self.run_plan(plan, &snapshot).await?.map(move |rows| conform(rows?, &told)).boxed();
         Ok(Outcome::Rows(Rows { schema, batches, tag, live: false }))
     }
 
@@ -149,25 +174,6 @@ pub(super) fn planner_over(database: &Database, catalog: Arc<Catalog>, reader: R
 /// What a statement reads.
 pub(super) fn source(database: &Database, snapshot: &Arc<Snapshot>) -> batch::Source {
     batch::Source { snapshot: Arc::clone(snapshot), log: database.log.clone() }
-}
-
-/// Run a plan over a snapshot.
-pub(super) async fn run_plan(
-    database: &Arc<Database>,
-    plan: LogicalPlan,
-    snapshot: &Arc<Snapshot>,
-) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let stream = batch::execute(plan, &source(database, snapshot), &database.state, &database.query_options()).await?;
-    Ok(stream.map_err(Error::from).boxed())
-}
-
-/// All rows of a plan.
-pub(super) async fn collect_plan(
-    database: &Arc<Database>,
-    plan: LogicalPlan,
-    snapshot: &Arc<Snapshot>,
-) -> Result<Vec<RecordBatch>> {
-    run_plan(database, plan, snapshot).await?.try_collect().await
 }
 
 /// Rows in the types that were said before the plan was analysed, which may have coerced some: `CASE WHEN a THEN oid ELSE 0 END`.

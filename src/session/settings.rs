@@ -7,12 +7,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::sql::ast::SetValue;
+use crate::sql::batch::memory::human_size;
 use crate::sql::system;
 
 /// How long a client may leave its session idle: in a transaction block, and outside.
 pub(super) const IDLE_IN_TRANSACTION: &str = "idle_in_transaction_session_timeout";
 pub(super) const IDLE_SESSION: &str = "idle_session_timeout";
+
+/// How much memory a statement may take; 0: as much as all together.
+const STATEMENT_MEMORY: &str = "statement_memory";
 
 /// Name, value at the start, and whether the client is told when it changes.
 const SETTINGS: &[(&str, &str, bool)] = &[
@@ -48,6 +53,7 @@ const SETTINGS: &[(&str, &str, bool)] = &[
     ("server_version_num", "150000", false),
     ("session_authorization", "tidegate", true),
     ("standard_conforming_strings", "on", true),
+    (STATEMENT_MEMORY, "1GB", false),
     ("statement_timeout", "0", false),
     ("synchronize_seqscans", "on", false),
     ("TimeZone", "Etc/UTC", true),
@@ -261,6 +267,14 @@ impl Settings {
         let value = self.get(name)?;
         milliseconds(&value).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
+
+    /// Bytes of memory that a statement may take.
+    pub fn statement_memory(&self) -> usize {
+        match self.get(STATEMENT_MEMORY).and_then(|value| size(&value)) {
+            None | Some(0) => limits::QUERY_BYTES,
+            Some(bytes) => bytes,
+        }
+    }
 }
 
 impl system::Settings for Settings {
@@ -308,6 +322,9 @@ fn check(name: &str, value: &str) -> Result<String> {
         "statement_timeout" | "lock_timeout" | IDLE_IN_TRANSACTION | IDLE_SESSION => milliseconds(value)
             .map(shown_time)
             .ok_or_else(|| invalid().with_hint("write milliseconds, or a number and ms, s, min or h")),
+        STATEMENT_MEMORY => {
+            size(value).map(human_size).ok_or_else(|| invalid().with_hint("write kilobytes, or a number and B, kB, MB, GB or TB"))
+        }
         "datestyle" if !value.to_ascii_lowercase().contains("iso") => Err(invalid().with_hint("the style is always ISO")),
         _ => Ok(value.to_string()),
     }
@@ -323,11 +340,29 @@ fn shown_time(ms: u64) -> String {
     }
 }
 
-fn milliseconds(value: &str) -> Option<u64> {
+/// Bytes, of a size as PostgreSQL's settings take them: kilobytes if nothing else is said.
+fn size(value: &str) -> Option<usize> {
+    let (number, unit) = number_and_unit(value)?;
+    let shift = match unit {
+        "B" => 0,
+        "" | "kB" => 10,
+        "MB" => 20,
+        "GB" => 30,
+        "TB" => 40,
+        _ => return None,
+    };
+    usize::try_from(number).ok()?.checked_mul(1 << shift)
+}
+
+fn number_and_unit(value: &str) -> Option<(u64, &str)> {
     let value = value.trim();
     let split = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
-    let number: u64 = value[..split].parse().ok()?;
-    let factor = match value[split..].trim() {
+    Some((value[..split].parse().ok()?, value[split..].trim()))
+}
+
+fn milliseconds(value: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(value)?;
+    let factor = match unit {
         "" | "ms" => 1,
         "s" => 1000,
         "min" => 60_000,

@@ -140,7 +140,7 @@ impl Client {
                     let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
                     let plan = self.plan_query(&snapshot, query, &types)?;
                     let plan = if parameters.is_empty() { plan } else { plan::bind(plan, parameters)? };
-                    explain_batch(&self.database, plan, &snapshot, verbose).await?
+                    explain_batch(&self.database, plan, &snapshot, &self.query_options(), verbose).await?
                 }
                 _ => {
                     return Err(Error::unsupported(
@@ -182,7 +182,7 @@ impl Client {
             Some(_) => snapshot_of_paused(Arc::clone(&self.database), Arc::clone(view), Arc::clone(&snapshot)).await?,
             None => Arc::clone(&snapshot),
         };
-        let rows = verify::verify(&planner, view, &source(&self.database, &snapshot), &self.database.query_options()).await?;
+        let rows = verify::verify(&planner, view, &source(&self.database, &snapshot), &self.query_options()).await?;
         let schema = rows.schema();
         Ok(Outcome::Rows(Rows { schema, batches: Box::pin(futures::stream::iter([Ok(rows)])), tag: "VERIFY", live: false }))
     }
@@ -213,11 +213,12 @@ async fn explain_batch(
     database: &Arc<Database>,
     plan: datafusion::logical_expr::LogicalPlan,
     snapshot: &Arc<Snapshot>,
+    options: &batch::Options,
     verbose: bool,
 ) -> Result<Vec<String>> {
     let logical = plan.display_indent().to_string();
-    let state = batch::session(&database.state, &database.query_options())?;
-    let physical = batch::physical(plan, &source(database, snapshot), &state, &database.query_options()).await?;
+    let state = batch::session(&database.state, options)?;
+    let physical = batch::physical(plan, &source(database, snapshot), &state, options).await?;
     let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(verbose).to_string();
     let lines = if verbose { format!("{logical}\n{physical}") } else { physical };
     Ok(lines.lines().map(str::to_string).collect())

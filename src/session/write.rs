@@ -13,7 +13,6 @@ use sqlparser::ast as sp;
 
 use super::client::done;
 use super::define::{existing, no_column, relation_name};
-use super::read::collect_plan;
 use super::transaction::Work;
 use super::{Client, Outcome, Parameter, Parameters, assign};
 use crate::catalog::{Column, Kind, ROW_ID, Relation};
@@ -140,7 +139,7 @@ impl Client {
             return Err(Error::syntax("INSERT has more target columns than expressions"));
         }
         let plan = crate::sql::plan::bind(plan, parameters)?;
-        collect_plan(&self.database, plan, &snapshot).await
+        self.collect_plan(plan, &snapshot).await
     }
 
     /// ON CONFLICT. Without it, and with DO UPDATE of all that is inserted, a row replaces the one with its key.
@@ -286,7 +285,7 @@ impl Client {
             let snapshot = self.snapshot().await?;
             let plan = self.changing_plan(&snapshot, query, &parameters, reader.clone())?;
             let decided_by = tables_of(&plan, &snapshot);
-            let found = collect_plan(&self.database, plan, &snapshot).await?;
+            let found = self.collect_plan(plan, &snapshot).await?;
             let mut work = Work { durability: relation.durability, read_at: snapshot.commit, ..Work::default() };
             // Every relation that the query read decided what is written.
             work.decided_by.extend(decided_by);

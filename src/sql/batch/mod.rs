@@ -16,6 +16,7 @@
 
 pub mod expected;
 pub mod history;
+pub mod memory;
 mod nearest;
 mod rewrite;
 mod stream;
@@ -23,9 +24,7 @@ mod watermarks;
 
 use std::sync::Arc;
 
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
@@ -50,15 +49,8 @@ pub struct Options {
     pub target_partitions: usize,
     /// The value of `now()`.
     pub now: Micros,
-    /// Memory, shared by all queries that share it; see [`runtime`].
+    /// What bounds its memory ([`memory`]).
     pub runtime: Arc<RuntimeEnv>,
-}
-
-/// A bound on the memory of queries. Nothing is spilled to disk: a query that needs more fails, and says so.
-pub fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
-    let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-    let pool = Arc::new(FairSpillPool::new(memory_bytes));
-    Ok(RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(no_disk).build_arc()?)
 }
 
 /// Run a plan; parameters are bound ([`crate::sql::plan::bind`]).

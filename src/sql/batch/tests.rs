@@ -5,6 +5,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
 
+use super::memory::{runtime, runtime_of_query};
 use super::*;
 use crate::catalog::{Catalog, Change, Emit, Kind, Relation};
 use crate::delta::Delta;
@@ -328,9 +329,18 @@ fn a_query_that_needs_too_much_memory_says_so() {
     let sql = "SELECT id FROM orders ORDER BY amount, id";
     let planner = world.planner();
     let plan = planner.query(&testing::parse(sql)).unwrap();
-    let options = Options { runtime: runtime(64 << 10).unwrap(), ..world.options() };
-    let rows = block_on(async { collect(execute(plan, &world.source(), planner.state(), &options).await?).await });
-    assert_eq!(rows.unwrap_err().state(), SqlState::OutOfMemory);
+    let run = |runtime| {
+        let options = Options { runtime, ..world.options() };
+        block_on(async { collect(execute(plan.clone(), &world.source(), planner.state(), &options).await?).await })
+    };
+    let of_all = run(runtime(64 << 10).unwrap()).unwrap_err();
+    assert_eq!(of_all.state(), SqlState::OutOfMemory);
+    let all = runtime(64 << 20).unwrap();
+    let of_query = run(runtime_of_query(&all, 64 << 10)).unwrap_err();
+    assert_eq!(of_query.state(), SqlState::OutOfMemory);
+    assert!(of_query.message().contains("more than its 64kB"), "{of_query:?}");
+    assert_eq!(run(runtime_of_query(&all, 32 << 20)).unwrap().iter().len(), 32_000);
+    assert_eq!(all.memory_pool.reserved(), 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use crate::catalog::RelationId;
 use crate::error::Result;
-use crate::log::{CommitId, LogReader};
+use crate::log::{CommitId, CommitRecord, LogReader};
 use crate::time::{Micros, NO_TIME};
 
 /// Commits read at once.
@@ -21,25 +21,14 @@ pub struct Watermarks {
 impl Watermarks {
     pub fn read(log: &dyn LogReader, streams: &[RelationId], upto: CommitId) -> Result<Watermarks> {
         let mut each = vec![NO_TIME; streams.len()];
-        let mut steps: Vec<(CommitId, Micros)> = Vec::new();
-        let mut from = 1;
-        while from <= upto {
-            let commits = log.commits(from, PORTION)?;
-            let Some(last) = commits.last() else { break };
-            from = last.id + 1;
-            for commit in commits.iter().take_while(|commit| commit.id <= upto) {
-                for (relation, watermark) in &commit.watermarks {
-                    if let Some(index) = streams.iter().position(|stream| stream == relation) {
-                        each[index] = *watermark;
-                    }
-                }
-                let least = each.iter().copied().min().unwrap_or(NO_TIME);
-                if least != steps.last().map_or(NO_TIME, |(_, value)| *value) {
-                    steps.push((commit.id, least));
+        Watermarks::after_each(log, upto, |commit| {
+            for (relation, watermark) in &commit.watermarks {
+                if let Some(index) = streams.iter().position(|stream| stream == relation) {
+                    each[index] = *watermark;
                 }
             }
-        }
-        Ok(Watermarks { steps })
+            each.iter().copied().min().unwrap_or(NO_TIME)
+        })
     }
 
     /// Of one stream, where its silences count too: after one so long, the greatest event time until then is brought to `reached`.
@@ -51,26 +40,33 @@ impl Watermarks {
         upto: CommitId,
         reached: impl Fn(Micros) -> Micros,
     ) -> Result<Watermarks> {
-        let mut steps: Vec<(CommitId, Micros)> = Vec::new();
         let (mut now, mut heard, mut newest) = (NO_TIME, None, None);
+        Watermarks::after_each(log, upto, |commit| {
+            let marks = commit.watermarks.iter().filter(|(relation, _)| *relation == stream);
+            now = marks.map(|(_, watermark)| *watermark).fold(now, Micros::max);
+            let rows = || commit.batches.iter().map(|batch| &batch.header).filter(|header| header.relation == stream);
+            if rows().next().is_some() {
+                heard = Some(commit.time);
+                newest = newest.max(rows().filter_map(|header| header.event_times).map(|(_, last)| last).max());
+            } else if heard.is_some_and(|heard| commit.time - heard >= after) {
+                now = newest.map_or(now, |newest| now.max(reached(newest)));
+            }
+            now
+        })
+    }
+
+    /// Read the commits; `watermark` says what it is after each.
+    fn after_each(log: &dyn LogReader, upto: CommitId, mut watermark: impl FnMut(&CommitRecord) -> Micros) -> Result<Watermarks> {
+        let mut steps: Vec<(CommitId, Micros)> = Vec::new();
         let mut from = 1;
         while from <= upto {
             let commits = log.commits(from, PORTION)?;
             let Some(last) = commits.last() else { break };
             from = last.id + 1;
             for commit in commits.iter().take_while(|commit| commit.id <= upto) {
-                let before = now;
-                let marks = commit.watermarks.iter().filter(|(relation, _)| *relation == stream);
-                now = marks.map(|(_, watermark)| *watermark).fold(now, Micros::max);
-                let rows = || commit.batches.iter().map(|batch| &batch.header).filter(|header| header.relation == stream);
-                if rows().next().is_some() {
-                    heard = Some(commit.time);
-                    newest = newest.max(rows().filter_map(|header| header.event_times).map(|(_, last)| last).max());
-                } else if heard.is_some_and(|heard| commit.time - heard >= after) {
-                    now = newest.map_or(now, |newest| now.max(reached(newest)));
-                }
-                if now != before {
-                    steps.push((commit.id, now));
+                let value = watermark(commit);
+                if value != steps.last().map_or(NO_TIME, |(_, last)| *last) {
+                    steps.push((commit.id, value));
                 }
             }
         }
