@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -25,16 +24,16 @@ pub struct Settings {
 pub struct Server {
     directory: PathBuf,
     settings: Settings,
-    port: u16,
+    /// Known from when it is ready.
+    port: Option<u16>,
     child: Child,
 }
 
 impl Server {
     /// Start on a data directory and wait until it answers.
     pub async fn start(directory: &Path, settings: Settings) -> Server {
-        let port = free_port();
-        let child = spawn(directory, &settings, port);
-        let mut server = Server { directory: directory.to_path_buf(), settings, port, child };
+        let child = spawn(directory, &settings);
+        let mut server = Server { directory: directory.to_path_buf(), settings, port: None, child };
         server.ready().await;
         server
     }
@@ -46,7 +45,9 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the server ended at its start with {status}; it printed:\n{}", self.printed());
             }
-            if let Ok(client) = self.try_connect().await
+            self.port = port_in(&self.printed());
+            if self.port.is_some()
+                && let Ok(client) = self.try_connect().await
                 && client.simple_query("SELECT 1").await.is_ok()
             {
                 return;
@@ -101,21 +102,20 @@ impl Server {
         }
     }
 
-    /// Start again on the same directory, after [`Server::kill`] or [`Server::terminate`]; does not wait. The port is another:
-    /// somebody may have taken the old one.
+    /// Start again on the same directory, after [`Server::kill`] or [`Server::terminate`]; does not wait.
     pub fn restart(&mut self) {
-        self.port = free_port();
-        self.child = spawn(&self.directory, &self.settings, self.port);
+        self.port = None;
+        self.child = spawn(&self.directory, &self.settings);
     }
 
     /// For drivers.
     pub fn address(&self) -> String {
         let password = self.settings.password.map(|password| format!("password='{password}'")).unwrap_or_default();
-        format!("host=127.0.0.1 port={} user=tidegate dbname=tidegate connect_timeout=10 {password}", self.port)
+        format!("host=127.0.0.1 port={} user=tidegate dbname=tidegate connect_timeout=10 {password}", self.port())
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.expect("a server that is ready")
     }
 
     pub fn pid(&self) -> u32 {
@@ -137,11 +137,12 @@ impl Drop for Server {
     }
 }
 
-fn spawn(directory: &Path, settings: &Settings, port: u16) -> Child {
+/// It chooses its port itself: one that is chosen for it may be another's when it comes to take it.
+fn spawn(directory: &Path, settings: &Settings) -> Child {
     std::fs::create_dir_all(directory).unwrap();
     let file = File::create(output(directory)).unwrap();
     let mut command = Command::new(binary());
-    command.arg("serve").arg("--data-dir").arg(directory.join("data")).args(["--listen", &format!("127.0.0.1:{port}")]);
+    command.arg("serve").arg("--data-dir").arg(directory.join("data")).args(["--listen", "127.0.0.1:0"]);
     if let Some(workers) = settings.workers {
         command.args(["--workers", &workers.to_string()]);
     }
@@ -162,9 +163,10 @@ fn output(directory: &Path) -> PathBuf {
     directory.join("server.log")
 }
 
-/// Free a moment ago; the next to ask for one gets another.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// The port that a server says it has.
+fn port_in(printed: &str) -> Option<u16> {
+    let line = printed.lines().find(|line| line.trim_start().starts_with("psql -h "))?;
+    line.split_whitespace().skip_while(|word| *word != "-p").nth(1)?.parse().ok()
 }
 
 /// The rows of a statement as text; NULL is `None`.
