@@ -14,7 +14,7 @@ use super::cursor::Cursor;
 use super::identity::Who;
 use super::settings::{IDLE_IN_TRANSACTION, IDLE_SESSION, Settings};
 use super::transaction::Transaction;
-use super::{ClientSession, CopyIn, Handle, Outcome, Parameter, Parameters, Peer, Prepared, Rows, TransactionStatus};
+use super::{ClientSession, CopyIn, Handle, Known, Outcome, Parameter, Parameters, Peer, Prepared, Rows, TransactionStatus};
 use crate::catalog::role::RoleId;
 use crate::database::{Database, Seat};
 use crate::error::{Error, Result};
@@ -131,7 +131,7 @@ impl Client {
     async fn execute_statement(&mut self, parsed: &Parsed, prepared: &Prepared, parameters: Parameters) -> Result<Outcome> {
         let sql = &parsed.sql;
         match &parsed.statement {
-            Statement::Query { query, emit: None } => self.select(query, parameters, "SELECT").await,
+            Statement::Query { query, emit: None } => self.select(query, parameters, &prepared.known).await,
             Statement::Query { query, emit: Some(emit) } => self.follow_query(query, *emit, parameters).await,
             Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
             Statement::Insert { insert, options } => self.insert(insert, options, parameters).await,
@@ -312,7 +312,7 @@ impl ClientSession for Client {
         self.await_own_writes().await?;
         self.authorize(&parsed.statement)?;
         let (parameters, schema) = self.columns_of(&parsed.statement, types)?;
-        Ok(Prepared { parsed, parameters, schema })
+        Ok(Prepared { parsed, parameters, schema, known: Known::default() })
     }
 
     async fn execute(&mut self, prepared: &Prepared, parameters: Parameters) -> Result<Outcome> {

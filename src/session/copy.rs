@@ -21,7 +21,7 @@ use super::client::copied_query;
 use super::define::{no_column, relation_name};
 use super::transaction::Work;
 use super::write::STAGE_ROWS;
-use super::{Client, CopyChunk, CopyOut, CopySink, Outcome};
+use super::{Client, CopyChunk, CopyOut, CopySink, Known, Outcome};
 use crate::catalog::{Kind, Relation, RelationId};
 use crate::copy::{Block, BlockSplitter, Decoder, Encoder, Options};
 use crate::database::Database;
@@ -75,7 +75,7 @@ impl Client {
             }
             None => {
                 let query = self.query_of(&copy.target)?;
-                self.select(&query, Vec::new(), "SELECT").await?
+                self.select(&query, Vec::new(), &Known::default()).await?
             }
         };
         let Outcome::Rows(rows) = outcome else {

@@ -16,6 +16,7 @@ mod follow;
 mod function;
 mod grant;
 mod identity;
+mod point;
 mod read;
 mod replace;
 mod returning;
@@ -44,6 +45,8 @@ use crate::catalog::Column;
 use crate::error::{Error, Result};
 use crate::sql::ast::Parsed;
 use crate::sql::types;
+
+pub use point::Known;
 
 /// Batches of one schema, as they come. Ends, unless `live`.
 pub struct Rows {
@@ -108,6 +111,8 @@ pub struct Prepared {
     /// Columns of its rows; `None` if it returns none. Their metadata says what clients are told of them:
     /// [`crate::sql::plan::columns`].
     pub schema: Option<SchemaRef>,
+    /// What its plan was found to be.
+    pub known: Known,
 }
 
 /// What a statement needs of its client.

@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast as sp;
 
-use super::{Client, Outcome, Parameter, Parameters, Rows};
+use super::{Client, Known, Outcome, Parameter, Parameters, Rows};
 use crate::catalog::{Catalog, Kind, Relation};
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -117,15 +117,22 @@ impl Client {
         Ok(batches.try_collect().await?)
     }
 
-    pub(super) async fn select(&mut self, query: &sp::Query, parameters: Parameters, tag: &'static str) -> Result<Outcome> {
+    pub(super) async fn select(&mut self, query: &sp::Query, parameters: Parameters, known: &Known) -> Result<Outcome> {
         let snapshot = self.snapshot().await?;
+        if let Some(rows) = self.point_read(known, &snapshot, &parameters)? {
+            return Ok(Outcome::Rows(rows));
+        }
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
         let plan = self.plan_query(&snapshot, query, &types)?;
+        self.note_plan(known, &plan, &snapshot);
+        if let Some(rows) = self.point_read(known, &snapshot, &parameters)? {
+            return Ok(Outcome::Rows(rows));
+        }
         let plan = plan::bind(plan, parameters)?;
         let schema = visible_schema(&plan, &snapshot.catalog);
         let told = SchemaRef::clone(&schema);
         let batches = self.run_plan(plan, &snapshot).await?.map(move |rows| conform(rows?, &told)).boxed();
-        Ok(Outcome::Rows(Rows { schema, batches, tag, live: false }))
+        Ok(Outcome::Rows(Rows { schema, batches, tag: "SELECT", live: false }))
     }
 
     /// Values of constant expressions, as the given types: the arguments of EXECUTE.
@@ -177,7 +184,7 @@ pub(super) fn source(database: &Database, snapshot: &Arc<Snapshot>) -> batch::So
 }
 
 /// Rows in the types that were said before the plan was analysed, which may have coerced some: `CASE WHEN a THEN oid ELSE 0 END`.
-fn conform(rows: RecordBatch, told: &SchemaRef) -> Result<RecordBatch> {
+pub(super) fn conform(rows: RecordBatch, told: &SchemaRef) -> Result<RecordBatch> {
     let pairs = || rows.columns().iter().zip(told.fields());
     let wire = |data_type: &DataType| types::oid(data_type, &types::sql_type(data_type));
     if pairs().all(|(array, field)| array.data_type() == field.data_type() || wire(array.data_type()) == wire(field.data_type()))

@@ -133,7 +133,7 @@ impl ClientSession for FakeSession {
             _ => (Vec::new(), None),
         };
         let parameters = parameters.into_iter().map(|data_type| Parameter::new(data_type, None)).collect();
-        Ok(Prepared { parsed, parameters, schema })
+        Ok(Prepared { parsed, parameters, schema, known: Known::default() })
     }
 
     async fn execute(&mut self, prepared: &Prepared, parameters: Parameters) -> Result<Outcome> {

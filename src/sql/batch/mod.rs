@@ -9,6 +9,7 @@
 //! * [`rewrite`](self): relations get their rows ([`stream`], and the versions of a snapshot), windows become functions.
 //! * [`expected`]: the batch answer of a view, from streams and tables alone.
 //! * [`history`]: relations as they were at former commits, for AS OF.
+//! * [`point`]: what is only a look-up, without all that.
 //!
 //! A query sees one commit. It runs on the runtime that polls its batches, holds at most the memory of its [`RuntimeEnv`], and
 //! ends when its stream is dropped. Reading a stream blocks the polling thread while the store reads; so queries run on threads
@@ -18,6 +19,7 @@ pub mod expected;
 pub mod history;
 pub mod memory;
 mod nearest;
+pub mod point;
 mod rewrite;
 mod stream;
 mod watermarks;

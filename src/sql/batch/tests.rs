@@ -343,6 +343,39 @@ fn a_query_that_needs_too_much_memory_says_so() {
     assert_eq!(all.memory_pool.reserved(), 0);
 }
 
+/// Each way of asking for a row by its key gives what the query gives, and is known to be a look-up, or not.
+#[rstest::rstest]
+#[case::literal("SELECT name FROM customers WHERE id = 2", true)]
+#[case::all_columns("SELECT * FROM customers WHERE 2 = id", true)]
+#[case::twice("SELECT name, id AS a, id AS b FROM customers AS c WHERE c.id = 1 LIMIT 1", true)]
+#[case::missing("SELECT name FROM customers WHERE id = 9", true)]
+#[case::null("SELECT name FROM customers WHERE id = CAST(NULL AS BIGINT)", false)]
+#[case::more("SELECT name FROM customers WHERE id = 2 AND name = 'bob'", false)]
+#[case::both("SELECT name FROM customers WHERE id = 2 AND id = 1", false)]
+#[case::another_type("SELECT name FROM customers WHERE id = 2.0", false)]
+#[case::none("SELECT name FROM customers WHERE id = 2 LIMIT 0", false)]
+#[case::offset("SELECT name FROM customers WHERE id = 2 OFFSET 1", false)]
+#[case::computed("SELECT upper(name) FROM customers WHERE id = 2", false)]
+#[case::small("SELECT name FROM customers WHERE id = CAST(2 AS INT)", false)]
+#[case::range("SELECT name FROM customers WHERE id > 1", false)]
+#[case::stream("SELECT id FROM orders WHERE id = 1", false)]
+#[case::past("SELECT name FROM customers AS OF COMMIT 1 WHERE id = 2", false)]
+fn a_row_by_its_key(#[case] sql: &str, #[case] is_point: bool) {
+    let mut world = World::new([]);
+    let columns: [arrow::array::ArrayRef; 3] = [
+        Arc::new(Int64Array::from(vec![1, 2, 3])),
+        Arc::new(StringArray::from(vec!["ann", "bob", "cy"])),
+        Arc::new(StringArray::from(vec!["x", "y", "x"])),
+    ];
+    world.keep("customers", RecordBatch::try_new(world.relation("customers").schema(), columns.into()).unwrap());
+    let plan = world.planner().query(&testing::parse(sql)).unwrap();
+    let read = point::PointRead::of(&plan).and_then(|read| read.rows(&world.source().snapshot, &[]).unwrap());
+    assert_eq!(read.is_some(), is_point, "{plan}");
+    if let Some(rows) = read {
+        assert_eq!(show(&[rows]), world.rows(sql).unwrap());
+    }
+}
+
 #[test]
 fn without_a_watermark_nothing_is_late() {
     let world = World::new([]);
