@@ -8,11 +8,12 @@
 //!   … -p figures changes                    one changed row, where there is much state
 //!   … -p figures copy                       COPY into a stream with a view, next to PostgreSQL's into a table
 //!   … -p figures latency                    from an acknowledged INSERT to the view, at 10,000 rows a second
+//!   … -p figures clients                    rows by key, connections, large answers, next to PostgreSQL
 //!   … -p figures views                      a thousand views over one stream
 //!   … -p figures restart                    first answer after a start, memory, bytes on disk
 //! ```
 //!
-//! `--short`: a hundredth of the rows, to see that everything runs; its figures mean nothing. The last four start the server
+//! `--short`: a hundredth of the rows, to see that everything runs; its figures mean nothing. The last five start the server
 //! that lies beside this program as a process of its own, on a temporary directory (`TMPDIR` says where).
 
 #![allow(clippy::disallowed_methods, reason = "figures are about time")]
@@ -20,6 +21,7 @@
 
 mod bids;
 mod changes;
+mod clients;
 mod copy;
 mod core;
 mod engine;
@@ -36,7 +38,7 @@ mod views;
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod server;
 
-const NAMES: [&str; 8] = ["core", "nexmark", "hop", "changes", "copy", "latency", "views", "restart"];
+const NAMES: [&str; 9] = ["core", "nexmark", "hop", "changes", "copy", "latency", "clients", "views", "restart"];
 
 fn main() {
     let mut chosen: Vec<String> = Vec::new();
@@ -62,6 +64,7 @@ fn main() {
             "changes" => changes::run(scale),
             "copy" => runtime.block_on(copy::run(scale)),
             "latency" => runtime.block_on(latency::run(scale)),
+            "clients" => runtime.block_on(clients::run(scale)),
             "views" => runtime.block_on(views::run(scale)),
             _ => runtime.block_on(restart::run(scale)),
         }

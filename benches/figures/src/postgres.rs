@@ -47,18 +47,26 @@ impl Postgres {
         format!("host=127.0.0.1 port={} user=bench dbname=postgres", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Seconds of the processor: of the main process with its ended children, and of the living ones.
     pub fn cpu(&self) -> f64 {
+        self.processes().into_iter().map(usage::process_cpu).sum()
+    }
+
+    /// The main process and its living children.
+    pub fn processes(&self) -> Vec<u32> {
         let text = std::fs::read_to_string(self.directory.path().join("db/postmaster.pid")).unwrap_or_default();
-        let Some(main) = text.lines().next().and_then(|line| line.parse::<u32>().ok()) else { return 0.0 };
+        let Some(main) = text.lines().next().and_then(|line| line.parse::<u32>().ok()) else { return Vec::new() };
         let parent = |pid: u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             stat.rsplit(") ").next()?.split_whitespace().nth(1)?.parse::<u32>().ok()
         };
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let children: f64 = processes.filter(|pid| parent(*pid) == Some(main)).map(usage::process_cpu).sum();
-        usage::process_cpu(main) + children
+        processes.filter(|pid| parent(*pid) == Some(main)).chain([main]).collect()
     }
 
     fn program(&self, name: &str, arguments: &[&str]) -> Result<(), String> {
@@ -86,7 +94,7 @@ impl Drop for Postgres {
 }
 
 /// Where initdb and the others are: on the path, or where Debian puts them.
-fn programs() -> Option<PathBuf> {
+pub fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let mut debian: Vec<PathBuf> = debian.collect();

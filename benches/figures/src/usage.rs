@@ -47,6 +47,13 @@ pub fn memory(pid: u32) -> (f64, f64) {
     (line("VmRSS:").unwrap_or(0.0) / 1000.0, line("VmHWM:").unwrap_or(0.0) / 1000.0)
 }
 
+/// What a process holds in KiB, shared pages in equal parts.
+pub fn own_memory(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse().ok());
+    line.unwrap_or(0.0)
+}
+
 /// Bytes of all files below a directory, as the disk counts them.
 pub fn disk(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
