@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use tokio_postgres::Client;
 
 use super::copy::connect;
-use super::postgres::{Postgres, programs};
+use super::postgres::{Postgres, directory_of};
 use super::server::{Server, Settings, run as execute};
 use super::table::{Table, median, percentile};
 use super::usage;
@@ -35,8 +35,8 @@ struct Rival {
 pub async fn run(scale: u64) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let server = Server::start(directory.path(), Settings::default()).await;
-    let Some(programs) = programs().filter(|programs| programs.join("pgbench").exists()) else {
-        println!("\nNothing is measured: pgbench is not installed");
+    let (Some(pgbench), Some(psql)) = (directory_of("pgbench"), directory_of("psql")) else {
+        println!("\nNothing is measured: pgbench and psql are not installed");
         return;
     };
     let postgres = Postgres::start();
@@ -54,7 +54,7 @@ pub async fn run(scale: u64) {
         rival.fill(scale).await;
     }
     let work = tempfile::tempdir().expect("a temporary directory");
-    let pgbench = Pgbench { program: programs.join("pgbench"), work: work.path(), seconds: (SECONDS / scale).max(1) };
+    let pgbench = Pgbench { program: pgbench.join("pgbench"), work: work.path(), seconds: (SECONDS / scale).max(1) };
     pgbench.look_ups(&rivals, if scale == 1 { ROUNDS } else { 1 });
     pgbench.connections(&rivals);
     let pids: Vec<Box<dyn Fn() -> Vec<u32>>> = match &postgres {
@@ -62,7 +62,7 @@ pub async fn run(scale: u64) {
         Err(_) => vec![Box::new(|| vec![server.pid()])],
     };
     idle(&rivals, &pids).await;
-    million(&rivals, &programs.join("psql"), (ROWS / scale) as usize).await;
+    million(&rivals, &psql.join("psql"), (ROWS / scale) as usize).await;
 }
 
 impl Rival {

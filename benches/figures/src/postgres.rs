@@ -25,7 +25,7 @@ struct User {
 impl Postgres {
     /// `Err` says why there is none.
     pub fn start() -> Result<Postgres, String> {
-        let programs = programs().ok_or("PostgreSQL's server programs are not installed (no initdb found)")?;
+        let programs = directory_of("initdb").ok_or("PostgreSQL's server programs are not installed (no initdb found)")?;
         let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
         let root = std::fs::metadata(directory.path()).is_ok_and(|m| m.uid() == 0);
         let user = if root { Some(user("postgres").or_else(|| user("nobody")).ok_or("no user to run it as")?) } else { None };
@@ -93,13 +93,13 @@ impl Drop for Postgres {
     }
 }
 
-/// Where initdb and the others are: on the path, or where Debian puts them.
-pub fn programs() -> Option<PathBuf> {
+/// Where a program of PostgreSQL's is: on the path, or where Debian puts them.
+pub fn directory_of(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let mut debian: Vec<PathBuf> = debian.collect();
     debian.sort();
-    std::env::split_paths(&path).chain(debian.into_iter().rev()).find(|directory| directory.join("initdb").exists())
+    std::env::split_paths(&path).chain(debian.into_iter().rev()).find(|directory| directory.join(program).exists())
 }
 
 fn user(name: &str) -> Option<User> {
