@@ -7,7 +7,7 @@
 //!     └─Parse, Bind, Describe, Execute──┴─► an error skips all up to the next Sync
 //! ```
 //!
-//! Answers are sent when the client asks for them (Sync, Flush, the end of a Query), when enough of them have gathered, and,
+//! Answers are sent when the client asks for them (Sync, Flush, the end of a Query), on errors, when enough of them have gathered, and,
 //! while rows come that never end, whenever there are no more of them for now.
 
 use std::collections::HashMap;
@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::session::{ClientSession, Parameters, Prepared, TransactionStatus};
 use crate::sql::ast;
+use crate::sql::plan::names::fold;
 use crate::sql::system::visible_name;
 
 pub(super) struct Conversation<W> {
@@ -114,9 +115,13 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
                 Err(Fault::Statement(error)) if self.interrupt.gone.is_cancelled() => return Err(Fault::Fatal(error)),
                 Err(Fault::Statement(error)) => {
                     self.fail(&error);
-                    match extended {
-                        true => self.skipping = true,
-                        false => self.ready().await?,
+                    if extended {
+                        self.skipping = true;
+                        // A client that asked with Flush sends its Sync only after the error. The statement's time is over.
+                        self.interrupt.limit(None);
+                        self.send().await?;
+                    } else {
+                        self.ready().await?;
                     }
                 }
                 Err(fault) => return Err(fault),
@@ -373,6 +378,34 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         run.await?;
         self.portals.insert(name, portal);
         Ok(())
+    }
+
+    /// MOVE and CLOSE of a portal that was bound by messages: to clients it is a cursor, too. `None`: it is no such statement.
+    pub(super) async fn of_portal(&mut self, statement: &ast::Statement) -> Result<Option<String>, Fault> {
+        match statement {
+            ast::Statement::Close(Some(name)) => Ok(self.portals.remove(&fold(name)).map(|_| "CLOSE CURSOR".to_string())),
+            ast::Statement::Move { cursor, count } => {
+                let name = fold(cursor);
+                let Some(mut portal) = self.portals.remove(&name) else { return Ok(None) };
+                let count = if let ast::FetchCount::Rows(count) = count { *count } else { u64::MAX };
+                let moved = Box::pin(self.skip_in(&mut portal, count)).await?;
+                self.portals.insert(name, portal);
+                Ok(Some(format!("MOVE {moved}")))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Passes over rows of a portal; says how many there were.
+    async fn skip_in(&mut self, portal: &mut Portal, count: u64) -> Result<u64, Fault> {
+        if let (Progress::Bound, Some(prepared)) = (&portal.progress, &portal.statement.clone().prepared) {
+            let (parameters, formats) = (std::mem::take(&mut portal.parameters), portal.formats.clone());
+            portal.progress = self.start(prepared, parameters, formats, false).await?;
+        }
+        match &mut portal.progress {
+            Progress::Suspended(cursor) => self.skip(cursor, count).await,
+            _ => Ok(0),
+        }
     }
 
     /// Runs a portal, from its beginning or from where it was suspended.

@@ -56,6 +56,10 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             backend::command_complete(self.output.buffer(), "DEALLOCATE");
             return Ok(Progress::Finished(None));
         }
+        if let Some(tag) = self.of_portal(&prepared.parsed.statement).await? {
+            backend::command_complete(self.output.buffer(), &tag);
+            return Ok(Progress::Finished(None));
+        }
         let outcome = self.interrupt.unless(self.session.execute(prepared, parameters)).await??;
         self.notices();
         let tag = match outcome {
@@ -98,15 +102,38 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             if cursor.sent == max {
                 return Ok(false);
             }
-            let Some(batch) = self.next_of(&mut cursor.rows.batches, cursor.rows.live).await? else { return Ok(true) };
-            let batch = batch?;
-            check_batch(&cursor.rows.schema, &batch.schema())?;
-            let form = |index: usize| encode::Form {
-                oid: wire_type(cursor.rows.schema.field(index)).oid,
-                format: cursor.formats.get(index).copied().unwrap_or(Format::Text),
-            };
-            cursor.batch = Some((encode::Rows::new(&batch, form, cursor.zone)?, 0));
+            if !self.read(cursor).await? {
+                return Ok(true);
+            }
         }
+    }
+
+    /// Passes over rows, at most `count`; says how many there were.
+    pub(super) async fn skip(&mut self, cursor: &mut Cursor, count: u64) -> Result<u64, Fault> {
+        let mut left = count;
+        loop {
+            if let Some((batch, next)) = &mut cursor.batch {
+                let skipped = left.min((batch.len() - *next) as u64);
+                *next += skipped as usize;
+                left -= skipped;
+            }
+            if left == 0 || !self.read(cursor).await? {
+                return Ok(count - left);
+            }
+        }
+    }
+
+    /// The next batch; false if there is none.
+    async fn read(&mut self, cursor: &mut Cursor) -> Result<bool, Fault> {
+        let Some(batch) = self.next_of(&mut cursor.rows.batches, cursor.rows.live).await? else { return Ok(false) };
+        let batch = batch?;
+        check_batch(&cursor.rows.schema, &batch.schema())?;
+        let form = |index: usize| encode::Form {
+            oid: wire_type(cursor.rows.schema.field(index)).oid,
+            format: cursor.formats.get(index).copied().unwrap_or(Format::Text),
+        };
+        cursor.batch = Some((encode::Rows::new(&batch, form, cursor.zone)?, 0));
+        Ok(true)
     }
 
     /// The next item of a running statement. What the client has not seen yet of a live one is sent before waiting.

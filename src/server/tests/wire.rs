@@ -143,6 +143,15 @@ async fn flush_sends_what_there_is() {
     assert_eq!(raw.message().await, Some((b'1', vec![])));
 }
 
+#[tokio::test]
+async fn an_error_is_sent_before_sync() {
+    let server = start().await;
+    let mut raw = server.raw().await;
+    raw.send(&[parse("", "unprepared"), message(b'H', b"")].concat()).await;
+    assert_eq!(within(raw.message()).await.unwrap().0, b'E');
+    assert_eq!(raw.ask(&sync()).await, "Z:I");
+}
+
 #[rstest::rstest]
 #[case::unknown_type(&[0x7f, 0, 0, 0, 4], "E:08P01")]
 #[case::huge_length(&[b'Q', 0x7f, 0xff, 0xff, 0xff], "E:54000")]
