@@ -60,6 +60,7 @@ sql_states! {
     DuplicateTable duplicate_table "42P07",
     DuplicateColumn duplicate_column "42701",
     DuplicateObject duplicate_object "42710",
+    DuplicateSchema duplicate_schema "42P06",
     DuplicateFunction duplicate_function "42723",
     DuplicateCursor duplicate_cursor "42P03",
     DuplicatePreparedStatement duplicate_prepared_statement "42P05",

@@ -87,6 +87,7 @@ impl Client {
             },
 
             Statement::CreateFunction(_)
+            | Statement::CreateSchema { .. }
             | Statement::CreateStream(_)
             | Statement::CreateTable(_)
             | Statement::CreateMaterializedView(_)
@@ -112,8 +113,11 @@ impl Client {
                     FunctionChange::Comment(_) => Ok(()),
                 }
             }
-            Statement::Rename { name, .. } => {
-                owned(name)?;
+            Statement::Rename(rename) => {
+                let there = rights.catalog().find(&relation_name(&rename.name)?).is_some();
+                if there || !rename.if_exists {
+                    owned(&rename.name)?;
+                }
                 rights.check_schema(Privilege::Create)
             }
             Statement::Comment { on, .. } => owned(on),

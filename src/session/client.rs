@@ -156,12 +156,13 @@ impl Client {
             Statement::Pause(name) => self.pause(name).await,
             Statement::Resume(name) => self.resume(name).await,
             Statement::CreateFunction(create) => self.create_function(create, sql).await,
+            Statement::CreateSchema { name, if_not_exists } => self.create_schema(&fold(name), *if_not_exists),
             Statement::Drop(drop) => self.drop_objects(drop).await,
             Statement::DropFunctions(drop) => self.drop_functions(drop).await,
             Statement::AlterFunction(alter) => self.alter_function(alter).await,
             Statement::Role(statement) => self.change_roles(statement).await,
             Statement::Grant(statement) => self.change_grants(statement).await,
-            Statement::Rename { name, to } => self.rename(name, to).await,
+            Statement::Rename(rename) => self.rename(rename).await,
             Statement::Comment { on, column, comment } => self.comment(on, column.as_ref(), comment.as_deref()).await,
 
             Statement::Explain { of, analyze, verbose, format } => {

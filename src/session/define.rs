@@ -19,6 +19,7 @@ use crate::limits;
 use crate::sql::ast::{ColumnDef, CreateRelation, Drop, ObjectType, Statement, WatermarkDef};
 use crate::sql::plan::Hidden;
 use crate::sql::plan::names::{fold, fold_object};
+use crate::sql::system::SCHEMAS;
 use crate::sql::types;
 
 /// Names that tell the relations that belong to another apart; no user may choose one.
@@ -69,6 +70,20 @@ impl Client {
         exists
     }
 
+    /// There is one schema for relations, and there always is.
+    pub(super) fn create_schema(&mut self, name: &str, if_not_exists: bool) -> Result<Outcome> {
+        let there = name == "public" || SCHEMAS.contains(&name);
+        if there && if_not_exists {
+            self.notices.push(Error::duplicate_schema(format!("schema \"{name}\" already exists, skipping")));
+            return done("CREATE SCHEMA");
+        }
+        if there {
+            return Err(Error::duplicate_schema(format!("schema \"{name}\" already exists")));
+        }
+        let error = Error::unsupported(format!("schema \"{name}\" cannot be created: relations are in schema \"public\""));
+        Err(error.with_hint("tell relations apart by their names"))
+    }
+
     pub(super) async fn drop_objects(&mut self, drop: &Drop) -> Result<Outcome> {
         let tag = match drop.object {
             ObjectType::Stream => "DROP STREAM",
@@ -109,34 +124,6 @@ impl Client {
         })
         .await?;
         done(tag)
-    }
-
-    pub(super) async fn rename(&mut self, name: &sp::ObjectName, to: &sp::Ident) -> Result<Outcome> {
-        self.beside_block("ALTER")?;
-        let (from, to) = (relation_name(name)?, fold(to));
-        check_new_name(&to)?;
-        self.change_catalog(|catalog| {
-            let relation = existing(catalog, &from)?;
-            free_name(catalog, &to)?;
-            // The queries of readers are kept as text, which would no longer find it.
-            if let Some(reader) = catalog.dependents(relation.id).next() {
-                let message = format!(
-                    "cannot rename {} \"{from}\" because {} \"{}\" reads it",
-                    relation.kind.noun(),
-                    reader.kind.noun(),
-                    reader.name
-                );
-                return Err(Error::dependent_objects(message).with_hint("drop the reader first"));
-            }
-            let belonging = catalog.relations().filter(|r| r.parent == Some(relation.id)).map(|r| {
-                let suffix = r.name.strip_prefix(from.as_str()).unwrap_or_default();
-                Relation { name: format!("{to}{suffix}"), ..Relation::clone(r) }
-            });
-            let renamed = Relation { name: to.clone(), ..Relation::clone(relation) };
-            Ok([renamed].into_iter().chain(belonging).map(Change::Alter).collect())
-        })
-        .await?;
-        done("ALTER TABLE")
     }
 
     pub(super) async fn comment(
@@ -237,7 +224,7 @@ pub(super) fn free_name(catalog: &Catalog, name: &str) -> Result<()> {
     }
 }
 
-fn check_kind(relation: &Relation, object: ObjectType) -> Result<()> {
+pub(super) fn check_kind(relation: &Relation, object: ObjectType) -> Result<()> {
     let fits = match object {
         ObjectType::Stream => relation.kind == Kind::Stream,
         // Of CREATE TABLE … AS: a view is a table to who made it so, and a stream to who wrote CREATE TABLE … APPEND ONLY.

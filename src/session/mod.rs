@@ -18,6 +18,7 @@ mod grant;
 mod identity;
 mod point;
 mod read;
+mod rename;
 mod replace;
 mod returning;
 mod role;

@@ -34,13 +34,14 @@ pub enum Statement {
     Pause(sp::ObjectName),
     Resume(sp::ObjectName),
     CreateFunction(CreateFunction),
+    CreateSchema {
+        name: sp::Ident,
+        if_not_exists: bool,
+    },
     Drop(Drop),
     DropFunctions(DropFunctions),
     AlterFunction(AlterFunction),
-    Rename {
-        name: sp::ObjectName,
-        to: sp::Ident,
-    },
+    Rename(Rename),
     Comment {
         on: sp::ObjectName,
         column: Option<sp::Ident>,
@@ -254,6 +255,15 @@ pub enum AlterAction {
         column: sp::Ident,
         default: Option<Box<SqlExpr>>,
     },
+}
+
+/// `ALTER VIEW v RENAME TO w`
+#[derive(Clone, Debug)]
+pub struct Rename {
+    pub object: ObjectType,
+    pub if_exists: bool,
+    pub name: sp::ObjectName,
+    pub to: sp::Ident,
 }
 
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@
 //! * [`batch`]: a plan as an ordinary DataFusion query over a snapshot. This is also what "correct" means.
 //! * [`lower`]: the same plan as a graph of operators.
 //! * [`verify`]: the two compared.
+//! * [`rename`]: another name for a relation, in the statements that are kept as text.
 //! * [`lateness`]: how late the rows of a stream are.
 //! * [`system`]: what clients ask about the server itself.
 
@@ -20,6 +21,7 @@ pub mod lower;
 pub mod parse;
 pub mod pattern;
 pub mod plan;
+pub mod rename;
 #[cfg(test)]
 mod review;
 pub mod system;

@@ -12,7 +12,7 @@
 //! * [`transfers`]: one moment for all views, in snapshots and subscriptions.
 //! * [`literature`]: the field's examples that need a clock or a restart.
 //! * [`full_disk`], [`damage`]: a disk without room, state that is damaged, work that is given up half-way.
-//! * [`security`]: passwords, certificates, and what roles may do; [`bent`]: bytes that are none of the protocol's.
+//! * [`security`]: passwords, certificates, and what roles may do; [`tls`]: a driver over TLS; [`bent`]: bytes that are none of the protocol's.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
 //!   what must hold is in [`ledger`].
 //!
@@ -45,6 +45,7 @@ mod security;
 mod server;
 mod slt;
 mod sources;
+mod tls;
 mod transfers;
 
 /// A line on the terminal, also when the test passes: a test that did not run must not look like one that did.

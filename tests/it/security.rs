@@ -14,10 +14,10 @@ use tokio_rustls::rustls;
 use crate::say;
 use crate::server::{Server, Settings, describe, rows, run, try_rows};
 
-const PASSWORD: &str = "correct horse";
+pub const PASSWORD: &str = "correct horse";
 
 /// Writes `server.crt`, which is its own authority, and `server.key`.
-fn certificate(directory: &Path) {
+pub fn certificate(directory: &Path) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_string()]).unwrap().self_signed(&key).unwrap();
     std::fs::write(directory.join("server.crt"), certificate.pem()).unwrap();

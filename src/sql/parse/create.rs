@@ -1,5 +1,7 @@
 //! CREATE STREAM, TABLE, VIEW, MATERIALIZED VIEW: relations with columns, and relations that are queries.
 
+use std::ops::ControlFlow;
+
 use sqlparser::ast as sp;
 use sqlparser::tokenizer::Token;
 
@@ -58,6 +60,10 @@ impl Grammar<'_> {
                 return Err(error.with_hint("write CREATE MATERIALIZED VIEW"));
             }
             return Ok(Statement::CreateView(view));
+        }
+        if !or_replace && self.eat("SCHEMA") {
+            let if_not_exists = self.eat("IF NOT EXISTS");
+            return Ok(Statement::CreateSchema { name: self.identifier()?, if_not_exists });
         }
         Err(self.refuse_create(position))
     }
@@ -255,9 +261,15 @@ impl Grammar<'_> {
     /// A name, as the query of all its rows.
     fn whole_relation(&mut self) -> Result<Query> {
         let from = self.here();
-        self.object_name()?;
+        let name = self.object_name()?;
         let sql = format!("SELECT * FROM {}", self.text_since(from));
-        Ok(Query { query: super::parse_query(&sql)?, sql, emit: None })
+        let mut query = super::parse_query(&sql)?;
+        // The name stands where it was written.
+        let _: ControlFlow<()> = sp::visit_relations_mut(&mut query, |relation| {
+            *relation = name.clone();
+            ControlFlow::Continue(())
+        });
+        Ok(Query { query, sql, emit: None })
     }
 
     /// `ALTER MATERIALIZED VIEW name` is read: `[(a, b)] AS query [EMIT …]`.

@@ -8,7 +8,7 @@ use super::tokens::is_word;
 use super::window;
 use crate::error::{Error, Result};
 use crate::sql::ast::{
-    AlterAction, AlterRelation, Drop, GrantStatement, GrantTarget, ObjectType, Options, RunningInsert, Statement,
+    AlterAction, AlterRelation, Drop, GrantStatement, GrantTarget, ObjectType, Options, Rename, RunningInsert, Statement,
 };
 
 /// EXPLAIN of PREPARE of …, at most.
@@ -203,6 +203,9 @@ impl Grammar<'_> {
         {
             return Ok(Statement::AlterRelation(Box::new(AlterRelation { name, if_exists, action })));
         }
+        if self.eat("RENAME TO") {
+            return Ok(Statement::Rename(Rename { object, if_exists, name, to: self.identifier()? }));
+        }
         if if_exists {
             return Err(Error::unsupported(format!("this form of ALTER {what} has no IF EXISTS")).at(position));
         }
@@ -210,10 +213,9 @@ impl Grammar<'_> {
         {
             return Ok(Statement::AlterView(self.altered_view(name, position)?));
         }
-        match self.eat_one(&["PAUSE", "RESUME", "RENAME TO"]) {
+        match self.eat_one(&["PAUSE", "RESUME"]) {
             Some("PAUSE") => return Ok(Statement::Pause(name)),
-            Some("RESUME") => return Ok(Statement::Resume(name)),
-            Some(_) => return Ok(Statement::Rename { name, to: self.identifier()? }),
+            Some(_) => return Ok(Statement::Resume(name)),
             None => {}
         }
         if self.eat("OWNER TO") {

@@ -88,7 +88,10 @@ fn show(statement: &Statement) -> String {
         S::Grant(GrantStatement::Owner { of: GrantTarget::Functions(functions), .. }) => {
             format!("owner of functions {}", functions.iter().map(show_signature).collect::<Vec<_>>().join(" "))
         }
-        S::Rename { name, to } => format!("rename {name} to {to}"),
+        S::CreateSchema { name, if_not_exists } => {
+            format!("create schema {name}{}", if *if_not_exists { " if not exists" } else { "" })
+        }
+        S::Rename(rename) => format!("rename {} to {}", rename.name, rename.to),
         S::Comment { on, column, comment } => format!("comment on {on} column {} is {comment:?}", option(column)),
         S::Truncate(names) => format!("truncate {}", list(names)),
         S::Query { query, emit } => format!("query{} {query}", emit.map(|e| format!(" emit {e:?}:")).unwrap_or_default()),

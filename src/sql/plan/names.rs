@@ -141,6 +141,7 @@ impl VisitorMut for Prepare<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<()> {
+        qualify_wildcards(select);
         if !self.hidden.is_empty() {
             self.narrow_wildcards(select);
         }
@@ -172,6 +173,25 @@ impl VisitorMut for Prepare<'_> {
             order_arguments(function, &users);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `SELECT s.* FROM public.s`: the planner knows the columns by the whole name only.
+fn qualify_wildcards(select: &mut sp::Select) {
+    for item in &mut select.projection {
+        if let sp::SelectItem::QualifiedWildcard(sp::SelectItemQualifiedWildcardKind::ObjectName(qualifier), _) = item
+            && let Some((None, word)) = fold_object(qualifier)
+        {
+            let factors =
+                select.from.iter().flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)));
+            let mut whole = factors.filter_map(|factor| match factor {
+                sp::TableFactor::Table { name, alias: None, args: None, .. } => Some((name, fold_object(name)?)),
+                _ => None,
+            });
+            if let Some((name, _)) = whole.find(|(_, (schema, name))| schema.is_some() && *name == word) {
+                *qualifier = name.clone();
+            }
+        }
     }
 }
 

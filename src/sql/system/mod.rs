@@ -45,6 +45,7 @@ use datafusion::logical_expr::{ScalarUDF, Volatility};
 pub use context::{Activity, CommitInfo, FunctionInfo, Server, Setting, Settings, SystemContext};
 pub use decorrelate::Decorrelate;
 pub use definitions::PG_TYPE;
+pub(in crate::sql) use functions::definitions::quote_ident;
 pub use rewrite::{lists_of_parameters, rewrite, rewrite_expression, visible_name};
 
 /// The system relation of this name; without a schema, one of pg_catalog.

@@ -155,7 +155,7 @@ fn user_class(relation: &Arc<Relation>) -> Option<Class> {
 
 fn index_class(relation: &Arc<Relation>) -> Option<Class> {
     let source = Source::Index(relation.clone());
-    has_index(relation).then(|| Class {
+    has_constraint(relation).then(|| Class {
         oid: index_oid(relation.id),
         name: index_name(relation),
         namespace: PUBLIC,
@@ -164,12 +164,8 @@ fn index_class(relation: &Arc<Relation>) -> Option<Class> {
     })
 }
 
-/// Tables and views keep an index of their key.
-pub(super) fn has_index(relation: &Relation) -> bool {
-    matches!(relation.kind, Kind::Table | Kind::MaterializedView) && !relation.primary_key.is_empty()
-}
-
-/// Only a table's key is a constraint; a view's is a fact.
+/// A table's key is a constraint, with an index. A view's is a fact about its query: nobody made it, so nobody can drop it (dbt
+/// drops the indexes that it finds on a view and that its project does not name).
 pub(super) fn has_constraint(relation: &Relation) -> bool {
     relation.kind == Kind::Table && !relation.primary_key.is_empty()
 }

@@ -5,7 +5,7 @@ use crate::catalog::Relation;
 use crate::catalog::function::{Function, Parameter};
 
 /// Quotes an identifier where it would not be read back as it is.
-pub(in crate::sql::system) fn quote_ident(name: &str) -> String {
+pub(in crate::sql) fn quote_ident(name: &str) -> String {
     let mut characters = name.chars();
     let starts_plain = characters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
     let is_plain = starts_plain && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');

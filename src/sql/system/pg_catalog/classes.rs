@@ -17,7 +17,7 @@ pub(super) const BTREE: u32 = 403;
 pub(super) fn class(context: &SystemContext, table: &mut Table<'_>) {
     for class in context.objects().classes() {
         let (row_type, rows, is_indexed) = match &class.source {
-            Source::User(relation) => (row_type_oid(relation.id), row_count(context, relation), has_index(relation)),
+            Source::User(relation) => (row_type_oid(relation.id), row_count(context, relation), has_constraint(relation)),
             Source::Index(relation) => (0, row_count(context, relation), false),
             Source::System(_) => (0, -1.0, false),
         };
@@ -120,7 +120,7 @@ fn key_numbers(relation: &Relation) -> Vec<i16> {
 }
 
 pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.relations().filter(|r| has_index(r)) {
+    for relation in context.relations().filter(|r| has_constraint(r)) {
         let key = key_numbers(relation);
         let columns = relation.primary_key.iter().filter_map(|&i| relation.columns.get(i));
         let types: Vec<u32> = columns.map(|c| pg_types::of_column(c).0).collect();
@@ -133,7 +133,7 @@ pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
             ("indnatts", count.into()),
             ("indnkeyatts", count.into()),
             ("indisunique", true.into()),
-            ("indisprimary", has_constraint(relation).into()),
+            ("indisprimary", true.into()),
             ("indimmediate", true.into()),
             ("indisvalid", true.into()),
             ("indisready", true.into()),

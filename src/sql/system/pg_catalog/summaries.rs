@@ -3,7 +3,7 @@
 use super::super::context::SystemContext;
 use super::super::definitions::schema_name;
 use super::super::functions::definitions as sql;
-use super::super::objects::{self, Class, Source, has_index};
+use super::super::objects::{self, Class, Source, has_constraint};
 use super::super::table::Table;
 use super::super::value::Value;
 use crate::catalog::role::SUPERUSER;
@@ -23,7 +23,7 @@ fn owner(context: &SystemContext, class: &Class) -> Value {
 
 pub(super) fn tables(context: &SystemContext, table: &mut Table<'_>) {
     for (schema, class) in of_kind(context, "r") {
-        let is_indexed = matches!(&class.source, Source::User(relation) if has_index(relation));
+        let is_indexed = matches!(&class.source, Source::User(relation) if has_constraint(relation));
         table.row([
             ("schemaname", schema.into()),
             ("tablename", class.name.as_str().into()),
@@ -59,7 +59,7 @@ pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>)
             ("schemaname", schema.into()),
             ("matviewname", class.name.as_str().into()),
             ("matviewowner", owner(context, class)),
-            ("hasindexes", has_index(relation).into()),
+            ("hasindexes", has_constraint(relation).into()),
             ("ispopulated", true.into()),
             ("definition", definition(relation)),
         ]);
@@ -67,7 +67,7 @@ pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>)
 }
 
 pub(super) fn indexes(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.relations().filter(|r| has_index(r)) {
+    for relation in context.relations().filter(|r| has_constraint(r)) {
         table.row([
             ("schemaname", "public".into()),
             ("tablename", relation.name.as_str().into()),
