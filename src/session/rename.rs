@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::client::done;
 use super::define::{check_kind, check_new_name, existing, free_name, relation_name};
-use super::read::planner_over;
 use super::definition::after;
+use super::read::planner_over;
 use super::{Client, Outcome};
 use crate::catalog::rights::Rights;
 use crate::catalog::{Catalog, Change, Relation, RelationId};
