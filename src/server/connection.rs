@@ -32,13 +32,18 @@ pub(super) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, mut peer: P
             let interrupt = Arc::new(Interrupt::new(shared.killed.clone()));
             let (sender, chunks) = mpsc::channel(limits::READS_AHEAD);
             let gone = interrupt.gone.clone();
+            let stream = {
+                let _there = shared.queries.enter();
+                Box::new(stream).move_here()
+            };
+            let Ok(stream) = stream else { return };
             let (reader, writer) = tokio::io::split(stream);
             let mut output = Output::new(writer);
             output.buffer().extend(greeting);
             let peer = session::Peer { address: peer.address, port: peer.port, is_encrypted: peer.is_encrypted };
             let session = hold(shared.clone(), startup, peer, Input::new(chunks), output, interrupt);
             shared.queries.spawn(session);
-            forward(reader, sender, gone).await;
+            shared.queries.spawn(forward(reader, sender, gone));
         }
         Ok(Err(Refused { stream: Some(stream), fault: Fault::Statement(error) | Fault::Fatal(error) })) => {
             farewell(&mut Output::new(stream), &error).await;

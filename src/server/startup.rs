@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::authenticate::Peer;
 use super::frontend::Fields;
@@ -78,16 +80,43 @@ impl Refused {
 }
 
 /// A connection, whatever carries it.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// From now on the current runtime watches it, where that can be changed: a thread that is woken by it then does the work.
+    fn move_here(self: Box<Self>) -> std::io::Result<Box<dyn Stream>>;
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+impl Stream for TcpStream {
+    fn move_here(self: Box<Self>) -> std::io::Result<Box<dyn Stream>> {
+        Ok(Box::new(TcpStream::from_std(self.into_std()?)?))
+    }
+}
+
+/// What carries it cannot be taken out of it.
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for TlsStream<S> {
+    fn move_here(self: Box<Self>) -> std::io::Result<Box<dyn Stream>> {
+        Ok(self)
+    }
+}
+
+impl Stream for Box<dyn Stream> {
+    fn move_here(self: Box<Self>) -> std::io::Result<Box<dyn Stream>> {
+        (*self).move_here()
+    }
+}
+
+#[cfg(test)]
+impl Stream for tokio::io::DuplexStream {
+    fn move_here(self: Box<Self>) -> std::io::Result<Box<dyn Stream>> {
+        Ok(self)
+    }
+}
 
 /// The first byte of TLS.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The handshake, and the request that comes after it. Bytes that the client sent ahead of our answer are taken for a part of
 /// the handshake and nothing else, so that nobody between us can put words before it that count as the client's.
-async fn encrypted<S: Stream>(
+async fn encrypted<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     tls: &Tls,
     stream: S,
     direct: bool,
