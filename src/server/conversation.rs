@@ -38,25 +38,25 @@ pub(super) struct Conversation<W> {
     pub(super) stopping: CancellationToken,
     /// Prepared statements by name; the one without a name, too.
     statements: HashMap<String, Arc<Statement>>,
-    portals: HashMap<String, Portal>,
+    pub(super) portals: HashMap<String, Portal>,
     /// A message of the extended protocol failed: everything up to the next Sync is skipped.
     skipping: bool,
 }
 
 /// A prepared statement as the client knows it.
-struct Statement {
+pub(super) struct Statement {
     /// `None` for an empty string.
-    prepared: Option<Prepared>,
+    pub(super) prepared: Option<Prepared>,
     /// OIDs of its parameters: as the client declared them, or ours.
     parameters: Vec<u32>,
 }
 
 /// A statement with its parameters, and how far it has run.
-struct Portal {
-    statement: Arc<Statement>,
-    parameters: Parameters,
-    formats: Vec<Format>,
-    progress: Progress,
+pub(super) struct Portal {
+    pub(super) statement: Arc<Statement>,
+    pub(super) parameters: Parameters,
+    pub(super) formats: Vec<Format>,
+    pub(super) progress: Progress,
 }
 
 pub(super) enum Progress {
@@ -198,7 +198,9 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         let status = self.session.transaction_status();
         if status == TransactionStatus::Idle {
             // Portals live as long as their transaction.
-            self.portals.clear();
+            for (name, _) in self.portals.drain().filter(|(name, _)| !name.is_empty()) {
+                self.session.name_portal(&name, None);
+            }
         }
         for (name, value) in self.session.parameter_status() {
             backend::parameter_status(self.output.buffer(), &name, &value);
@@ -269,6 +271,9 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             None => Statement { prepared: None, parameters: types },
             Some(parsed) => self.prepare(parsed, types).await?,
         };
+        if !name.is_empty() {
+            self.session.name_statement(&name, statement.prepared.as_ref());
+        }
         self.statements.insert(name, Arc::new(statement));
         backend::parse_complete(self.output.buffer());
         Ok(())
@@ -302,6 +307,10 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
                 (self.values(&bind, &statement, prepared)?, formats(&bind.result_formats, columns, "result")?)
             }
         };
+        if let (false, Some(prepared)) = (bind.portal.is_empty(), &statement.prepared) {
+            let is_binary = !formats.is_empty() && formats.iter().all(|format| *format == Format::Binary);
+            self.session.name_portal(&bind.portal, Some((prepared, is_binary)));
+        }
         self.portals.insert(bind.portal, Portal { statement, parameters, formats, progress: Progress::Bound });
         backend::bind_complete(self.output.buffer());
         Ok(())
@@ -380,34 +389,6 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         Ok(())
     }
 
-    /// MOVE and CLOSE of a portal that was bound by messages: to clients it is a cursor, too. `None`: it is no such statement.
-    pub(super) async fn of_portal(&mut self, statement: &ast::Statement) -> Result<Option<String>, Fault> {
-        match statement {
-            ast::Statement::Close(Some(name)) => Ok(self.portals.remove(&fold(name)).map(|_| "CLOSE CURSOR".to_string())),
-            ast::Statement::Move { cursor, count } => {
-                let name = fold(cursor);
-                let Some(mut portal) = self.portals.remove(&name) else { return Ok(None) };
-                let count = if let ast::FetchCount::Rows(count) = count { *count } else { u64::MAX };
-                let moved = Box::pin(self.skip_in(&mut portal, count)).await?;
-                self.portals.insert(name, portal);
-                Ok(Some(format!("MOVE {moved}")))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Passes over rows of a portal; says how many there were.
-    async fn skip_in(&mut self, portal: &mut Portal, count: u64) -> Result<u64, Fault> {
-        if let (Progress::Bound, Some(prepared)) = (&portal.progress, &portal.statement.clone().prepared) {
-            let (parameters, formats) = (std::mem::take(&mut portal.parameters), portal.formats.clone());
-            portal.progress = self.start(prepared, parameters, formats, false).await?;
-        }
-        match &mut portal.progress {
-            Progress::Suspended(cursor) => self.skip(cursor, count).await,
-            _ => Ok(0),
-        }
-    }
-
     /// Runs a portal, from its beginning or from where it was suspended.
     async fn advance(&mut self, prepared: &Prepared, portal: &mut Portal, max_rows: usize) -> Result<(), Fault> {
         if let Progress::Bound = portal.progress {
@@ -438,8 +419,16 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
     /// It is no error to close what isn't there.
     fn close(&mut self, target: &Target) {
         match target {
-            Target::Statement(name) => drop(self.statements.remove(name)),
-            Target::Portal(name) => drop(self.portals.remove(name)),
+            Target::Statement(name) => {
+                if self.statements.remove(name).is_some() {
+                    self.session.name_statement(name, None);
+                }
+            }
+            Target::Portal(name) => {
+                if self.portals.remove(name).is_some() {
+                    self.session.name_portal(name, None);
+                }
+            }
         }
         backend::close_complete(self.output.buffer());
     }
@@ -447,8 +436,14 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
     /// DEALLOCATE and DISCARD reach statements prepared by messages, too; true if that is all there is to do.
     pub(super) fn deallocate(&mut self, statement: &ast::Statement) -> bool {
         match statement {
-            ast::Statement::Deallocate(Some(name)) if name.quote_style.is_some() => self.statements.remove(&name.value).is_some(),
-            ast::Statement::Deallocate(Some(name)) => self.statements.remove(&name.value.to_lowercase()).is_some(),
+            ast::Statement::Deallocate(Some(name)) => {
+                let name = fold(name);
+                let found = self.statements.remove(&name).is_some();
+                if found {
+                    self.session.name_statement(&name, None);
+                }
+                found
+            }
             ast::Statement::Deallocate(None) | ast::Statement::Discard => {
                 self.statements.clear();
                 false

@@ -26,6 +26,7 @@ mod encode;
 mod execute;
 mod frontend;
 mod output;
+mod portals;
 mod startup;
 mod tls;
 pub mod types;

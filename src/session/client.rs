@@ -22,6 +22,7 @@ use crate::log::{CommitId, Write};
 use crate::sql::ast::{CopyTarget, ExplainOf, Parsed, SetValue, Statement};
 use crate::sql::parse;
 use crate::sql::plan::names::fold;
+use crate::sql::system::Named;
 
 /// One client. Dropping it rolls back its open transaction and ends its cursors.
 pub struct Client {
@@ -33,6 +34,8 @@ pub struct Client {
     pub(super) transaction: Option<Transaction>,
     pub(super) cursors: HashMap<String, Cursor>,
     pub(super) prepared: HashMap<String, Prepared>,
+    /// What of these and of the protocol's has a name, as the catalog shows it.
+    pub(super) named: Arc<Named>,
     /// Its newest commit: its reads see it. A COPY under way shares it.
     pub(super) last_commit: Arc<AtomicU64>,
     /// Writes of COPYs that ended in the open transaction block.
@@ -55,6 +58,7 @@ impl Client {
             transaction: None,
             cursors: HashMap::new(),
             prepared: HashMap::new(),
+            named: Arc::default(),
             last_commit: Arc::default(),
             copied: Arc::default(),
             notices: Vec::new(),
@@ -226,6 +230,8 @@ impl Client {
                 }
                 self.cursors.clear();
                 self.prepared.clear();
+                self.unlist_statements();
+                self.unlist_closed_cursors();
                 self.settings.reset("all")?;
                 self.set_session_role(&SetValue::Default, false)?;
                 done("DISCARD ALL")
@@ -248,6 +254,7 @@ impl Client {
         let types = types.iter().map(|t| Ok(Some(crate::sql::types::from_ast(t)?.0))).collect::<Result<Vec<_>>>()?;
         let inner = Parsed { statement: statement.clone(), sql: parsed.sql.clone(), offset: parsed.offset };
         let prepared = self.prepare(Arc::new(inner), &types).await?;
+        self.list_statement(&name, Some(&prepared), true);
         self.prepared.insert(name, prepared);
         done("PREPARE")
     }
@@ -256,11 +263,13 @@ impl Client {
         match name {
             None => {
                 self.prepared.clear();
+                self.unlist_statements();
                 done("DEALLOCATE ALL")
             }
             Some(name) => {
                 self.prepared_statement(&name)?;
                 self.prepared.remove(&name);
+                self.list_statement(&name, None, true);
                 done("DEALLOCATE")
             }
         }
@@ -347,6 +356,17 @@ impl ClientSession for Client {
 
     fn notices(&mut self) -> Vec<Error> {
         std::mem::take(&mut self.notices)
+    }
+
+    fn name_statement(&mut self, name: &str, prepared: Option<&Prepared>) {
+        self.list_statement(name, prepared, false);
+    }
+
+    fn name_portal(&mut self, name: &str, portal: Option<(&Prepared, bool)>) {
+        match portal {
+            Some((prepared, is_binary)) => self.list_cursor(name, &prepared.parsed.sql, false, is_binary),
+            None => self.unlist_cursor(name),
+        }
     }
 
     fn cursor_schema(&self, name: &str) -> Option<SchemaRef> {

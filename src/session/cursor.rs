@@ -90,6 +90,7 @@ impl Client {
         match Box::pin(super::ClientSession::execute(self, &prepared, parameters)).await? {
             Outcome::Rows(rows) => {
                 self.cursors.insert(name.to_string(), Cursor { rows, ready: VecDeque::new(), of_block: !hold });
+                self.list_cursor(name, sql, hold, false);
                 done("DECLARE CURSOR")
             }
             _ => Err(Error::syntax("a cursor is declared for a query")),
@@ -128,14 +129,18 @@ impl Client {
             None => self.cursors.clear(),
             Some(name) => {
                 self.cursors.remove(&name).ok_or_else(|| no_cursor(&name))?;
+                self.unlist_cursor(&name);
+                return done("CLOSE CURSOR");
             }
         }
+        self.unlist_closed_cursors();
         done("CLOSE CURSOR")
     }
 
     /// The block has ended.
     pub(super) fn close_cursors_of_block(&mut self) {
         self.cursors.retain(|_, cursor| !cursor.of_block);
+        self.unlist_closed_cursors();
     }
 }
 

@@ -16,6 +16,7 @@ mod follow;
 mod function;
 mod grant;
 mod identity;
+mod named;
 mod point;
 mod read;
 mod rename;
@@ -218,6 +219,12 @@ pub trait ClientSession: Send {
     fn cursor_schema(&self, _name: &str) -> Option<SchemaRef> {
         None
     }
+
+    /// A statement was prepared by a message, under this name; `None`: it is closed.
+    fn name_statement(&mut self, _name: &str, _prepared: Option<&Prepared>) {}
+
+    /// A portal was bound by a message, under this name, and gives rows in binary or not; `None`: it is closed.
+    fn name_portal(&mut self, _name: &str, _portal: Option<(&Prepared, bool)>) {}
 
     /// Its number, by which others cancel its statements and find it in `pg_stat_activity`.
     fn number(&self) -> i32;

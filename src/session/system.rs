@@ -106,6 +106,7 @@ impl Client {
         context.pid = self.number();
         context.client_address = self.session.as_ref().and_then(|session| session.address());
         context.now = self.database.clock.now();
+        context.named = Arc::clone(&self.named);
         context.functions = Arc::clone(&self.database.functions);
         Arc::new(context)
     }

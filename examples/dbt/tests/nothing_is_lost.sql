@@ -1,5 +1,5 @@
--- The departments' revenue is that of the orders.
-SELECT orders, departments
-FROM (SELECT SUM(amount) AS orders FROM {{ source('shop', 'orders') }}) AS o,
+-- The departments' revenue is that of the purchases.
+SELECT purchases, departments
+FROM (SELECT SUM(amount) AS purchases FROM {{ source('shop', 'purchases') }}) AS o,
      (SELECT SUM(revenue) AS departments FROM {{ ref('departments') }}) AS d
-WHERE orders <> departments
+WHERE purchases <> departments

@@ -98,6 +98,32 @@ pub struct FunctionInfo {
     pub arguments: Option<Vec<String>>,
 }
 
+/// What a session has given names to.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    pub statements: BTreeMap<String, NamedStatement>,
+    pub cursors: BTreeMap<String, NamedCursor>,
+}
+
+/// One row of `pg_prepared_statements`.
+#[derive(Clone, Debug)]
+pub struct NamedStatement {
+    pub sql: String,
+    pub since: Micros,
+    pub parameter_types: Vec<String>,
+    /// By PREPARE, and not by a message of the protocol.
+    pub from_sql: bool,
+}
+
+/// One row of `pg_cursors`.
+#[derive(Clone, Debug)]
+pub struct NamedCursor {
+    pub sql: String,
+    pub since: Micros,
+    pub is_holdable: bool,
+    pub is_binary: bool,
+}
+
 /// What the relations and functions of one statement look at.
 pub struct SystemContext {
     pub snapshot: Arc<Snapshot>,
@@ -114,6 +140,7 @@ pub struct SystemContext {
     pub now: Micros,
     pub settings: Arc<dyn Settings>,
     pub server: Arc<dyn Server>,
+    pub named: Arc<Named>,
     /// All functions, ordered; see [`super::functions_of`].
     pub functions: Arc<[FunctionInfo]>,
     objects: OnceLock<Objects>,
@@ -140,6 +167,7 @@ impl SystemContext {
             client_address: None,
             settings,
             server,
+            named: Arc::default(),
             functions: Arc::from([]),
             objects: OnceLock::new(),
             seen: OnceLock::new(),

@@ -42,7 +42,9 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{ScalarUDF, Volatility};
 
-pub use context::{Activity, CommitInfo, FunctionInfo, Server, Setting, Settings, SystemContext};
+pub use context::{
+    Activity, CommitInfo, FunctionInfo, Named, NamedCursor, NamedStatement, Server, Setting, Settings, SystemContext,
+};
 pub use decorrelate::Decorrelate;
 pub use definitions::PG_TYPE;
 pub(in crate::sql) use functions::definitions::quote_ident;

@@ -97,6 +97,33 @@ pub(super) fn stat_database(context: &SystemContext, table: &mut Table<'_>) {
     ]);
 }
 
+pub(super) fn prepared_statements(context: &SystemContext, table: &mut Table<'_>) {
+    for (name, statement) in &context.named.statements {
+        table.row([
+            ("name", name.as_str().into()),
+            ("statement", statement.sql.as_str().into()),
+            ("prepare_time", statement.since.into()),
+            ("parameter_types", statement.parameter_types.clone().into()),
+            ("from_sql", statement.from_sql.into()),
+            // A plan is made for the values of each execution.
+            ("generic_plans", 0.into()),
+        ]);
+    }
+}
+
+pub(super) fn cursors(context: &SystemContext, table: &mut Table<'_>) {
+    for (name, cursor) in &context.named.cursors {
+        table.row([
+            ("name", name.as_str().into()),
+            ("statement", cursor.sql.as_str().into()),
+            ("is_holdable", cursor.is_holdable.into()),
+            ("is_binary", cursor.is_binary.into()),
+            ("is_scrollable", false.into()),
+            ("creation_time", cursor.since.into()),
+        ]);
+    }
+}
+
 pub(super) fn stat_ssl(context: &SystemContext, table: &mut Table<'_>) {
     for session in context.server.sessions() {
         table.row([("pid", session.pid.into()), ("ssl", session.is_encrypted.into())]);

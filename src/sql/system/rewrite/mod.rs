@@ -12,6 +12,7 @@
 //! | `SELECT 1, 1` | every column has a name of its own, see [`names`] |
 //! | `c.tableoid`, `mod(a, b)` | `regclassin('pg_catalog.pg_class')::oid`, `a % b` |
 //! | `SELECT k FROM a FULL JOIN b USING (k)` | `SELECT coalesce(a.k, b.k) AS k FROM a FULL JOIN b ON a.k = b.k` |
+//! | `to_timestamp(x, 'YYYY-MM-DD')`, `to_date(…)` | with the planner's templates, see [`templates`] |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
@@ -20,6 +21,7 @@ mod arrays;
 mod casts;
 mod from;
 mod names;
+mod templates;
 mod using;
 
 use std::ops::ControlFlow;
@@ -178,6 +180,13 @@ fn function_form(function: &mut sp::Function) -> Option<sp::Expr> {
         ("_pg_expandarray", [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(array))]) => {
             Some(call("unnest", vec![call("numbered", vec![take(array)])]))
         }
+        (
+            "to_timestamp" | "to_date",
+            [
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(text)),
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(template)),
+            ],
+        ) => templates::parse_call(&name, text, template),
         ("gen_random_uuid", []) => Some(call("uuid", Vec::new())),
         _ => None,
     }

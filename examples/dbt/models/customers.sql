@@ -1,4 +1,0 @@
--- A table of dbt's, CREATE TABLE … AS: here it is kept up to date, too.
-{{ config(materialized='table') }}
-SELECT customer_id, COUNT(*) AS orders, SUM(amount) AS spent, MAX(event_time) AS latest
-FROM {{ source('shop', 'orders') }} GROUP BY customer_id
