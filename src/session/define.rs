@@ -111,7 +111,7 @@ impl Client {
                 let name = relation_name(name)?;
                 match catalog.find(&name) {
                     Some(relation) => {
-                        check_kind(relation, drop.object)?;
+                        check_kind(relation, drop.object, "DROP")?;
                         collect(catalog, relation, drop.cascade, &mut gone)?;
                     }
                     None if drop.if_exists => {}
@@ -224,7 +224,7 @@ pub(super) fn free_name(catalog: &Catalog, name: &str) -> Result<()> {
     }
 }
 
-pub(super) fn check_kind(relation: &Relation, object: ObjectType) -> Result<()> {
+pub(super) fn check_kind(relation: &Relation, object: ObjectType, verb: &str) -> Result<()> {
     let fits = match object {
         ObjectType::Stream => relation.kind == Kind::Stream,
         // Of CREATE TABLE … AS: a view is a table to who made it so, and a stream to who wrote CREATE TABLE … APPEND ONLY.
@@ -245,7 +245,7 @@ pub(super) fn check_kind(relation: &Relation, object: ObjectType) -> Result<()> 
     }
     let word = relation.kind.noun();
     Err(Error::wrong_object_type(format!("\"{}\" is not a {}", relation.name, noun(object)))
-        .with_hint(format!("use DROP {} to remove a {word}", word.to_uppercase())))
+        .with_hint(format!("use {verb} {} for a {word}", word.to_uppercase())))
 }
 
 fn made_by_table(relation: &Relation) -> bool {

@@ -42,7 +42,7 @@ impl Client {
             Rights::new(Arc::new(catalog.clone()), role).check_owner(relation)?;
             // To ALTER TABLE, every relation is a table.
             if rename.object != ObjectType::Table || relation.parent.is_some() {
-                check_kind(relation, rename.object)?;
+                check_kind(relation, rename.object, "ALTER")?;
             }
             free_name(catalog, &to)?;
             let renamed = renamed(catalog, relation, &to)?;
