@@ -64,6 +64,8 @@ sql_states! {
     DuplicateFunction duplicate_function "42723",
     DuplicateCursor duplicate_cursor "42P03",
     DuplicatePreparedStatement duplicate_prepared_statement "42P05",
+    /// There is no cast between two types.
+    UndefinedCast undefined_cast "42846",
     /// The types of an expression or assignment don't fit.
     DatatypeMismatch datatype_mismatch "42804",
     GroupingError grouping "42803",
@@ -85,6 +87,15 @@ sql_states! {
     DatetimeOverflow datetime_overflow "22008",
     InvalidDatetime invalid_datetime "22007",
     DivisionByZero division_by_zero "22012",
+    InvalidLogarithm invalid_logarithm "2201E",
+    InvalidPower invalid_power "2201F",
+    InvalidWidthBucket invalid_width_bucket "2201G",
+    InvalidRowCount invalid_row_count "2201W",
+    InvalidRegularExpression invalid_regular_expression "2201B",
+    NegativeSubstring negative_substring "22011",
+    InvalidEscape invalid_escape "22025",
+    /// ORDER BY or GROUP BY a place that the select list does not have.
+    InvalidColumnReference invalid_column_reference "42P10",
     StringTooLong string_too_long "22001",
     /// AFTER MATCH SKIP TO a variable that the match has no row of.
     SkipToNoRow skip_to_no_row "2202K",
@@ -238,9 +249,44 @@ impl From<arrow::error::ArrowError> for Error {
             CastError(message) | ParseError(message) => Error::invalid_text(message),
             NotYetImplemented(message) => Error::unsupported(message),
             IoError(message, _) => Error::io(message),
-            other => Error::internal(other.to_string()),
+            ExternalError(inner) => match inner.downcast::<Error>() {
+                Ok(own) => *own,
+                Err(other) => Error::internal(other.to_string()),
+            },
+            other => {
+                let message = other.to_string();
+                Error::new(of_message(&message).unwrap_or(SqlState::InternalError), message)
+            }
         }
     }
+}
+
+/// What DataFusion says in words alone.
+fn of_message(message: &str) -> Option<SqlState> {
+    use SqlState as S;
+    const KNOWN: [(&str, SqlState); 20] = [
+        ("Scalar subquery returned more than one row", S::CardinalityViolation),
+        ("No function matches the given name", S::UndefinedFunction),
+        ("Cannot coerce arithmetic expression", S::UndefinedFunction),
+        ("Cannot infer common argument type", S::UndefinedFunction),
+        ("only supports signed numeric", S::UndefinedFunction),
+        ("Unsupported argument type", S::UndefinedFunction),
+        ("Aggregate function calls cannot be nested", S::GroupingError),
+        ("Aggregate functions are not allowed", S::GroupingError),
+        ("Cannot find column with position", S::InvalidColumnReference),
+        ("Order by column out of bounds", S::InvalidColumnReference),
+        ("names given as column alias", S::InvalidColumnReference),
+        ("LIMIT must be >= 0", S::InvalidRowCount),
+        ("queries have different number of columns", S::SyntaxError),
+        ("The subquery should only return one column", S::SyntaxError),
+        ("is not defined!", S::UndefinedObject),
+        ("Percentile value must be between", S::NumericOutOfRange),
+        ("regex parse error", S::InvalidRegularExpression),
+        ("negative substring length", S::NegativeSubstring),
+        ("square root of a negative number", S::InvalidPower),
+        ("raised to a negative power", S::InvalidPower),
+    ];
+    KNOWN.iter().find(|(words, _)| message.contains(words)).map(|(_, state)| *state)
 }
 
 impl From<datafusion::error::DataFusionError> for Error {
@@ -293,9 +339,12 @@ impl From<datafusion::error::DataFusionError> for Error {
             {
                 Error::grouping(message)
             }
-            E::Plan(message) => Error::datatype_mismatch(message),
-            E::Execution(message) => Error::invalid_parameter(message),
-            other => Error::internal(other.to_string()),
+            E::Plan(message) => Error::new(of_message(&message).unwrap_or(SqlState::DatatypeMismatch), message),
+            E::Execution(message) => Error::new(of_message(&message).unwrap_or(SqlState::InvalidParameterValue), message),
+            other => {
+                let message = other.to_string();
+                Error::new(of_message(&message).unwrap_or(SqlState::InternalError), message)
+            }
         }
     }
 }

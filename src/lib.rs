@@ -18,6 +18,7 @@
 pub mod error;
 pub mod limits;
 pub mod time;
+pub mod decimal;
 pub mod delta;
 pub mod auth;
 pub mod catalog;

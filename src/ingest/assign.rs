@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{self, CastOptions};
+use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema};
-use arrow::util::display::FormatOptions;
 
 use super::compile::{CompiledRelation, batch};
 use crate::catalog::Column;
@@ -48,12 +47,8 @@ pub fn assign(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
         let context = || format!("column \"{}\" of type {}", column.name, column.sql_type);
         return crate::copy::from_text(text.as_string(), &column.data_type).map_err(|error| error.with_context(context()));
     }
-    let options = CastOptions { safe: false, format_options: FormatOptions::default() };
-    compute::cast_with_options(array, &column.data_type, &options).map_err(|error| {
-        let text = error.to_string();
-        let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest).to_string();
-        Error::numeric_out_of_range(text).with_context(format!("column \"{}\" of type {}", column.name, column.sql_type))
-    })
+    let context = |error: Error| error.with_context(format!("column \"{}\" of type {}", column.name, column.sql_type));
+    crate::sql::functions::convert::convert(array, &column.data_type).map_err(context)
 }
 
 /// Text may be written for anything, because an unknown literal is text; numbers, times and texts among themselves.

@@ -201,6 +201,20 @@ pub fn with_type(field: Field, sql_type: &str) -> Field {
     field.with_metadata(metadata)
 }
 
+/// Is it text, however it is stored?
+pub fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// The name of a type without its precision.
+pub fn plain_name(data_type: &DataType) -> String {
+    let name = sql_type(data_type);
+    match name.split_once('(') {
+        Some((name, rest)) => format!("{name}{}", rest.split_once(')').map_or("", |(_, rest)| rest)),
+        None => name,
+    }
+}
+
 /// The SQL type of an Arrow type that a query made.
 pub fn sql_type(data_type: &DataType) -> String {
     use DataType as D;

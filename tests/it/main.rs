@@ -2,6 +2,7 @@
 //!
 //! * [`server`]: starts, ends, kills and restarts the binary.
 //! * [`slt`]: statements and their answers, `tests/slt/**/*.slt`, in several scenarios.
+//! * [`compat`]: plain SQL, `tests/compat/*.slt`, next to PostgreSQL 15.
 //! * [`scripts`]: the scripts of `sql/`, through psql.
 //! * [`examples`]: the clients of `examples/`.
 //! * [`sources`]: connectors over restarts.
@@ -24,6 +25,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod bent;
+mod compat;
 mod copy;
 mod crash;
 mod damage;

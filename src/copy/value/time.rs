@@ -215,7 +215,8 @@ fn instant(parts: &Parts, text: &[u8], name: &str) -> Result<(Micros, Micros)> {
     if !(MIN_DAYS..=MAX_DAYS).contains(&days) {
         return Err(Error::datetime_overflow(format!("{name} out of range: \"{}\"", String::from_utf8_lossy(text))));
     }
-    let local = days * DAY + parts.time.unwrap_or(0);
+    let overflow = || Error::datetime_overflow(format!("{name} out of range: \"{}\"", String::from_utf8_lossy(text)));
+    let local = days.checked_mul(DAY).and_then(|day| day.checked_add(parts.time.unwrap_or(0))).ok_or_else(overflow)?;
     let zone = match parts.zone {
         Some(zone) => zone_offset(zone, local).ok_or_else(|| out_of_range(text))?,
         None => parts.offset.unwrap_or(0),
@@ -223,7 +224,8 @@ fn instant(parts: &Parts, text: &[u8], name: &str) -> Result<(Micros, Micros)> {
     Ok((local, zone))
 }
 
-fn zone_offset(zone: chrono_tz::Tz, local: Micros) -> Option<Micros> {
+/// How far a zone is east of UTC when its clocks show this.
+pub(crate) fn zone_offset(zone: chrono_tz::Tz, local: Micros) -> Option<Micros> {
     let naive = chrono::DateTime::from_timestamp_micros(local)?.naive_utc();
     let found = zone.offset_from_local_datetime(&naive);
     // In the hour that a change of clocks skips or repeats, standard time counts: the later of two instants.

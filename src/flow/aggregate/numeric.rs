@@ -12,6 +12,7 @@ use arrow::datatypes::{
 };
 
 use super::accumulate::Accumulator;
+use crate::decimal::divided;
 use crate::error::{Error, Result};
 
 fn weight(diff: Option<&Int64Array>, row: usize) -> i64 {
@@ -186,6 +187,20 @@ impl Sum {
         }
     }
 
+    /// Whole numbers into sums of decimals.
+    fn update_whole(&mut self, groups: &[u32], array: &ArrayRef, diff: Option<&Int64Array>) -> Result<()> {
+        let Sums::Decimal(sums, ..) = &mut self.sums else {
+            return Err(Error::internal("a sum of whole numbers that is none of decimals"));
+        };
+        let counts = &mut self.counts;
+        each::<Int64Type>(groups, array, diff, |g, v, w| {
+            counts[g] += w;
+            // 2^126 for one row; a sum that leaves 38 digits is found when it is asked for.
+            sums[g] = sums[g].wrapping_add(i128::from(v) * i128::from(w));
+        });
+        Ok(())
+    }
+
     /// The values of the groups as if NULL did not exist.
     fn raw(&self, groups: &[u32]) -> Result<ArrayRef> {
         Ok(match &self.sums {
@@ -243,6 +258,8 @@ impl Accumulator for Sum {
         let array = match (arguments[0].data_type(), &wanted) {
             // Decimals keep their scale under sum, only the precision grows: the values are the same numbers.
             (DataType::Decimal128(_, _), DataType::Decimal128(_, _)) => Arc::clone(&arguments[0]),
+            // Of whole numbers there is room for all sums, so they need not be made decimals first.
+            (DataType::Int64, DataType::Decimal128(_, 0)) => return self.update_whole(groups, &arguments[0], diff),
             (from, to) if from == to => Arc::clone(&arguments[0]),
             (_, to) => compute::cast(&arguments[0], to)?,
         };
@@ -375,31 +392,31 @@ impl Accumulator for Sum {
     }
 }
 
-/// `avg(x)`: the sum over the count, in the result's type. Decimals are divided as DataFusion divides them.
+/// `avg(x)`: the sum over the count, in the result's type. Decimals are rounded as [`divided`] does it.
 pub struct Average {
     sum: Sum,
     output: DataType,
-    /// Of decimals: the power of ten between the sum's scale and the result's.
-    factor: i128,
+    /// Decimals of the sum.
+    scale: i8,
 }
 
 impl Average {
     pub fn supports(input: &DataType, output: &DataType) -> bool {
         match (input, output) {
             (DataType::Decimal128(_, from), DataType::Decimal128(_, to)) => to >= from,
+            (DataType::Int64, DataType::Decimal128(..)) => true,
             (_, DataType::Float64) => input.is_numeric() && !matches!(input, DataType::Decimal128(..) | DataType::Decimal256(..)),
             _ => false,
         }
     }
 
     pub fn new(input: &DataType, output: &DataType) -> Result<Average> {
-        let (sum, factor) = match (input, output) {
-            (DataType::Decimal128(_, from), DataType::Decimal128(_, to)) => {
-                (DataType::Decimal128(DECIMAL128_MAX_PRECISION, *from), 10_i128.pow(to.abs_diff(*from).into()))
-            }
-            _ => (DataType::Float64, 1),
+        let scale = if let DataType::Decimal128(_, scale) = input { *scale } else { 0 };
+        let sum = match output {
+            DataType::Decimal128(..) => DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale),
+            _ => DataType::Float64,
         };
-        Ok(Average { sum: Sum::new(&sum)?, output: output.clone(), factor })
+        Ok(Average { sum: Sum::new(&sum)?, output: output.clone(), scale })
     }
 }
 
@@ -429,9 +446,11 @@ impl Accumulator for Average {
         let average = |g: &u32| match counts[*g as usize] {
             0 => Ok(None),
             count => {
-                let scaled = sums[*g as usize].checked_mul(self.factor).map(|scaled| scaled / i128::from(count));
-                let fits = scaled.filter(|value| Decimal128Type::validate_decimal_precision(*value, precision, scale).is_ok());
-                fits.map(Some).ok_or_else(|| Error::numeric_out_of_range(format!("an average exceeds {precision} digits")))
+                let average = divided(sums[*g as usize], self.scale.into(), count.into(), 0, scale.into())?;
+                match Decimal128Type::validate_decimal_precision(average, precision, scale) {
+                    Ok(()) => Ok(Some(average)),
+                    Err(_) => Err(Error::numeric_out_of_range(format!("an average exceeds {precision} digits"))),
+                }
             }
         };
         let values = groups.iter().map(average).collect::<Result<PrimitiveArray<Decimal128Type>>>()?;

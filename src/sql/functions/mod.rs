@@ -4,16 +4,22 @@
 //! per family.
 
 mod aggregates;
+pub mod convert;
+mod fields;
 pub mod instants;
-mod operators;
+pub mod operators;
+mod rounding;
 pub mod sessions;
 pub mod steps;
+mod sums;
+pub mod zones;
 
 use std::sync::Arc;
 
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 
 use crate::limits;
@@ -23,12 +29,20 @@ pub const TARGET_PARTITIONS: usize = 2;
 
 /// Functions and settings. Made once; shared by all planners.
 pub fn state() -> SessionState {
+    let functions = state_with(Vec::new());
+    let operators = operators::Operators::new(|name| functions.scalar_functions().get(name).cloned());
+    state_with(operators.into_iter().map(|operators| Arc::new(operators) as Arc<dyn ExprPlanner>).collect())
+}
+
+/// The first planner that knows an operator plans it: these go before DataFusion's.
+fn state_with(planners: Vec<Arc<dyn ExprPlanner>>) -> SessionState {
     let config = SessionConfig::new()
         .with_batch_size(limits::BATCH_ROWS)
         .with_target_partitions(TARGET_PARTITIONS)
         .with_information_schema(false);
     let mut state = SessionStateBuilder::new()
         .with_config(config)
+        .with_expr_planners(planners)
         .with_default_features()
         .with_query_planner(Arc::new(crate::sql::pattern::exec::Queries))
         // Correlated subqueries of any shape, before DataFusion's own rules for some.
@@ -37,9 +51,6 @@ pub fn state() -> SessionState {
     // Statements reach files and the network through connectors only.
     state.table_factories_mut().clear();
     register(&mut state).expect("names of functions are fixed, and so is that they register");
-    if let Some(operators) = operators::Operators::new(|name| state.scalar_functions().get(name).cloned()) {
-        state.register_expr_planner(Arc::new(operators)).expect("that a planner of expressions registers is fixed");
-    }
     state
 }
 
@@ -75,11 +86,25 @@ pub fn is_built_in(state: &SessionState, name: &str) -> bool {
 
 /// Register all functions of ours.
 pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Result<()> {
-    for function in scalar_functions().into_iter().chain(crate::sql::system::pure_functions()) {
+    for function in scalar_functions()
+        .into_iter()
+        .chain(fields::all())
+        .chain(rounding::all())
+        .chain(zones::all())
+        .chain(crate::sql::system::pure_functions())
+    {
         registry.register_udf(function)?;
     }
     for function in aggregates::all() {
         registry.register_udaf(function)?;
+    }
+    // By PostgreSQL's other names for them.
+    let renamed = [
+        datafusion::functions_aggregate::variance::var_samp_udaf().as_ref().clone().with_aliases(["variance"]),
+        datafusion::functions_aggregate::bool_and_or::bool_and_udaf().as_ref().clone().with_aliases(["every"]),
+    ];
+    for function in sums::all().into_iter().chain(renamed) {
+        registry.register_udaf(Arc::new(function))?;
     }
     Ok(())
 }

@@ -6,11 +6,17 @@ use datafusion::logical_expr::Expr;
 
 use crate::catalog::{COMMIT_TIME, Catalog};
 use crate::flow::{Edge, Fragment, Input};
+use crate::sql::functions::operators::as_written;
 use crate::sql::window::show_duration;
 
-/// An expression as users write it: DataFusion's text, but for lengths of time.
+/// An expression as users write it: DataFusion's text, but for lengths of time, operators and casts.
 pub(super) fn shown(expr: &Expr) -> String {
     let interval = |expr: Expr| {
+        if let Expr::ScalarFunction(call) = &expr
+            && let Some(written) = as_written(call)
+        {
+            return Ok(Transformed::yes(written));
+        }
         let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(length)), _) = &expr else { return Ok(Transformed::no(expr)) };
         let months = if length.months == 0 { String::new() } else { format!("{} months ", length.months) };
         let days = if length.days == 0 { String::new() } else { format!("{} days ", length.days) };

@@ -4,6 +4,7 @@ use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use sqlparser::ast::{DateTimeField, Expr, Interval, Value, ValueWithSpan};
 
 use super::window_call::text;
+use crate::copy::value::parse_interval;
 use crate::error::{Error, Result};
 use crate::time::Micros;
 
@@ -11,7 +12,7 @@ const DAY: Micros = 86_400_000_000;
 
 /// The unit is put into the text, where PostgreSQL, Flink and DataFusion all read it.
 pub(super) fn normalize(interval: &mut Interval) -> Result<()> {
-    let Some(field) = interval.leading_field.take() else { return Ok(()) };
+    let Some(field) = interval.leading_field.take() else { return in_known_units(interval) };
     let number = match interval.value.as_ref() {
         Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) => Some(number.clone()),
         value => text(value),
@@ -29,6 +30,17 @@ pub(super) fn normalize(interval: &mut Interval) -> Result<()> {
     interval.leading_precision = None;
     interval.fractional_seconds_precision = None;
     *interval.value = literal(value);
+    Ok(())
+}
+
+/// What only PostgreSQL reads (`1 day 02:03:04`, `P1Y`, `1 day ago`), as the planner does.
+fn in_known_units(interval: &mut Interval) -> Result<()> {
+    let Some(written) = text(&interval.value) else { return Ok(()) };
+    let length = parse_interval(written.as_bytes())?;
+    if parse_interval_month_day_nano(&written).ok() != Some(length) {
+        let micros = length.nanoseconds / 1000;
+        *interval.value = literal(format!("{} months {} days {micros} microseconds", length.months, length.days));
+    }
     Ok(())
 }
 

@@ -27,6 +27,7 @@ use sqlparser::ast as sp;
 use sqlparser::ast::Spanned;
 use sqlparser::tokenizer::Span;
 
+use super::dialect::plain_cast;
 use super::errors::at;
 use super::names::{fold, fold_object};
 use crate::error::Error;
@@ -162,7 +163,7 @@ impl GapFill {
     fn on_the_line(&self, index: usize, column: &Column) -> DfResult<Expr> {
         let (_, field) = self.input.schema().qualified_field_from_column(column)?;
         let float = |expr: Expr| cast(expr, DataType::Float64);
-        let instant = |expr: Expr| float(cast(expr, DataType::Int64));
+        let instant = |expr: Expr| float(plain_cast(expr, DataType::Int64));
         let (before, after) = (float(Expr::Column(column.clone())), float(unqualified(next_of(index))));
         let start = instant(Expr::Column(self.time.clone()));
         let share = (instant(unqualified(AT)) - start.clone()) / (instant(unqualified(NEXT)) - start);

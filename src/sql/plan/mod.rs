@@ -6,6 +6,7 @@
 //! * [`names`]: hidden columns, and other things settled before names are resolved;
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * [`columns`]: what the columns of a query are to a client;
+//! * `dialect`: what PostgreSQL means by literals and casts;
 //! * [`as_of`]: relations as they were at a former commit;
 //! * [`inline`], `overload`: users' functions: what their calls stand for, and which of several one means;
 //! * `lateral`: UNNEST of a column beside it in FROM;
@@ -26,6 +27,7 @@ pub mod as_of;
 pub mod columns;
 mod context;
 pub mod continuous;
+mod dialect;
 pub mod errors;
 pub mod event_time;
 pub mod final_rows;
@@ -193,6 +195,7 @@ impl Planner {
         let mut scope = PlannerContext::new().with_prepare_param_data_types(types);
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
+            .and_then(dialect::in_postgres_types)
             .and_then(inline::inline)
             .and_then(lateral::inline_lateral)
             .and_then(on_time::cut_late_rows)
@@ -215,7 +218,8 @@ impl Planner {
         let query = parse_query(sql).map_err(in_view)?;
         let planner = self.with_columns_of(view).as_made(view);
         let plan = planner.plan(&query, &[], inlining).map_err(in_view)?;
-        rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))
+        let plan = rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))?;
+        Ok(dialect::as_declared(plan, view.query_columns())?)
     }
 
     /// Relations with the columns that they had when a view was made: its query's `*` is those, and its names are found among
@@ -242,6 +246,7 @@ impl Planner {
         names::prepare(&mut expr, self, &[]);
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_to_expr(expr, schema, &mut PlannerContext::new())
+            .and_then(|expr| dialect::expression(expr, schema))
             .and_then(|expr| inline::inline_calls(expr, schema))
             .map_err(errors::locate)
     }

@@ -7,6 +7,7 @@ mod arrays;
 mod catalog;
 pub(super) mod definitions;
 mod json;
+mod numbers;
 mod privileges;
 mod registered;
 mod session;
@@ -91,9 +92,10 @@ impl Spec {
 }
 
 fn all() -> impl Iterator<Item = &'static Spec> {
-    let tables: [&'static [Spec]; 9] = [
+    let tables: [&'static [Spec]; 10] = [
         catalog::FUNCTIONS,
         json::FUNCTIONS,
+        numbers::FUNCTIONS,
         privileges::FUNCTIONS,
         registered::FUNCTIONS,
         session::FUNCTIONS,

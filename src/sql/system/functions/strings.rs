@@ -13,6 +13,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("quote_literal", &[&["text"]], "text", |_, values| Ok(quote_literal(text(values, 0)).into())),
     immutable("quote_nullable", &[&["text"]], "text", quote_nullable).lenient(),
     immutable("format", &[&["text"], &["text", "text", "..."]], "text", format_text).lenient(),
+    immutable("repeat", &[&["text", "int4"]], "text", repeat),
     immutable("like_escape", &[&["text", "text"]], "text", like_escape),
     immutable("uuid_from_text", &[&["text"]], "uuid", |_, values| {
         Ok(crate::copy::canonical_uuid(text(values, 0).trim_ascii())?.into())
@@ -30,6 +31,17 @@ fn json_in(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     let json = text(values, 0);
     crate::copy::json::check(json.as_bytes())?;
     Ok(json.to_string().into())
+}
+
+/// The longest text that a value may be.
+const TEXT_BYTES: usize = 1 << 28;
+
+fn repeat(_: &[FieldRef], values: &[Value]) -> Result<Value> {
+    let (text, times) = (text(values, 0), usize::try_from(int(values, 1)).unwrap_or(0));
+    match text.len().checked_mul(times) {
+        Some(bytes) if bytes <= TEXT_BYTES => Ok(text.repeat(times).into()),
+        _ => Err(Error::limit_exceeded("requested length too large")),
+    }
 }
 
 fn quote_literal(text: &str) -> String {
@@ -235,8 +247,8 @@ fn of_arrow(field: &Field) -> u32 {
         DataType::Int8 | DataType::Int16 | DataType::UInt8 => "int2",
         DataType::Int32 | DataType::UInt16 => "int4",
         DataType::UInt32 => "oid",
-        DataType::Int64 => "int8",
-        DataType::UInt64 | DataType::Decimal128(..) | DataType::Decimal256(..) => "numeric",
+        DataType::Int64 | DataType::UInt64 => "int8",
+        DataType::Decimal128(..) | DataType::Decimal256(..) => "numeric",
         DataType::Float16 | DataType::Float32 => "float4",
         DataType::Float64 => "float8",
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytea",

@@ -13,6 +13,9 @@
 //! | `c.tableoid`, `mod(a, b)` | `regclassin('pg_catalog.pg_class')::oid`, `a % b` |
 //! | `SELECT k FROM a FULL JOIN b USING (k)` | `SELECT coalesce(a.k, b.k) AS k FROM a FULL JOIN b ON a.k = b.k` |
 //! | `to_timestamp(x, 'YYYY-MM-DD')`, `to_date(…)` | with the planner's templates, see [`templates`] |
+//! | `t AT TIME ZONE z`, `localtimestamp` | `timezone(z, t)`, `localtimestamp()` |
+//! | `substring(s FROM 'a(b)')`, `regexp_substr(s, p)` | `(regexp_match(s, 'a(b)'))[1]`, `(regexp_match(s, '(' || p || ')'))[1]` |
+//! | `make_interval(days => 1)` | `make_interval(0, 0, 0, 1, 0, 0, 0)` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
@@ -111,6 +114,11 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 _ => {}
             }
         }
+        sp::Expr::Substring { expr: text, substring_from: Some(pattern), substring_for: None, .. }
+            if string(pattern).is_some() =>
+        {
+            *expr = first_match(take(text), take(pattern));
+        }
         sp::Expr::Collate { expr: inner, collation } if is_default_collation(collation) => {
             *expr = take(inner);
         }
@@ -125,6 +133,9 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 like(pattern, escape)?;
             }
         }
+        sp::Expr::AtTimeZone { timestamp, time_zone } => {
+            *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
+        }
         sp::Expr::Cast { .. } => casts::cast(expr)?,
         sp::Expr::CompoundFieldAccess { root, access_chain } if matches!(root.as_ref(), sp::Expr::Nested(_)) => {
             if let [sp::AccessExpr::Dot(sp::Expr::Identifier(field))] = access_chain.as_slice() {
@@ -132,8 +143,11 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 *expr = call("get_field", vec![take(root), field]);
             }
         }
-        sp::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("current_schema") => {
-            *expr = call("current_schema", Vec::new());
+        sp::Expr::Identifier(name) if name.quote_style.is_none() => {
+            let words = ["current_schema", "localtimestamp"];
+            if let Some(word) = words.into_iter().find(|word| name.value.eq_ignore_ascii_case(word)) {
+                *expr = call(word, Vec::new());
+            }
         }
         _ => {}
     }
@@ -187,9 +201,52 @@ fn function_form(function: &mut sp::Function) -> Option<sp::Expr> {
                 sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(template)),
             ],
         ) => templates::parse_call(&name, text, template),
+        ("make_interval", arguments) => make_interval(arguments),
+        (
+            "regexp_substr",
+            [
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(text)),
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(pattern)),
+            ],
+        ) => {
+            let concat = |left, right| sp::Expr::BinaryOp {
+                left: Box::new(left),
+                op: sp::BinaryOperator::StringConcat,
+                right: Box::new(right),
+            };
+            let whole = concat(concat(literal("("), nested(take(pattern))), literal(")"));
+            Some(first_match(take(text), whole))
+        }
         ("gen_random_uuid", []) => Some(call("uuid", Vec::new())),
         _ => None,
     }
+}
+
+/// What a pattern finds first: its first group, if it has groups.
+fn first_match(text: sp::Expr, pattern: sp::Expr) -> sp::Expr {
+    let one = sp::Expr::Value(sp::Value::Number("1".to_string(), false).with_empty_span());
+    call("array_element", vec![call("regexp_match", vec![text, pattern]), one])
+}
+
+/// Arguments by name, with 0 for those that are not given; others stay as they are.
+fn make_interval(arguments: &mut [sp::FunctionArg]) -> Option<sp::Expr> {
+    const PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+    let zero = || sp::Expr::Value(sp::Value::Number("0".to_string(), false).with_empty_span());
+    if arguments.len() == PARTS.len() || arguments.len() > PARTS.len() {
+        return None;
+    }
+    let mut values: Vec<sp::Expr> = PARTS.iter().map(|_| zero()).collect();
+    for (at, argument) in arguments.iter_mut().enumerate() {
+        let (at, value) = match argument {
+            sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value)) => (at, value),
+            sp::FunctionArg::Named { name, arg: sp::FunctionArgExpr::Expr(value), .. } => {
+                (PARTS.iter().position(|part| *part == normal(name))?, value)
+            }
+            _ => return None,
+        };
+        values[at] = take(value);
+    }
+    Some(call("make_interval", values))
 }
 
 /// The name in lower case unless quoted, if it has one part.

@@ -1,0 +1,277 @@
+//! Operators whose meaning DataFusion leaves to others, or that mean something else in PostgreSQL.
+//!
+//! | written | planned |
+//! | --- | --- |
+//! | `column > '2024-01-31'`, `5 + '3'` | the string is read as the type beside it |
+//! | `int + int`, `-`, `*` | the same, and an error where the result has no room ([`integers`]) |
+//! | `real + int`, `real * numeric` | in `double precision` |
+//! | `numeric / numeric` | rounded, with 16 decimals or more ([`decimals`]) |
+//! | `date + interval`, `timestamp - timestamp` | a timestamp; days and hours ([`moments`]) |
+//! | `interval < interval` | by length, a month as 30 days |
+//! | `interval * number`, `json -> key`, `x ^ y`, `a && b` | the functions that PostgreSQL has for these operators |
+
+pub mod decimals;
+mod integers;
+mod moments;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, IntervalUnit};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, cast};
+use sqlparser::ast::BinaryOperator as B;
+
+use super::convert::{as_cast, converted, numeric_literal};
+use crate::error::{Error, Result};
+use crate::sql::types;
+use crate::time::TIMESTAMP;
+
+/// Plans operators; functions are called by name where PostgreSQL has one for an operator.
+#[derive(Debug)]
+pub struct Operators {
+    get: Arc<ScalarUDF>,
+    get_text: Arc<ScalarUDF>,
+    interval_times: Arc<ScalarUDF>,
+    interval_divided: Arc<ScalarUDF>,
+    power: Arc<ScalarUDF>,
+    overlap: Arc<ScalarUDF>,
+    starts_with: Arc<ScalarUDF>,
+    extract: Arc<ScalarUDF>,
+}
+
+impl Operators {
+    /// `function` finds a function by its name.
+    pub fn new(function: impl Fn(&str) -> Option<Arc<ScalarUDF>>) -> Option<Operators> {
+        Some(Operators {
+            get: function("json_get")?,
+            get_text: function("json_get_text")?,
+            interval_times: function("interval_mul")?,
+            interval_divided: function("interval_div")?,
+            power: function("power")?,
+            overlap: function("array_has_any")?,
+            starts_with: function("starts_with")?,
+            extract: function("extract")?,
+        })
+    }
+
+    /// What stands for the operator between values of these types; `None` where DataFusion's own does.
+    fn plan(&self, expr: &RawBinaryExpr, types: (&DataType, &DataType)) -> Result<Option<Expr>> {
+        let (left, right) = (&expr.left, &expr.right);
+        let call = |function: &Arc<ScalarUDF>| Ok(Some(function.call(vec![left.clone(), right.clone()])));
+        if is_comparison(&expr.op) {
+            return comparison(expr, types);
+        }
+        match (&expr.op, types) {
+            (B::Arrow, _) => call(&self.get),
+            (B::LongArrow, _) => call(&self.get_text),
+            (B::PGExp, (a, b)) if a.is_numeric() && b.is_numeric() => {
+                let float = |side: &Expr| cast(side.clone(), DataType::Float64);
+                Ok(Some(self.power.call(vec![float(left), float(right)])))
+            }
+            (B::PGStartsWith, _) => call(&self.starts_with),
+            (B::PGOverlap, (DataType::List(_), DataType::List(_))) => call(&self.overlap),
+            (B::Plus | B::Minus | B::Multiply | B::Divide | B::Modulo, (a, b)) if a.is_numeric() && b.is_numeric() => {
+                numbers(expr, (a, b))
+            }
+            (B::Multiply, (DataType::Interval(_), b)) if b.is_numeric() => scaled(&self.interval_times, left, right),
+            (B::Multiply, (a, DataType::Interval(_))) if a.is_numeric() => scaled(&self.interval_times, right, left),
+            (B::Divide, (DataType::Interval(_), b)) if b.is_numeric() => scaled(&self.interval_divided, left, right),
+            (B::Plus | B::Minus, _) => Ok(moments::plan(expr, types)),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn scaled(function: &Arc<ScalarUDF>, interval: &Expr, number: &Expr) -> Result<Option<Expr>> {
+    Ok(Some(function.call(vec![interval.clone(), cast(number.clone(), DataType::Float64)])))
+}
+
+fn numbers(expr: &RawBinaryExpr, (a, b): (&DataType, &DataType)) -> Result<Option<Expr>> {
+    let (left, right) = (&expr.left, &expr.right);
+    if a.is_floating() || b.is_floating() {
+        if matches!(expr.op, B::Modulo) {
+            return Err(undefined(&expr.op, a, b));
+        }
+        let single = |t: &DataType| t == &DataType::Float32;
+        if single(a) == single(b) {
+            return Ok(None);
+        }
+        let double = |side: &Expr| cast(side.clone(), DataType::Float64);
+        return Ok(Some(operation(double(left), &expr.op, double(right))));
+    }
+    if a.is_integer() && b.is_integer() {
+        return Ok(integers::plan(expr));
+    }
+    match expr.op {
+        B::Divide => decimals::quotient(left, right, a, b),
+        _ => Ok(None),
+    }
+}
+
+/// Values of kinds that cannot be compared are refused here: DataFusion would bring them to a common type.
+fn comparison(expr: &RawBinaryExpr, (a, b): (&DataType, &DataType)) -> Result<Option<Expr>> {
+    if let (Some(left), Some(right)) = (kind(a), kind(b))
+        && left != right
+    {
+        return Err(undefined(&expr.op, a, b));
+    }
+    if let (DataType::Interval(_), DataType::Interval(_)) = (a, b) {
+        let length = |side: &Expr| moments::length(side.clone());
+        return Ok(Some(operation(length(&expr.left), &expr.op, length(&expr.right))));
+    }
+    Ok(None)
+}
+
+fn kind(data_type: &DataType) -> Option<u8> {
+    Some(match data_type {
+        _ if data_type.is_numeric() => 0,
+        _ if types::is_text(data_type) => 1,
+        DataType::Boolean => 2,
+        DataType::Date32 | DataType::Timestamp(..) => 3,
+        DataType::Time64(_) => 4,
+        DataType::Interval(_) => 5,
+        _ => return None,
+    })
+}
+
+fn undefined(op: &B, a: &DataType, b: &DataType) -> Error {
+    let (a, b) = (types::plain_name(a), types::plain_name(b));
+    let error = Error::undefined_function(format!("operator does not exist: {a} {op} {b}"));
+    error.with_hint("add explicit type casts")
+}
+
+fn is_comparison(op: &B) -> bool {
+    matches!(op, B::Eq | B::NotEq | B::Lt | B::LtEq | B::Gt | B::GtEq)
+}
+
+fn operation(left: Expr, op: &B, right: Expr) -> Expr {
+    use datafusion::logical_expr::{Operator, binary_expr};
+    let op = match op {
+        B::Minus => Operator::Minus,
+        B::Multiply => Operator::Multiply,
+        B::Divide => Operator::Divide,
+        B::Eq => Operator::Eq,
+        B::NotEq => Operator::NotEq,
+        B::Lt => Operator::Lt,
+        B::LtEq => Operator::LtEq,
+        B::Gt => Operator::Gt,
+        B::GtEq => Operator::GtEq,
+        _ => Operator::Plus,
+    };
+    binary_expr(left, op, right)
+}
+
+impl ExprPlanner for Operators {
+    fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<PlannerResult<RawBinaryExpr>> {
+        expr.left = whole(expr.left);
+        expr.right = whole(expr.right);
+        let mut expr = beside(expr, schema)?;
+        let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(expr));
+        };
+        if let Some(planned) = self.plan(&expr, (&left, &right))? {
+            return Ok(PlannerResult::Planned(planned));
+        }
+        if matches!(expr.op, B::Plus | B::Minus) {
+            // A date and a length of time are a timestamp.
+            let is_length = |t: &DataType| matches!(t, DataType::Interval(_) | DataType::Duration(_));
+            if left == DataType::Date32 && is_length(&right) {
+                expr.left = cast(expr.left, TIMESTAMP);
+            } else if right == DataType::Date32 && is_length(&left) {
+                expr.right = cast(expr.right, TIMESTAMP);
+            }
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+
+    fn plan_extract(&self, arguments: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(self.extract.call(arguments)))
+    }
+}
+
+/// A whole number is an `integer` where it can be, else a `bigint`, else `numeric`.
+pub fn whole(expr: Expr) -> Expr {
+    let Expr::Literal(value, metadata) = expr else { return expr };
+    let value = match value {
+        ScalarValue::Int64(Some(number)) if i32::try_from(number).is_ok() => ScalarValue::Int32(Some(number as i32)),
+        // Of VALUES beside whole numbers.
+        ScalarValue::Int64(None) => ScalarValue::Int32(None),
+        ScalarValue::UInt64(Some(number)) => ScalarValue::Decimal128(Some(i128::from(number)), 20, 0),
+        other => other,
+    };
+    Expr::Literal(value, metadata)
+}
+
+/// A string beside a value of another type is read as that type.
+fn beside(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
+    let arithmetic = matches!(expr.op, B::Plus | B::Minus | B::Multiply | B::Divide | B::Modulo);
+    if !arithmetic && !is_comparison(&expr.op) {
+        return Ok(expr);
+    }
+    if arithmetic && is_string(&expr.left) && is_string(&expr.right) {
+        let message = format!("operator is not unique: unknown {} unknown", expr.op);
+        return Err(Error::ambiguous_function(message).with_hint("add explicit type casts"));
+    }
+    let (left, right) = (expr.left.get_type(schema).ok(), expr.right.get_type(schema).ok());
+    let span = DataType::Interval(IntervalUnit::MonthDayNano);
+    for (side, other, is_right) in [(&mut expr.left, right, false), (&mut expr.right, left, true)] {
+        let Some(other) = other.filter(|t| is_string(side) && !t.is_null() && !types::is_text(t)) else { continue };
+        let to = match (&expr.op, &other) {
+            (B::Plus, DataType::Date32) => {
+                let error = Error::ambiguous_function("operator is not unique: date + unknown");
+                return Err(error.with_hint("add explicit type casts"));
+            }
+            (B::Plus, DataType::Timestamp(..)) if is_right => span.clone(),
+            (B::Multiply | B::Divide, DataType::Interval(_)) => DataType::Float64,
+            (_, DataType::Decimal128(..)) => {
+                *side = numeric_literal(std::mem::take(side))?;
+                continue;
+            }
+            (_, DataType::Duration(_)) => span.clone(),
+            (_, DataType::Dictionary(_, value)) => value.as_ref().clone(),
+            (_, DataType::Struct(_) | DataType::Map(..) | DataType::Union(..)) => continue,
+            _ => other,
+        };
+        *side = converted(std::mem::take(side), to)?;
+    }
+    Ok(expr)
+}
+
+fn is_string(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _))
+}
+
+/// The operator, or the cast, that a call of these functions stands for.
+pub fn as_written(call: &ScalarFunction) -> Option<Expr> {
+    use datafusion::logical_expr::{Operator as O, binary_expr};
+    let binary = |op| match call.args.as_slice() {
+        [left, right] => Some(binary_expr(left.clone(), op, right.clone())),
+        _ => None,
+    };
+    match call.func.name() {
+        "integer_plus" => binary(O::Plus),
+        "integer_minus" | "timestamp_minus" => binary(O::Minus),
+        "integer_times" => binary(O::Multiply),
+        "numeric_div" => binary(O::Divide),
+        "interval_length" => call.args.first().cloned(),
+        _ => as_cast(call),
+    }
+}
+
+/// How an operation shows in plans.
+fn infix(operands: &[Expr], sign: char) -> String {
+    match operands {
+        [left, right] => format!("{} {sign} {}", operand(left), operand(right)),
+        _ => sign.to_string(),
+    }
+}
+
+fn operand(expr: &Expr) -> String {
+    match expr {
+        Expr::BinaryExpr(_) => format!("({expr})"),
+        Expr::ScalarFunction(call) if call.func.name().starts_with("integer_") => format!("({expr})"),
+        _ => expr.to_string(),
+    }
+}

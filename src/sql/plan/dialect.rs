@@ -1,0 +1,219 @@
+//! What PostgreSQL means by literals and casts, once a plan has its types.
+//!
+//! | planned | becomes |
+//! | --- | --- |
+//! | a whole number | `integer` where it can be, else `bigint`, else `numeric` |
+//! | a cast that Arrow makes otherwise | [`convert`](crate::sql::functions::convert) |
+//! | a cast that PostgreSQL has not | error 42846 |
+//! | a cast to `numeric` | as many decimals as the operand has |
+//! | rows of a UNION, of VALUES | of their common type |
+//!
+//! Operators are [`functions::operators`](crate::sql::functions::operators)'s. The planner reads every whole number as a
+//! `bigint`; an argument of a window function, and what is behind the first one of an aggregate, stays one.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::{Case, Cast};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, cast};
+
+use crate::error::Error;
+use crate::sql::functions::convert::{converted, differs, numeric_literal};
+use crate::sql::functions::operators::whole;
+use crate::sql::types;
+
+/// The plan with PostgreSQL's types.
+pub(super) fn in_postgres_types(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let typed = plan.transform_up_with_subqueries(|node| {
+        let node = match node {
+            // What they hold is no expression over their input alone.
+            LogicalPlan::Extension(_) | LogicalPlan::Limit(_) => node,
+            node => {
+                let schema = merge_schema(&node.inputs());
+                let names = NamePreserver::new(&node);
+                let named = |expr: Expr| {
+                    let name = names.save(&expr);
+                    Ok(Transformed::yes(name.restore(expression(expr, &schema)?)))
+                };
+                let mapped = node.map_expressions(|expr| match expr {
+                    // The columns are those of its parts.
+                    Expr::GroupingSet(_) => expr.map_children(named),
+                    expr => named(expr),
+                })?;
+                mapped.data
+            }
+        };
+        let node = match node {
+            LogicalPlan::Values(values) => LogicalPlanBuilder::values(values.values)?.build()?,
+            LogicalPlan::Union(union) => common(union)?,
+            LogicalPlan::RecursiveQuery(mut query) => {
+                let wanted =
+                    work_table(&query.recursive_term, &query.name).unwrap_or_else(|| Arc::clone(query.static_term.schema()));
+                let types: Vec<_> = wanted.fields().iter().map(|field| field.data_type().clone()).collect();
+                query.static_term = Arc::new(with_types(&query.static_term, &types)?);
+                query.recursive_term = Arc::new(with_types(&query.recursive_term, &types)?);
+                LogicalPlan::RecursiveQuery(query)
+            }
+            node => node.recompute_schema()?,
+        };
+        Ok(Transformed::yes(node))
+    })?;
+    Ok(typed.data)
+}
+
+/// The columns that the recursive term was planned with.
+fn work_table(term: &LogicalPlan, name: &str) -> Option<datafusion::common::DFSchemaRef> {
+    match term {
+        LogicalPlan::TableScan(scan) if scan.table_name.table() == name => Some(Arc::clone(&scan.projected_schema)),
+        other => other.inputs().into_iter().find_map(|input| work_table(input, name)),
+    }
+}
+
+/// Branches of one type each, which PostgreSQL finds from all of them.
+fn common(union: Union) -> DfResult<LogicalPlan> {
+    let columns = union.schema.fields().len();
+    let of = |at: usize| {
+        let types: Vec<_> = union.inputs.iter().map(|input| input.schema().field(at).data_type().clone()).collect();
+        type_union_resolution(&types).unwrap_or_else(|| types[0].clone())
+    };
+    if union.inputs.iter().any(|input| input.schema().fields().len() != columns) {
+        return Ok(LogicalPlan::Union(union));
+    }
+    let types: Vec<_> = (0..columns).map(of).collect();
+    let inputs = union.inputs.iter().map(|input| Ok(Arc::new(with_types(input, &types)?))).collect::<DfResult<Vec<_>>>()?;
+    Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?))
+}
+
+/// Views that earlier versions of this server made keep the types of their columns: sums of `bigint` were that, averages of
+/// integers floats, and whole numbers `bigint`.
+pub(super) fn as_declared(plan: LogicalPlan, columns: &[crate::catalog::Column]) -> DfResult<LogicalPlan> {
+    use DataType as D;
+    let wanted = plan.schema().fields().iter().zip(columns).map(|(field, column)| match (&column.data_type, field.data_type()) {
+        (D::Int64, D::Decimal128(38, 0) | D::Int32) | (D::Float64, D::Decimal128(38, 16)) => column.data_type.clone(),
+        (_, planned) => planned.clone(),
+    });
+    let wanted: Vec<_> = wanted.collect();
+    with_types(&plan, &wanted)
+}
+
+/// The same rows, their columns of these types.
+fn with_types(plan: &LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
+    let columns = plan.schema().columns();
+    if plan.schema().fields().iter().zip(types).all(|(field, wanted)| field.data_type() == wanted) {
+        return Ok(plan.clone());
+    }
+    let exprs = columns.into_iter().zip(plan.schema().fields()).zip(types).map(|((column, field), wanted)| {
+        let name = column.name.clone();
+        match field.data_type() == wanted {
+            true => Expr::Column(column),
+            false => cast(Expr::Column(column), wanted.clone()).alias(name),
+        }
+    });
+    LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()
+}
+
+/// The same for an expression over columns.
+pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    let typed = expr.transform_up(|expr| {
+        Ok(match expr {
+            Expr::Literal(..) => Transformed::yes(whole(expr)),
+            Expr::Cast(cast) => Transformed::yes(meant(cast, schema)?),
+            Expr::WindowFunction(mut call) => {
+                call.params.args.iter_mut().for_each(as_planned);
+                Transformed::yes(Expr::WindowFunction(call))
+            }
+            Expr::AggregateFunction(mut call) => {
+                let known = usize::from(call.func.name() != "count");
+                call.params.args.iter_mut().skip(known).for_each(as_planned);
+                Transformed::yes(Expr::AggregateFunction(call))
+            }
+            Expr::Case(case) => Transformed::yes(Expr::Case(of_one_type(case, schema)?)),
+            Expr::ScalarFunction(ref call) if COUNTS.contains(&call.name()) => Transformed::yes(cast(expr, DataType::Int32)),
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(typed.data)
+}
+
+/// Functions that give an `integer`.
+const COUNTS: [&str; 6] = ["array_length", "array_ndims", "array_position", "cardinality", "regexp_count", "regexp_instr"];
+
+/// CASE with results of their common type; strings are read as that of the others.
+fn of_one_type(mut case: Case, schema: &DFSchema) -> DfResult<Case> {
+    let mut results: Vec<&mut Box<Expr>> = case.when_then_expr.iter_mut().map(|(_, then)| then).collect();
+    results.extend(case.else_expr.iter_mut());
+    let is_string = |expr: &Expr| matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
+    let typed = results.iter().filter(|result| !is_string(result)).map(|result| result.get_type(schema));
+    let typed: Vec<DataType> = typed.collect::<DfResult<Vec<_>>>()?.into_iter().filter(|t| !t.is_null()).collect();
+    let Some(common) = type_union_resolution(&typed) else { return Ok(case) };
+    for result in results {
+        let from = result.get_type(schema)?;
+        if from == common || matches!(**result, Expr::Placeholder(_)) {
+            continue;
+        }
+        let value = std::mem::take(&mut **result);
+        **result = if is_string(&value) { converted(value, common.clone())? } else { cast(value, common.clone()) };
+    }
+    Ok(case)
+}
+
+/// DataFusion looks at some arguments as literals of the type that it gave them.
+fn as_planned(argument: &mut Expr) {
+    if let Expr::Literal(value @ ScalarValue::Int32(Some(_)), _) = argument
+        && let Ok(long) = value.cast_to(&DataType::Int64)
+    {
+        *value = long;
+    }
+}
+
+/// A cast that is none of SQL's, so that it stays what it is to Arrow.
+pub(super) fn plain_cast(expr: Expr, to: DataType) -> Expr {
+    let field = types::with_type(Field::new("", to, true), "internal");
+    Expr::Cast(Cast::new_from_field(Box::new(expr), Arc::new(field)))
+}
+
+fn meant(cast: Cast, schema: &DFSchema) -> DfResult<Expr> {
+    let Ok(from) = cast.expr.get_type(schema) else { return Ok(Expr::Cast(cast)) };
+    let to = cast.field.data_type().clone();
+    if matches!(*cast.expr, Expr::Placeholder(_)) || !cast.field.metadata().is_empty() {
+        return Ok(Expr::Cast(cast));
+    }
+    if !exists(&from, &to) {
+        let (from, to) = (types::plain_name(&from), types::plain_name(&to));
+        return Err(Error::undefined_cast(format!("cannot cast type {from} to {to}")).into());
+    }
+    if to == types::NUMERIC {
+        return Ok(match from {
+            DataType::Decimal128(..) => *cast.expr,
+            DataType::Utf8 => numeric_literal(*cast.expr)?,
+            DataType::Int16 => Expr::Cast(Cast::new(cast.expr, DataType::Decimal128(5, 0))),
+            DataType::Int32 => Expr::Cast(Cast::new(cast.expr, DataType::Decimal128(10, 0))),
+            DataType::Int64 => Expr::Cast(Cast::new(cast.expr, DataType::Decimal128(20, 0))),
+            _ => converted(*cast.expr, to)?,
+        });
+    }
+    if differs(&from, &to) {
+        return Ok(converted(*cast.expr, to)?);
+    }
+    Ok(Expr::Cast(cast))
+}
+
+/// Does PostgreSQL have a cast between the types? What it has no such type for is left to DataFusion.
+fn exists(from: &DataType, to: &DataType) -> bool {
+    use DataType as D;
+    let is_number = |t: &DataType| t.is_numeric();
+    let is_moment = |t: &DataType| matches!(t, D::Date32 | D::Timestamp(..) | D::Time64(_) | D::Interval(_));
+    match (from, to) {
+        (D::Boolean, to) if is_number(to) => to == &D::Int32,
+        (from, D::Boolean) if is_number(from) => from == &D::Int32,
+        (from, to) if is_number(from) && is_moment(to) || is_moment(from) && is_number(to) => false,
+        (D::Boolean, to) if is_moment(to) => false,
+        (from, D::Boolean) if is_moment(from) => false,
+        _ => true,
+    }
+}
