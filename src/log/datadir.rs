@@ -23,7 +23,7 @@ const TITLE: &str = "Tidegate data directory";
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -45,7 +45,7 @@ impl DataDir {
         } else {
             check_format(root, &fs::read_to_string(root.join("FORMAT")).map_err(unusable)?)?;
         }
-        Ok(DataDir { root: root.to_path_buf(), _lock: lock })
+        Ok(DataDir { root: root.to_path_buf(), lock })
     }
 
     pub fn root(&self) -> &Path {
@@ -62,6 +62,13 @@ impl DataDir {
 
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
+    }
+}
+
+/// The lock goes with it, also where a process that is just being started has a copy of the file.
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }
 
@@ -137,6 +144,8 @@ mod tests {
         let first = DataDir::open(&root).unwrap();
         let error = DataDir::open(&root).unwrap_err();
         assert!(error.message().contains(&format!("process {}", std::process::id())), "{error}");
+        // A process has it for a moment that is forked and has not become another program yet.
+        let _copy = first.lock.try_clone().unwrap();
         drop(first);
         DataDir::open(&root).unwrap();
     }
