@@ -62,6 +62,8 @@ sql_states! {
     DuplicateObject duplicate_object "42710",
     DuplicateSchema duplicate_schema "42P06",
     DuplicateFunction duplicate_function "42723",
+    /// Two relations of one name in a FROM or WITH.
+    DuplicateAlias duplicate_alias "42712",
     DuplicateCursor duplicate_cursor "42P03",
     DuplicatePreparedStatement duplicate_prepared_statement "42P05",
     /// There is no cast between two types.
@@ -69,6 +71,8 @@ sql_states! {
     /// The types of an expression or assignment don't fit.
     DatatypeMismatch datatype_mismatch "42804",
     GroupingError grouping "42803",
+    /// A window function where none can be.
+    WindowingError windowing "42P20",
     WrongObjectType wrong_object_type "42809",
     InvalidColumnDefinition invalid_column_definition "42611",
     InvalidTableDefinition invalid_table_definition "42P16",
@@ -90,7 +94,9 @@ sql_states! {
     InvalidLogarithm invalid_logarithm "2201E",
     InvalidPower invalid_power "2201F",
     InvalidWidthBucket invalid_width_bucket "2201G",
+    InvalidNtile invalid_ntile "22014",
     InvalidRowCount invalid_row_count "2201W",
+    InvalidRowOffset invalid_row_offset "2201X",
     InvalidRegularExpression invalid_regular_expression "2201B",
     NegativeSubstring negative_substring "22011",
     InvalidEscape invalid_escape "22025",
@@ -251,20 +257,23 @@ impl From<arrow::error::ArrowError> for Error {
             IoError(message, _) => Error::io(message),
             ExternalError(inner) => match inner.downcast::<Error>() {
                 Ok(own) => *own,
-                Err(other) => Error::internal(other.to_string()),
+                Err(other) => in_words(&other, SqlState::InternalError),
             },
-            other => {
-                let message = other.to_string();
-                Error::new(of_message(&message).unwrap_or(SqlState::InternalError), message)
-            }
+            other => in_words(&other, SqlState::InternalError),
         }
     }
 }
 
-/// What DataFusion says in words alone.
+/// An error that says what it is in words alone.
+fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
+    let message = error.to_string();
+    Error::new(of_message(&message).unwrap_or(otherwise), message)
+}
+
+/// The states of what DataFusion says in words alone.
 fn of_message(message: &str) -> Option<SqlState> {
     use SqlState as S;
-    const KNOWN: [(&str, SqlState); 20] = [
+    const KNOWN: [(&str, SqlState); 40] = [
         ("Scalar subquery returned more than one row", S::CardinalityViolation),
         ("No function matches the given name", S::UndefinedFunction),
         ("Cannot coerce arithmetic expression", S::UndefinedFunction),
@@ -285,6 +294,26 @@ fn of_message(message: &str) -> Option<SqlState> {
         ("negative substring length", S::NegativeSubstring),
         ("square root of a negative number", S::InvalidPower),
         ("raised to a negative power", S::InvalidPower),
+        ("negative count not allowed", S::NegativeSubstring),
+        ("Unable to parse date from", S::DatetimeOverflow),
+        ("Month value '", S::DatetimeOverflow),
+        ("Day value '", S::DatetimeOverflow),
+        ("Hour value '", S::DatetimeOverflow),
+        ("Minute value '", S::DatetimeOverflow),
+        ("Second value '", S::DatetimeOverflow),
+        ("input is out of range", S::DatetimeOverflow),
+        ("Error parsing timestamp from", S::InvalidDatetime),
+        ("is no built-in encoding named", S::InvalidParameterValue),
+        ("overflow on abs", S::NumericOutOfRange),
+        ("NTILE requires a positive", S::InvalidNtile),
+        ("OFFSET must be >=0", S::InvalidRowOffset),
+        ("Expected LIMIT to be an integer", S::InvalidTextRepresentation),
+        ("For SELECT DISTINCT, ORDER BY expressions", S::InvalidColumnReference),
+        ("SELECT DISTINCT ON expressions must match", S::InvalidColumnReference),
+        ("SELECT * with no tables specified", S::SyntaxError),
+        ("Inconsistent data length across values list", S::SyntaxError),
+        ("WITH query name", S::DuplicateAlias),
+        ("Cannot create filter with non-boolean predicate", S::DatatypeMismatch),
     ];
     KNOWN.iter().find(|(words, _)| message.contains(words)).map(|(_, state)| *state)
 }
@@ -296,15 +325,15 @@ impl From<datafusion::error::DataFusionError> for Error {
         match error {
             E::External(inner) => match inner.downcast::<Error>() {
                 Ok(own) => *own,
-                Err(other) => Error::internal(other.to_string()),
+                Err(other) => in_words(&other, SqlState::InternalError),
             },
             E::Context(_, inner) | E::Diagnostic(_, inner) => Error::from(*inner),
             E::Shared(inner) => match inner.as_ref() {
                 E::External(own) => match own.downcast_ref::<Error>() {
                     Some(own) => own.clone(),
-                    None => Error::internal(own.to_string()),
+                    None => in_words(own, SqlState::InternalError),
                 },
-                other => Error::internal(other.to_string()),
+                other => in_words(other, SqlState::InternalError),
             },
             E::Collection(mut errors) if !errors.is_empty() => Error::from(errors.remove(0)),
             E::ArrowError(inner, _) => Error::from(*inner),
@@ -314,7 +343,13 @@ impl From<datafusion::error::DataFusionError> for Error {
             E::ResourcesExhausted(message) => Error::out_of_memory(message)
                 .with_hint("sort, group or join fewer rows; SET statement_memory if that is the bound"),
             E::SchemaError(inner, _) => match *inner {
-                SchemaError::FieldNotFound { ref field, .. } => {
+                SchemaError::FieldNotFound { ref field, ref valid_fields } => {
+                    if let Some(table) = &field.relation
+                        && !valid_fields.iter().any(|valid| valid.relation.as_ref().is_some_and(|t| t.resolved_eq(table)))
+                    {
+                        let table = table.table();
+                        return Error::undefined_table(format!("missing FROM-clause entry for table \"{table}\""));
+                    }
                     let hint = inner.to_string();
                     let error = Error::undefined_column(format!("column \"{}\" does not exist", field.flat_name()));
                     match hint.find("Valid fields are ") {
@@ -328,8 +363,9 @@ impl From<datafusion::error::DataFusionError> for Error {
                 SchemaError::DuplicateUnqualifiedField { name } => {
                     Error::duplicate_column(format!("column \"{name}\" specified more than once"))
                 }
-                SchemaError::DuplicateQualifiedField { name, .. } => {
-                    Error::duplicate_column(format!("column \"{name}\" specified more than once"))
+                SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+                    let message = format!("table name \"{}\" specified more than once", qualifier.table());
+                    Error::duplicate_alias(message).with_hint("give one of them an alias")
                 }
             },
             E::Plan(message) if message.starts_with("Invalid function") => Error::undefined_function(message),
@@ -339,12 +375,9 @@ impl From<datafusion::error::DataFusionError> for Error {
             {
                 Error::grouping(message)
             }
-            E::Plan(message) => Error::new(of_message(&message).unwrap_or(SqlState::DatatypeMismatch), message),
-            E::Execution(message) => Error::new(of_message(&message).unwrap_or(SqlState::InvalidParameterValue), message),
-            other => {
-                let message = other.to_string();
-                Error::new(of_message(&message).unwrap_or(SqlState::InternalError), message)
-            }
+            E::Plan(message) => in_words(&message, SqlState::DatatypeMismatch),
+            E::Execution(message) => in_words(&message, SqlState::InvalidParameterValue),
+            other => in_words(&other, SqlState::InternalError),
         }
     }
 }

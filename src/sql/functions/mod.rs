@@ -4,6 +4,7 @@
 //! per family.
 
 mod aggregates;
+mod common;
 pub mod convert;
 mod fields;
 pub mod instants;
@@ -88,6 +89,7 @@ pub fn is_built_in(state: &SessionState, name: &str) -> bool {
 pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Result<()> {
     for function in scalar_functions()
         .into_iter()
+        .chain(common::all())
         .chain(fields::all())
         .chain(rounding::all())
         .chain(zones::all())

@@ -16,7 +16,7 @@ use sqlparser::ast::Spanned;
 
 use super::errors::at;
 use super::source::RelationSource;
-use crate::error::Error;
+use crate::error::{Error, SqlState};
 use crate::log::CommitId;
 
 /// In what a moment is given.
@@ -135,7 +135,7 @@ impl RelationPlanner for AsOfPlanner {
             return Err(at(error.with_hint("AS OF reads streams, tables and views"), span));
         }
         let moment = context.sql_to_expr(moment, &DFSchema::empty()).map_err(|error| match Error::from(error) {
-            error if error.state() == crate::error::SqlState::UndefinedColumn => {
+            error if matches!(error.state(), SqlState::UndefinedColumn | SqlState::UndefinedTable) => {
                 let error = Error::unsupported(format!("{} takes one moment for all rows, not a column", unit.clause()));
                 at(error.with_hint("give a number, a timestamp, now() - INTERVAL '…' or a parameter"), moment_span)
             }

@@ -62,6 +62,11 @@ pub fn declared(computed: &SchemaRef, plan: &LogicalPlan, catalog: &Catalog) -> 
     Arc::new(Schema::new(computed.fields().iter().zip(described.fields()).map(declare).collect::<Vec<_>>()))
 }
 
+/// The SQL type of an expression without columns, where Arrow does not tell it.
+pub(super) fn type_of(expr: &Expr, catalog: &Catalog) -> Option<String> {
+    Described { catalog }.expression(expr, &[]).sql_type
+}
+
 /// A column of a relation as clients are told of it, under a name of the query's.
 pub fn of_relation(relation: &Relation, at: usize, name: &str) -> Field {
     let column = &relation.columns[at];

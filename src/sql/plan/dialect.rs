@@ -6,7 +6,7 @@
 //! | a cast that Arrow makes otherwise | [`convert`](crate::sql::functions::convert) |
 //! | a cast that PostgreSQL has not | error 42846 |
 //! | a cast to `numeric` | as many decimals as the operand has |
-//! | rows of a UNION, of VALUES | of their common type |
+//! | rows of a UNION, of VALUES, results of CASE and COALESCE | of their common type, see [`unknown`](super::unknown) |
 //!
 //! Operators are [`functions::operators`](crate::sql::functions::operators)'s. The planner reads every whole number as a
 //! `bigint`; an argument of a window function, and what is behind the first one of an aggregate, stays one.
@@ -18,19 +18,23 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{Case, Cast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, cast};
 
+use super::unknown::{of_branches, of_one_type, string_column};
 use crate::error::Error;
 use crate::sql::functions::convert::{converted, differs, numeric_literal};
-use crate::sql::functions::operators::whole;
+use crate::sql::functions::operators::{truth, whole};
 use crate::sql::types;
 
 /// The plan with PostgreSQL's types.
 pub(super) fn in_postgres_types(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let typed = plan.transform_up_with_subqueries(|node| {
         let node = match node {
+            LogicalPlan::Filter(filter) if has_window(&filter.predicate) => {
+                let error = Error::windowing("window functions are not allowed in WHERE");
+                return Err(error.with_hint("put it into a subquery and filter that one, or write QUALIFY").into());
+            }
             // What they hold is no expression over their input alone.
             LogicalPlan::Extension(_) | LogicalPlan::Limit(_) => node,
             node => {
@@ -66,6 +70,10 @@ pub(super) fn in_postgres_types(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     Ok(typed.data)
 }
 
+fn has_window(predicate: &Expr) -> bool {
+    predicate.exists(|expr| Ok(matches!(expr, Expr::WindowFunction(_)))).unwrap_or(false)
+}
+
 /// The columns that the recursive term was planned with.
 fn work_table(term: &LogicalPlan, name: &str) -> Option<datafusion::common::DFSchemaRef> {
     match term {
@@ -75,18 +83,32 @@ fn work_table(term: &LogicalPlan, name: &str) -> Option<datafusion::common::DFSc
 }
 
 /// Branches of one type each, which PostgreSQL finds from all of them.
-fn common(union: Union) -> DfResult<LogicalPlan> {
+fn common(mut union: Union) -> DfResult<LogicalPlan> {
     let columns = union.schema.fields().len();
-    let of = |at: usize| {
-        let types: Vec<_> = union.inputs.iter().map(|input| input.schema().field(at).data_type().clone()).collect();
-        type_union_resolution(&types).unwrap_or_else(|| types[0].clone())
-    };
     if union.inputs.iter().any(|input| input.schema().fields().len() != columns) {
         return Ok(LogicalPlan::Union(union));
     }
-    let types: Vec<_> = (0..columns).map(of).collect();
-    let inputs = union.inputs.iter().map(|input| Ok(Arc::new(with_types(input, &types)?))).collect::<DfResult<Vec<_>>>()?;
-    Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?))
+    let branches: Vec<&LogicalPlan> = union.inputs.iter().map(AsRef::as_ref).collect();
+    let types = (0..columns).map(|column| of_branches(&branches, column)).collect::<DfResult<Vec<_>>>()?;
+    for input in &mut union.inputs {
+        *input = Arc::new(with_types(&with_strings_read(input, &types)?, &types)?);
+    }
+    Ok(LogicalPlan::Union(Union::try_new_with_loose_types(union.inputs)?))
+}
+
+/// The same rows, with literals in columns of these types read as such.
+fn with_strings_read(query: &LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
+    let is_read = |column: usize| !types::is_text(&types[column]) && string_column(query, column).is_some();
+    let LogicalPlan::Projection(projection) = query else { return Ok(query.clone()) };
+    if !(0..types.len()).any(is_read) {
+        return Ok(query.clone());
+    }
+    let read = |(column, expr): (usize, &Expr)| match string_column(query, column).filter(|_| is_read(column)) {
+        Some(string) => Ok(converted(string.clone(), types[column].clone())?.alias(query.schema().field(column).name())),
+        None => Ok(expr.clone()),
+    };
+    let exprs = projection.expr.iter().enumerate().map(read).collect::<DfResult<Vec<_>>>()?;
+    LogicalPlanBuilder::from(projection.input.as_ref().clone()).project(exprs)?.build()
 }
 
 /// Views that earlier versions of this server made keep the types of their columns: sums of `bigint` were that, averages of
@@ -132,7 +154,12 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
                 call.params.args.iter_mut().skip(known).for_each(as_planned);
                 Transformed::yes(Expr::AggregateFunction(call))
             }
-            Expr::Case(case) => Transformed::yes(Expr::Case(of_one_type(case, schema)?)),
+            Expr::Case(of) => Transformed::yes(Expr::Case(case(of, schema)?)),
+            Expr::ScalarFunction(mut call) if OF_ONE_TYPE.iter().any(|(name, _)| call.name() == *name) => {
+                let what = OF_ONE_TYPE.iter().find(|(name, _)| call.name() == *name).map_or("", |(_, what)| what);
+                of_one_type(what, call.args.iter_mut().collect(), schema)?;
+                Transformed::yes(Expr::ScalarFunction(call))
+            }
             Expr::ScalarFunction(ref call) if COUNTS.contains(&call.name()) => Transformed::yes(cast(expr, DataType::Int32)),
             other => Transformed::no(other),
         })
@@ -143,24 +170,22 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 /// Functions that give an `integer`.
 const COUNTS: [&str; 6] = ["array_length", "array_ndims", "array_position", "cardinality", "regexp_count", "regexp_instr"];
 
-/// CASE with results of their common type; strings are read as that of the others.
-fn of_one_type(mut case: Case, schema: &DFSchema) -> DfResult<Case> {
-    let mut results: Vec<&mut Box<Expr>> = case.when_then_expr.iter_mut().map(|(_, then)| then).collect();
-    results.extend(case.else_expr.iter_mut());
-    let is_string = |expr: &Expr| matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
-    let typed = results.iter().filter(|result| !is_string(result)).map(|result| result.get_type(schema));
-    let typed: Vec<DataType> = typed.collect::<DfResult<Vec<_>>>()?.into_iter().filter(|t| !t.is_null()).collect();
-    let Some(common) = type_union_resolution(&typed) else { return Ok(case) };
-    for result in results {
-        let from = result.get_type(schema)?;
-        if from == common || matches!(**result, Expr::Placeholder(_)) {
-            continue;
+/// CASE with results of their common type.
+fn case(mut case: Case, schema: &DFSchema) -> DfResult<Case> {
+    if case.expr.is_none() {
+        for (when, _) in &mut case.when_then_expr {
+            truth("CASE/WHEN", when, schema)?;
         }
-        let value = std::mem::take(&mut **result);
-        **result = if is_string(&value) { converted(value, common.clone())? } else { cast(value, common.clone()) };
     }
+    let mut results: Vec<&mut Expr> = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).collect();
+    results.extend(case.else_expr.iter_mut().map(|other| other.as_mut()));
+    of_one_type("CASE", results, schema)?;
     Ok(case)
 }
+
+/// Functions whose arguments are one type's, and what PostgreSQL calls them.
+const OF_ONE_TYPE: [(&str, &str); 4] =
+    [("coalesce", "COALESCE"), ("greatest", "GREATEST"), ("least", "LEAST"), ("make_array", "ARRAY")];
 
 /// DataFusion looks at some arguments as literals of the type that it gave them.
 fn as_planned(argument: &mut Expr) {

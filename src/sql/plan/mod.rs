@@ -18,6 +18,7 @@
 //! * [`final_rows`]: when the rows of a join are final;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
 //! * `registered`: OIDs of functions, shown as their names;
+//! * `unknown`: strings whose type is that of what stands beside them;
 //! * [`order`]: which of two equal rows comes first, where it matters;
 //! * [`errors`]: what went wrong, and where in the statement.
 //!
@@ -45,6 +46,7 @@ pub mod silence;
 mod registered;
 pub mod source;
 pub mod time_bound;
+mod unknown;
 mod versions;
 mod within;
 
@@ -187,6 +189,7 @@ impl Planner {
         crate::sql::system::rewrite(&mut query)?;
         crate::sql::system::lists_of_parameters(&mut query, types);
         versions::name_commits(&mut query, &self.catalog)?;
+        unknown::in_values(&mut query, self)?;
         names::by_offset(&mut query);
         let hidden = names::hidden_columns(&query);
         names::prepare(&mut query, self, &hidden);

@@ -8,6 +8,7 @@
 //! | `numeric / numeric` | rounded, with 16 decimals or more ([`decimals`]) |
 //! | `date + interval`, `timestamp - timestamp` | a timestamp; days and hours ([`moments`]) |
 //! | `interval < interval` | by length, a month as 30 days |
+//! | `x AND 'yes'` | the string is read as a boolean; what is none is refused |
 //! | `interval * number`, `json -> key`, `x ^ y`, `a && b` | the functions that PostgreSQL has for these operators |
 
 pub mod decimals;
@@ -78,7 +79,16 @@ impl Operators {
             (B::Multiply, (DataType::Interval(_), b)) if b.is_numeric() => scaled(&self.interval_times, left, right),
             (B::Multiply, (a, DataType::Interval(_))) if a.is_numeric() => scaled(&self.interval_times, right, left),
             (B::Divide, (DataType::Interval(_), b)) if b.is_numeric() => scaled(&self.interval_divided, left, right),
+            (B::Plus | B::Minus, (DataType::Interval(_) | DataType::Timestamp(..), b)) if b.is_numeric() => {
+                Err(undefined(&expr.op, types.0, b))
+            }
+            (B::Plus | B::Minus, (a, DataType::Interval(_) | DataType::Timestamp(..))) if a.is_numeric() => {
+                Err(undefined(&expr.op, a, types.1))
+            }
             (B::Plus | B::Minus, _) => Ok(moments::plan(expr, types)),
+            (B::StringConcat, (a, b)) if [a, b].iter().all(|t| kind(t).is_some_and(|kind| kind != TEXT)) => {
+                Err(undefined(&expr.op, a, b))
+            }
             _ => Ok(None),
         }
     }
@@ -124,10 +134,13 @@ fn comparison(expr: &RawBinaryExpr, (a, b): (&DataType, &DataType)) -> Result<Op
     Ok(None)
 }
 
-fn kind(data_type: &DataType) -> Option<u8> {
+const TEXT: u8 = 1;
+
+/// Types of one kind have a type in common.
+pub fn kind(data_type: &DataType) -> Option<u8> {
     Some(match data_type {
         _ if data_type.is_numeric() => 0,
-        _ if types::is_text(data_type) => 1,
+        _ if types::is_text(data_type) => TEXT,
         DataType::Boolean => 2,
         DataType::Date32 | DataType::Timestamp(..) => 3,
         DataType::Time64(_) => 4,
@@ -167,6 +180,10 @@ impl ExprPlanner for Operators {
     fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<PlannerResult<RawBinaryExpr>> {
         expr.left = whole(expr.left);
         expr.right = whole(expr.right);
+        if let B::And | B::Or = expr.op {
+            [&mut expr.left, &mut expr.right].into_iter().try_for_each(|side| truth(&expr.op.to_string(), side, schema))?;
+            return Ok(PlannerResult::Original(expr));
+        }
         let mut expr = beside(expr, schema)?;
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(expr));
@@ -237,6 +254,20 @@ fn beside(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
         *side = converted(std::mem::take(side), to)?;
     }
     Ok(expr)
+}
+
+/// A condition is a boolean, or a string that is read as one.
+pub fn truth(place: &str, condition: &mut Expr, schema: &DFSchema) -> Result<()> {
+    if is_string(condition) {
+        *condition = converted(std::mem::take(condition), DataType::Boolean)?;
+    }
+    match condition.get_type(schema) {
+        Ok(other) if kind(&other).is_some() && other != DataType::Boolean => {
+            let other = types::plain_name(&other);
+            Err(Error::datatype_mismatch(format!("argument of {place} must be type boolean, not type {other}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_string(expr: &Expr) -> bool {

@@ -161,7 +161,7 @@ pub(in crate::sql::system) fn escape_pattern(pattern: &str, escape: &str) -> Res
     let mut characters = escape.chars();
     let escape = characters.next();
     if characters.next().is_some() {
-        let error = Error::invalid_parameter("invalid escape string");
+        let error = Error::invalid_escape("invalid escape string");
         return Err(error.with_hint("the escape string is one character, or empty for none"));
     }
     if escape == Some('\\') {

@@ -142,6 +142,15 @@ pub(super) fn type_name(data_type: &sp::DataType) -> String {
     fixed.to_string()
 }
 
+/// A string that stands as a condition is read as a boolean.
+pub(super) fn read_condition(condition: &mut sp::Expr) {
+    if string(condition).is_some() {
+        let expr = Box::new(take(condition));
+        let (kind, data_type) = (sp::CastKind::DoubleColon, sp::DataType::Boolean);
+        *condition = sp::Expr::Cast { kind, array: false, expr, data_type, format: None };
+    }
+}
+
 /// A cast whose operand is done.
 pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
     let sp::Expr::Cast { expr: inner, data_type, .. } = expr else { return Ok(()) };

@@ -84,8 +84,32 @@ impl VisitorMut for Forms {
 
     fn post_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<Error> {
         from::table_oids(select);
-        ControlFlow::Continue(())
+        [&mut select.selection, &mut select.having].into_iter().flatten().for_each(casts::read_condition);
+        go_on(refused(select))
     }
+}
+
+/// What sqlparser takes, and PostgreSQL does not: a join without a condition, a string as the name of a column.
+fn refused(select: &sp::Select) -> Result<()> {
+    use sp::JoinOperator as J;
+    for join in select.from.iter().flat_map(|from| &from.joins) {
+        if let J::Join(on) | J::Inner(on) | J::Left(on) | J::LeftOuter(on) | J::Right(on) | J::RightOuter(on) | J::FullOuter(on) =
+            &join.join_operator
+            && *on == sp::JoinConstraint::None
+        {
+            let error = Error::syntax(format!("the join with {} has no condition", join.relation));
+            return Err(error.with_hint("write ON or USING (…) after it, or CROSS JOIN"));
+        }
+    }
+    for item in &select.projection {
+        if let sp::SelectItem::ExprWithAlias { alias, .. } = item
+            && alias.quote_style == Some('\'')
+        {
+            let error = Error::syntax(format!("syntax error at or near \"'{}'\"", alias.value));
+            return Err(error.with_hint("names of columns stand in double quotes"));
+        }
+    }
+    Ok(())
 }
 
 fn go_on(result: Result<()>) -> ControlFlow<Error> {
@@ -100,6 +124,13 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
         sp::Expr::Function(function) => {
             unqualify(&mut function.name);
             casts::show_arguments(function);
+            if let sp::FunctionArguments::List(list) = &function.args
+                && list.args.is_empty()
+                && simple_name(&function.name).is_some_and(|name| name == "count")
+            {
+                let message = "count(*) must be used to call a parameterless aggregate function";
+                return Err(Error::wrong_object_type(message));
+            }
             if let Some(new) = function_form(function) {
                 *expr = new;
             }
