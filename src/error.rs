@@ -71,7 +71,7 @@ sql_states! {
     /// The types of an expression or assignment don't fit.
     DatatypeMismatch datatype_mismatch "42804",
     GroupingError grouping "42803",
-    /// A window function where none can be.
+    /// A window function where none can be, or a window that is defined twice.
     WindowingError windowing "42P20",
     WrongObjectType wrong_object_type "42809",
     InvalidColumnDefinition invalid_column_definition "42611",
@@ -273,7 +273,7 @@ fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
 /// The states of what DataFusion says in words alone.
 fn of_message(message: &str) -> Option<SqlState> {
     use SqlState as S;
-    const KNOWN: [(&str, SqlState); 40] = [
+    const KNOWN: [(&str, SqlState); 39] = [
         ("Scalar subquery returned more than one row", S::CardinalityViolation),
         ("No function matches the given name", S::UndefinedFunction),
         ("Cannot coerce arithmetic expression", S::UndefinedFunction),
@@ -288,7 +288,6 @@ fn of_message(message: &str) -> Option<SqlState> {
         ("LIMIT must be >= 0", S::InvalidRowCount),
         ("queries have different number of columns", S::SyntaxError),
         ("The subquery should only return one column", S::SyntaxError),
-        ("is not defined!", S::UndefinedObject),
         ("Percentile value must be between", S::NumericOutOfRange),
         ("regex parse error", S::InvalidRegularExpression),
         ("negative substring length", S::NegativeSubstring),
@@ -340,7 +339,8 @@ impl From<datafusion::error::DataFusionError> for Error {
             E::SQL(inner, _) => Error::syntax(inner.to_string()),
             E::IoError(inner) => Error::from(inner),
             E::NotImplemented(message) => Error::unsupported(message),
-            E::ResourcesExhausted(message) => Error::out_of_memory(message)
+            E::ResourcesExhausted(message) => Error::out_of_memory("the statement needs more memory than it may take")
+                .with_detail(message)
                 .with_hint("sort, group or join fewer rows; SET statement_memory if that is the bound"),
             E::SchemaError(inner, _) => match *inner {
                 SchemaError::FieldNotFound { ref field, ref valid_fields } => {

@@ -16,12 +16,9 @@ use super::value::write::{Writer, canonical, text_writer};
 use super::value::{DAY, parse_numeric256};
 use super::{Layout, value};
 use crate::error::{Error, Result};
+use crate::time::{POSTGRES_EPOCH, POSTGRES_EPOCH_DAYS};
 
 pub(super) const SIGNATURE: [u8; 11] = *b"PGCOPY\n\xff\r\n\0";
-
-/// Days and microseconds from 1970-01-01 to PostgreSQL's epoch, 2000-01-01.
-const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * DAY;
 
 /// Signature, flags and extension before the rows; `None` if more bytes are needed.
 pub(super) fn header_length(data: &[u8]) -> Result<Option<usize>> {
@@ -171,12 +168,12 @@ pub(crate) fn build(data_type: &DataType, sql_type: &str, values: &impl Values) 
         DataType::Utf8 => texts(sql_type, values)?,
         DataType::Binary => Arc::new((0..values.len()).map(|row| values.get(row)).collect::<BinaryArray>()),
         DataType::Date32 => {
-            let days = |bytes: &[u8]| Some(i32::from_be_bytes(bytes.try_into().ok()?).checked_add(EPOCH_DAYS));
+            let days = |bytes: &[u8]| Some(i32::from_be_bytes(bytes.try_into().ok()?).checked_add(POSTGRES_EPOCH_DAYS));
             Arc::new(decoded::<Date32Type>(values, |bytes| in_range(days(bytes), "date"))?)
         }
         DataType::Time64(TimeUnit::Microsecond) => Arc::new(decoded::<Time64MicrosecondType>(values, time)?),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let micros = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?).checked_add(EPOCH_MICROS));
+            let micros = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?).checked_add(POSTGRES_EPOCH));
             let array = decoded::<TimestampMicrosecondType>(values, |bytes| in_range(micros(bytes), "timestamp"))?;
             Arc::new(array.with_data_type(data_type.clone()))
         }
@@ -426,10 +423,10 @@ pub(crate) fn binary_writer(array: &ArrayRef, sql_type: &str) -> Result<Writer> 
         DataType::UInt64 => binary_writer(&cast(&array, &DataType::Decimal128(20, 0))?, "")?,
         DataType::Float32 => primitive::<Float32Type, 4>(&array, f32::to_be_bytes),
         DataType::Float64 => primitive::<Float64Type, 8>(&array, f64::to_be_bytes),
-        DataType::Date32 => primitive::<Date32Type, 4>(&array, |days| days.saturating_sub(EPOCH_DAYS).to_be_bytes()),
+        DataType::Date32 => primitive::<Date32Type, 4>(&array, |days| days.saturating_sub(POSTGRES_EPOCH_DAYS).to_be_bytes()),
         DataType::Time64(_) => primitive::<Time64MicrosecondType, 8>(&array, i64::to_be_bytes),
         DataType::Timestamp(..) => {
-            primitive::<TimestampMicrosecondType, 8>(&array, |micros| micros.saturating_sub(EPOCH_MICROS).to_be_bytes())
+            primitive::<TimestampMicrosecondType, 8>(&array, |micros| micros.saturating_sub(POSTGRES_EPOCH).to_be_bytes())
         }
         DataType::Interval(_) => {
             let array = array.as_primitive::<IntervalMonthDayNanoType>().clone();

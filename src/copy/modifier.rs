@@ -10,6 +10,7 @@ use super::column::check_utf8;
 use super::fields::Bad;
 use super::value::{self, invalid_syntax};
 use crate::error::Error;
+use crate::time::POSTGRES_EPOCH;
 
 /// Read from a column's SQL type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,7 @@ impl Modifier {
                 let plain = (!varying && base != "bpchar").then_some(1);
                 argument().or(plain).map_or(Modifier::None, |limit| Modifier::Length { limit, name })
             }
-            ("timestamp" | "timestamptz" | "time", _) => match argument() {
-                Some(digits @ 0..6) => Modifier::Precision { unit: 10i64.pow(6 - digits as u32) },
-                _ => Modifier::None,
-            },
+            ("timestamp" | "timestamptz" | "time", _) => argument().map_or(Modifier::None, Modifier::of_digits),
             (_, DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale)) => {
                 Modifier::Digits { precision: *precision, scale: *scale }
             }
@@ -59,15 +57,24 @@ impl Modifier {
         }
     }
 
+    /// Of a time with so many digits of a second.
+    pub fn of_digits(digits: usize) -> Modifier {
+        match digits {
+            0..6 => Modifier::Precision { unit: 10i64.pow(6 - digits as u32) },
+            _ => Modifier::None,
+        }
+    }
+
     /// The values as they may be stored, or the first that may not; `None` when all can stay as they are.
     pub(crate) fn apply(self, array: &ArrayRef) -> Result<Option<ArrayRef>, Bad> {
         match (self, array.data_type()) {
             (Modifier::Length { limit, name }, DataType::Utf8) => length(array.as_string(), limit, name),
+            // PostgreSQL's are numbers since its own epoch.
             (Modifier::Precision { unit }, DataType::Timestamp(TimeUnit::Microsecond, _)) => {
-                Ok(round::<TimestampMicrosecondType>(array, unit))
+                Ok(round::<TimestampMicrosecondType>(array, unit, POSTGRES_EPOCH))
             }
             (Modifier::Precision { unit }, DataType::Time64(TimeUnit::Microsecond)) => {
-                Ok(round::<Time64MicrosecondType>(array, unit))
+                Ok(round::<Time64MicrosecondType>(array, unit, 0))
             }
             (Modifier::Digits { precision, scale }, DataType::Decimal128(..)) => {
                 let limit = 10i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
@@ -118,14 +125,14 @@ fn length(array: &StringArray, limit: usize, name: &str) -> Result<Option<ArrayR
     Ok(cut.then(|| Arc::new(array.iter().map(|text| text.map(|t| &t[..shorten(t)])).collect::<StringArray>()) as ArrayRef))
 }
 
-/// To the nearest multiple; a half goes away from zero.
-fn round<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef, unit: i64) -> Option<ArrayRef> {
+/// To the nearest multiple; a half goes away from `zero`, which is a multiple itself.
+fn round<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef, unit: i64, zero: i64) -> Option<ArrayRef> {
     let array: &PrimitiveArray<T> = array.as_primitive();
     if array.values().iter().all(|value| value % unit == 0) {
         return None;
     }
     let round = |value: i64| {
-        let half = if value < 0 { -unit / 2 } else { unit / 2 };
+        let half = if value < zero { -unit / 2 } else { unit / 2 };
         value.saturating_add(half) / unit * unit
     };
     Some(Arc::new(array.unary::<_, T>(round).with_data_type(array.data_type().clone())))

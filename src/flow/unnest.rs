@@ -24,7 +24,9 @@ pub enum Source {
 pub struct Unnest {
     pub sources: Vec<Source>,
     pub schema: SchemaRef,
-    /// A row whose lists are all NULL or empty gives one row with NULLs instead of none.
+    /// A NULL instead of a list is one element, which is NULL; otherwise none.
+    pub keep_null: bool,
+    /// The same of an empty list.
     pub keep_empty: bool,
 }
 
@@ -34,8 +36,7 @@ impl Operator for Unnest {
         // The row each output row comes from, and its place in the lists of that row.
         let (mut rows, mut places) = (Vec::new(), Vec::new());
         for row in 0..delta.len() {
-            let longest = lists.iter().map(|(_, list)| list.length(row)).max().unwrap_or(1);
-            let count = if longest == 0 && self.keep_empty { 1 } else { longest };
+            let count = lists.iter().map(|(_, list)| self.elements(list, row)).max().unwrap_or(1);
             rows.extend(std::iter::repeat_n(row as u32, count));
             places.extend(0..count);
         }
@@ -54,6 +55,15 @@ impl Operator for Unnest {
 }
 
 impl Unnest {
+    /// How many rows a list makes of its row, if no other is longer.
+    fn elements(&self, list: &List, row: usize) -> usize {
+        match list.ranges[row] {
+            None => usize::from(self.keep_null),
+            Some((from, to)) if from == to => usize::from(self.keep_empty),
+            Some((from, to)) => to - from,
+        }
+    }
+
     fn lists(&self, rows: &RecordBatch) -> Result<Vec<(usize, List)>> {
         let mut lists: Vec<(usize, List)> = Vec::new();
         for source in &self.sources {
@@ -92,15 +102,15 @@ impl Unnest {
     }
 }
 
-/// Any of Arrow's list types as elements and ranges.
+/// Any of Arrow's list types as elements and ranges, `None` for a NULL.
 struct List {
     values: ArrayRef,
-    ranges: Vec<(usize, usize)>,
+    ranges: Vec<Option<(usize, usize)>>,
 }
 
 impl List {
     fn new(array: &ArrayRef) -> Result<List> {
-        let range = |row: usize, from: usize, to: usize| if array.is_null(row) { (0, 0) } else { (from, to) };
+        let range = |row: usize, from: usize, to: usize| array.is_valid(row).then_some((from, to));
         match array.data_type() {
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
@@ -120,18 +130,13 @@ impl List {
                 let ranges = (0..list.len()).map(|row| range(row, row * size, (row + 1) * size)).collect();
                 Ok(List { values: Arc::clone(list.values()), ranges })
             }
-            DataType::Null => Ok(List { values: new_null_array(&DataType::Null, 0), ranges: vec![(0, 0); array.len()] }),
+            DataType::Null => Ok(List { values: new_null_array(&DataType::Null, 0), ranges: vec![None; array.len()] }),
             other => Err(Error::datatype_mismatch(format!("unnest takes an array, not {other}"))),
         }
     }
 
-    fn length(&self, row: usize) -> usize {
-        let (from, to) = self.ranges[row];
-        to - from
-    }
-
     fn element(&self, row: usize, place: usize) -> Option<u64> {
-        let (from, to) = self.ranges[row];
+        let (from, to) = self.ranges[row]?;
         (from + place < to).then_some((from + place) as u64)
     }
 }

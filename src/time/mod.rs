@@ -14,6 +14,12 @@ pub type Micros = i64;
 /// "No time yet": the watermark of a stream without rows. Smaller than every event time.
 pub const NO_TIME: Micros = i64::MIN;
 
+/// 2000-01-01, from where PostgreSQL counts: days since the Unix epoch.
+pub const POSTGRES_EPOCH_DAYS: i32 = 10_957;
+
+/// The same in microseconds.
+pub const POSTGRES_EPOCH: Micros = POSTGRES_EPOCH_DAYS as Micros * window::DAY;
+
 /// The type of all instants without a time zone in streams and tables.
 pub const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 

@@ -8,10 +8,7 @@ use postgres_types::Type;
 use super::{bytes_value, integer, interval, list, no_input, text, text_value, time, timestamp};
 use crate::error::{Error, Result};
 use crate::server::frontend::utf8;
-
-/// From 1970-01-01, where Arrow counts from, to 2000-01-01, where Postgres does.
-const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
+use crate::time::{POSTGRES_EPOCH, POSTGRES_EPOCH_DAYS};
 
 /// Reads a value that came as Postgres's type `wire`.
 pub fn value(bytes: &[u8], wire: &Type, target: &DataType) -> Result<ScalarValue> {
@@ -29,12 +26,12 @@ pub fn value(bytes: &[u8], wire: &Type, target: &DataType) -> Result<ScalarValue
         }
         D::Binary | D::LargeBinary | D::BinaryView => Ok(bytes_value(bytes.to_vec(), target)),
         D::Date32 => {
-            let days = i32::from_be_bytes(fixed(bytes)?).checked_add(EPOCH_DAYS);
+            let days = i32::from_be_bytes(fixed(bytes)?).checked_add(POSTGRES_EPOCH_DAYS);
             days.map(|days| ScalarValue::Date32(Some(days))).ok_or_else(|| Error::datetime_overflow("date out of range"))
         }
         D::Time32(_) | D::Time64(_) => time(i64::from_be_bytes(fixed(bytes)?), target),
         D::Timestamp(..) => {
-            let micros = i64::from_be_bytes(fixed(bytes)?).checked_add(EPOCH_MICROS);
+            let micros = i64::from_be_bytes(fixed(bytes)?).checked_add(POSTGRES_EPOCH);
             timestamp(micros.ok_or_else(|| Error::datetime_overflow("timestamp out of range"))?, target)
         }
         D::Interval(_) => {

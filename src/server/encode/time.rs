@@ -8,11 +8,10 @@ use chrono::{DateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
 use super::number::integer;
+use crate::time::{POSTGRES_EPOCH, POSTGRES_EPOCH_DAYS};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
-/// From 1970-01-01, where Arrow counts from, to 2000-01-01, where Postgres does.
-const EPOCH_DAYS: i32 = 10_957;
 
 /// A count of `unit`s in microseconds. What does not fit is the greatest or least value, Postgres's infinity.
 pub fn micros(value: i64, unit: TimeUnit) -> i64 {
@@ -30,12 +29,12 @@ pub fn days(millis: i64) -> i64 {
 }
 
 pub fn date_binary(days: i64, out: &mut Vec<u8>) {
-    let days = (days - EPOCH_DAYS as i64).clamp(i32::MIN as i64, i32::MAX as i64) as i32;
+    let days = (days - i64::from(POSTGRES_EPOCH_DAYS)).clamp(i32::MIN as i64, i32::MAX as i64) as i32;
     out.extend_from_slice(&days.to_be_bytes());
 }
 
 pub fn timestamp_binary(micros: i64, out: &mut Vec<u8>) {
-    let since = micros.saturating_sub(EPOCH_DAYS as i64 * MICROS_PER_DAY);
+    let since = micros.saturating_sub(POSTGRES_EPOCH);
     out.extend_from_slice(&since.to_be_bytes());
 }
 

@@ -61,11 +61,16 @@ impl MemoryPool for QueryPool {
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> DataFusionResult<()> {
         let within = |used: usize| used.checked_add(additional).filter(|used| *used <= self.limit);
         if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
-            let message = format!("the statement needs more than its {} of memory", human_size(self.limit));
+            let message = format!("it may take {}", human_size(self.limit));
             return Err(DataFusionError::ResourcesExhausted(message));
         }
-        self.all.try_grow(reservation, additional).inspect_err(|_| {
+        self.all.try_grow(reservation, additional).map_err(|_| {
             self.used.fetch_sub(additional, Ordering::Relaxed);
+            let message = match self.all.memory_limit() {
+                MemoryLimit::Finite(limit) => format!("all statements together may take {}", human_size(limit)),
+                _ => "no statement may take more now".to_string(),
+            };
+            DataFusionError::ResourcesExhausted(message)
         })
     }
 

@@ -9,6 +9,7 @@ pub mod convert;
 mod fields;
 pub mod instants;
 pub mod operators;
+mod precision;
 mod rounding;
 pub mod sessions;
 pub mod steps;
@@ -114,5 +115,5 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Resul
 /// Ours, by the name they have here. Word counts are the first query everyone writes: `split` is `string_to_array`.
 fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let split = datafusion::functions_nested::string::string_to_array_udf();
-    vec![Arc::new(split.as_ref().clone().with_aliases(["split"]))]
+    vec![Arc::new(split.as_ref().clone().with_aliases(["split"])), precision::round_time()]
 }

@@ -492,10 +492,11 @@ impl Lowering<'_> {
         let passed: Vec<Option<usize>> =
             sources.iter().map(|s| if let Source::Repeat(index) = s { Some(*index) } else { None }).collect();
         let edge = Edge { key: None, ..carry(&input.edge, &passed, Arc::clone(&schema)) };
-        let keep_empty = unnest.options.preserve_nulls();
+        let (keep_null, keep_empty) = (unnest.options.preserve_nulls(), unnest.options.expand_empty_as_null());
         let label = format!("Unnest: {}", unnest.exec_columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>().join(", "));
         let make: Make = Box::new(move |_| {
-            Ok(Box::new(Unnest { sources: sources.clone(), schema: Arc::clone(&schema), keep_empty }) as Box<dyn Operator>)
+            let (sources, schema) = (sources.clone(), Arc::clone(&schema));
+            Ok(Box::new(Unnest { sources, schema, keep_null, keep_empty }) as Box<dyn Operator>)
         });
         Ok(self.add(label, String::new(), input.inputs, make, None, edge))
     }

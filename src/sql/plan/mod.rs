@@ -44,6 +44,7 @@ pub mod order;
 mod overload;
 pub mod silence;
 mod registered;
+mod set_all;
 pub mod source;
 pub mod time_bound;
 mod unknown;
@@ -198,6 +199,7 @@ impl Planner {
         let mut scope = PlannerContext::new().with_prepare_param_data_types(types);
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
+            .and_then(set_all::count_copies)
             .and_then(dialect::in_postgres_types)
             .and_then(inline::inline)
             .and_then(lateral::inline_lateral)

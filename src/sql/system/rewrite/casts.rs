@@ -6,7 +6,7 @@
 use sqlparser::ast as sp;
 
 use super::{arrays, call, normal, simple_name, string, take};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The types that are OIDs of named objects, and the functions that read and write them.
 const REGISTERED: [(&str, &str, &str); 9] = [
@@ -163,6 +163,7 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
     if let (sp::DataType::Array(_), Some(_)) = (&*data_type, string(inner)) {
         arrays::read_literal(inner)?;
     }
+    let modified = modified(data_type)?;
     match target(data_type) {
         Target::Registered(input) | Target::Checked(input) => {
             let inner = take(inner);
@@ -180,7 +181,34 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
         }
         Target::AsIs => shown_cast(expr),
     }
+    if let Some((function, argument)) = modified {
+        let value = take(expr);
+        *expr = call(function, vec![value, sp::Expr::Value(sp::Value::Number(argument.to_string(), false).with_empty_span())]);
+    }
     Ok(())
+}
+
+/// The function that makes a value fit a type with a modifier, and its second argument: an explicit cast cuts a text, and rounds
+/// a time.
+fn modified(data_type: &sp::DataType) -> Result<Option<(&'static str, u64)>> {
+    use sp::DataType as T;
+    let length = |length: &Option<sp::CharacterLength>| match length {
+        Some(sp::CharacterLength::IntegerLength { length, .. }) => Some(*length),
+        _ => None,
+    };
+    let characters = match data_type {
+        T::Varchar(given) | T::CharacterVarying(given) | T::CharVarying(given) => length(given),
+        T::Char(given) | T::Character(given) => length(given).or(given.is_none().then_some(1)),
+        T::Time(Some(digits @ 0..6), _) | T::Timestamp(Some(digits @ 0..6), _) => return Ok(Some(("round_time", *digits))),
+        _ => None,
+    };
+    match characters {
+        Some(0) => {
+            let name = if type_name(data_type) == "varchar" { "varchar" } else { "char" };
+            Err(Error::invalid_parameter(format!("length for type {name} must be at least 1")))
+        }
+        characters => Ok(characters.map(|length| ("left", length))),
+    }
 }
 
 /// `x::regclass::text`: the name.

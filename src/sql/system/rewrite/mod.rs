@@ -16,6 +16,7 @@
 //! | `t AT TIME ZONE z`, `localtimestamp` | `timezone(z, t)`, `localtimestamp()` |
 //! | `substring(s FROM 'a(b)')`, `regexp_substr(s, p)` | `(regexp_match(s, 'a(b)'))[1]`, `(regexp_match(s, '(' || p || ')'))[1]` |
 //! | `make_interval(days => 1)` | `make_interval(0, 0, 0, 1, 0, 0, 0)` |
+//! | `OVER w`, `OVER (w ORDER BY b)` with `WINDOW w AS (PARTITION BY a)` | `OVER (PARTITION BY a)`, `OVER (PARTITION BY a ORDER BY b)` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
@@ -26,6 +27,7 @@ mod from;
 mod names;
 mod templates;
 mod using;
+mod windows;
 
 use std::ops::ControlFlow;
 
@@ -64,13 +66,13 @@ impl VisitorMut for Forms {
 
     fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<Error> {
         match query.body.as_mut() {
-            sp::SetExpr::Select(select) => go_on(using::merge_columns(select, query.order_by.as_mut())),
+            sp::SetExpr::Select(select) => go_on(clauses(select, query.order_by.as_mut())),
             _ => ControlFlow::Continue(()),
         }
     }
 
     fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<Error> {
-        go_on(using::merge_columns(select, None))
+        go_on(clauses(select, None))
     }
 
     fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<Error> {
@@ -110,6 +112,12 @@ fn refused(select: &sp::Select) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a select's clauses say of its expressions, and of those of its ORDER BY, put into these.
+fn clauses(select: &mut sp::Select, mut order: Option<&mut sp::OrderBy>) -> Result<()> {
+    windows::resolve(select, order.as_deref_mut())?;
+    using::merge_columns(select, order)
 }
 
 fn go_on(result: Result<()>) -> ControlFlow<Error> {
@@ -421,6 +429,15 @@ mod tests {
         "SELECT * FROM a FULL JOIN b USING (k) FULL JOIN c USING (k)",
         "SELECT coalesce(coalesce(a.k, b.k), c.k) AS k, a.* EXCLUDE (k), b.* EXCLUDE (k), c.* EXCLUDE (k) \
          FROM a FULL JOIN b ON a.k = b.k FULL JOIN c ON coalesce(a.k, b.k) = c.k"
+    )]
+    #[case(
+        "SELECT a, sum(b) OVER w AS c, count(*) OVER (v ROWS 1 PRECEDING) AS d FROM t WINDOW w AS (PARTITION BY k), v AS (w ORDER BY b) ORDER BY rank() OVER v",
+        "SELECT a, sum(b) OVER (PARTITION BY k) AS c, count(*) OVER (PARTITION BY k ORDER BY b ROWS 1 PRECEDING) AS d FROM t \
+         ORDER BY rank() OVER (PARTITION BY k ORDER BY b)"
+    )]
+    #[case(
+        "SELECT (SELECT max(x) FROM (SELECT sum(b) OVER w AS x FROM u WINDOW w AS (ORDER BY u.b))) AS y, sum(b) OVER w AS z FROM t WINDOW W AS (ORDER BY t.b)",
+        "SELECT (SELECT max(x) AS \"max\" FROM (SELECT sum(b) OVER (ORDER BY u.b) AS x FROM u)) AS y, sum(b) OVER (ORDER BY t.b) AS z FROM t"
     )]
     fn forms_of_postgres_become_forms_of_the_planner(#[case] sql: &str, #[case] expected: &str) {
         assert_eq!(rewritten(sql), expected);
