@@ -7,7 +7,7 @@
 //!
 //! It goes on after a failure, and ends with the list of the seeds that failed. Those that failed once are kept in [`FAILED`].
 //!
-//! Views are replaced, paused and resumed on the way. The database runs in this process, over stores in memory that outlive it:
+//! Views are replaced, paused and resumed on the way, relations have other names for a while. The database runs in this process, over stores in memory that outlive it:
 //! restarts come between commits, in order and as after a kill, with newer and older checkpoints, with another number of workers
 //! and other steps. The batch answer shares no code with the operators: it is planned and run by DataFusion over the log
 //! (`VERIFY`). What relations showed is remembered, and read again later, AS OF the commit at which they did.
@@ -15,6 +15,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::DataType;
 use futures::StreamExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -132,24 +133,10 @@ async fn run(seed: u64) -> usize {
             world.history.push(format!("-- checkpoint of commit {at}"));
         }
         if world.rng.random_bool(0.15) {
-            // Closing writes a last checkpoint. A process that is killed leaves the one before, and the commits since then are
-            // replayed at the next start.
-            let killed = world.rng.random_bool(0.7).then(|| world.state.copy());
-            world.history.push(format!(
-                "-- {} at commit {}",
-                if killed.is_some() { "killed" } else { "closed" },
-                database.log().end()
-            ));
-            drop(session);
-            database.close().unwrap_or_else(|error| panic!("seed {seed}: closing: {error}"));
-            drop(database);
-            world.state = killed.unwrap_or(world.state);
-            (database, session) = world.open();
-            // What is rebuilt is awaited like what is made.
-            for (name, _) in &views {
-                await_view(&database, name).await;
-            }
-            execute(&mut session, &seed_of, "FLUSH").await;
+            (database, session) = world.reopen(database, session, &seed_of, &views).await;
+        }
+        if paused.is_none() && world.rng.random_bool(0.1) {
+            (database, session) = world.under_another_name(database, session, &seed_of, &views).await;
         }
         for (name, sql) in views.iter().chain(&written) {
             if let Some(differs) = differences(&mut session, &seed_of, name).await {
@@ -162,6 +149,7 @@ async fn run(seed: u64) -> usize {
             }
             checked += 1;
         }
+        world.look_up(&database, &mut session, &seed_of, &views).await;
         // A paused view does not show what it would have shown.
         let running = if paused.is_none() { views.as_slice() } else { &[] };
         past.remember(&mut world, &database, &mut session, &seed_of, running).await;
@@ -246,6 +234,93 @@ impl World {
         let (database, _) = Database::open_with(log, Box::new(self.state.open()), config).expect("the database opens");
         let session = database.session("oracle");
         (database, session)
+    }
+
+    /// Closes the database, or kills it: what it wrote since its last checkpoint is only in the log.
+    async fn reopen(
+        &mut self,
+        database: Arc<Database>,
+        session: Client,
+        seed: &str,
+        views: &[(String, String)],
+    ) -> (Arc<Database>, Client) {
+        // Closing writes a last checkpoint. A process that is killed leaves the one before, and the commits since then are
+        // replayed at the next start.
+        let killed = self.rng.random_bool(0.7).then(|| self.state.copy());
+        let how = if killed.is_some() { "killed" } else { "closed" };
+        self.history.push(format!("-- {how} at commit {}", database.log().end()));
+        drop(session);
+        database.close().unwrap_or_else(|error| panic!("{seed}: closing: {error}"));
+        drop(database);
+        if let Some(state) = killed {
+            self.state = state;
+        }
+        let (database, mut session) = self.open();
+        // What is rebuilt is awaited like what is made.
+        for (name, _) in views {
+            await_view(&database, name).await;
+        }
+        execute(&mut session, seed, "FLUSH").await;
+        (database, session)
+    }
+
+    /// One relation has another name while a commit comes, and perhaps a restart; all others go on as they were.
+    async fn under_another_name(
+        &mut self,
+        mut database: Arc<Database>,
+        mut session: Client,
+        seed: &str,
+        views: &[(String, String)],
+    ) -> (Arc<Database>, Client) {
+        let names: Vec<&str> = ["s", "t", "p", "q", "r"].into_iter().chain(views.iter().map(|(name, _)| name.as_str())).collect();
+        let name = self.one(&names).to_string();
+        let rename = |from: &str, to: &str| format!("ALTER TABLE {from} RENAME TO {to}");
+        execute(&mut session, seed, &rename(&name, "renamed")).await;
+        self.history.push(rename(&name, "renamed"));
+        let renamed = |view: &str| if view == name { "renamed".to_string() } else { view.to_string() };
+        if self.rng.random_bool(0.5) {
+            let views: Vec<_> = views.iter().map(|(view, sql)| (renamed(view), sql.clone())).collect();
+            (database, session) = self.reopen(database, session, seed, &views).await;
+        }
+        let statement = "INSERT INTO renamed (k, n, x) VALUES ('k1', 3, 0.5)";
+        if ["s", "p", "q"].contains(&name.as_str()) {
+            execute(&mut session, seed, statement).await;
+            self.history.push(statement.to_string());
+        }
+        for (view, sql) in views {
+            if let Some(differs) = differences(&mut session, seed, &renamed(view)).await {
+                panic!("{seed}: with {name} renamed, {view} differs from its batch answer\n{sql}\n{differs}");
+            }
+        }
+        execute(&mut session, seed, &rename("renamed", &name)).await;
+        self.history.push(rename("renamed", &name));
+        (database, session)
+    }
+
+    /// A row by its key, which is a look-up, is the row that the query gives.
+    async fn look_up(&mut self, database: &Database, session: &mut Client, seed: &str, views: &[(String, String)]) {
+        let names: Vec<&str> = ["t", "r"].into_iter().chain(views.iter().map(|(name, _)| name.as_str())).collect();
+        let name = self.one(&names).to_string();
+        let id = database.catalog().find(&name).expect("it is there").id;
+        let Some(version) = database.engine().snapshot().versions.get(&id).cloned() else { return };
+        let schema = version.schema();
+        let key: Vec<_> = version.key().iter().map(|column| schema.field(*column)).collect();
+        if key.is_empty() {
+            return;
+        }
+        let names: Vec<String> = key.iter().map(|column| format!("\"{}\"", column.name())).collect();
+        let Some(rows) = lines(session, seed, &format!("SELECT {} FROM {name}", names.join(", "))).await else { return };
+        let Some(row) = rows.choose(&mut self.rng).filter(|row| !row.contains("NULL")) else { return };
+        let conditions = names.iter().zip(&key).zip(row.split('|')).map(|((name, column), value)| match column.data_type() {
+            number if number.is_numeric() => format!("{name} = {value}"),
+            DataType::Timestamp(..) => format!("{name} = TIMESTAMP '{value}'"),
+            _ => format!("{name} = '{value}'"),
+        });
+        let conditions = conditions.collect::<Vec<_>>().join(" AND ");
+        let looked_up = lines(session, seed, &format!("SELECT * FROM {name} WHERE {conditions}")).await;
+        let queried = format!("SELECT * FROM (SELECT * FROM {name} LIMIT 1000000) AS a WHERE {conditions}");
+        assert_eq!(looked_up, lines(session, seed, &queried).await, "{seed}: a look-up in {name} by {conditions}");
+        assert!(looked_up.is_none_or(|rows| rows.len() == 1), "{seed}: no row of {name} by {conditions}");
     }
 
     /// A stream was silent for a while, see [`tidegate::ingest::idle`].
