@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::function::FunctionId;
 use super::role::{PUBLIC, RoleId};
-use super::{Kind, RelationId};
+use super::schema::SchemaId;
+use super::{FIRST_RELATION, Kind, RelationId};
 
 /// One kind of thing that may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,18 +132,15 @@ impl Privileges {
 #[serde(rename_all = "snake_case")]
 pub enum Object {
     Relation(RelationId),
-    Schema(u32),
+    Schema(SchemaId),
     Database,
     Function(FunctionId),
     /// What a relation gets that `owner` makes, by ALTER DEFAULT PRIVILEGES; in one schema, or wherever.
     Default {
         owner: RoleId,
-        schema: Option<u32>,
+        schema: Option<SchemaId>,
     },
 }
-
-/// OID of the one schema of users' relations.
-pub const PUBLIC_SCHEMA: u32 = 2200;
 
 const RELATION: &[Privilege] = &[
     Privilege::Insert,
@@ -171,7 +169,9 @@ impl Object {
             Object::Relation(_) | Object::Default { schema: None, .. } => Privileges::NONE,
             // Grants in one schema come on top of what is granted anywhere.
             Object::Default { schema: Some(_), .. } => return Acl::default(),
-            Object::Schema(_) => Privileges::of(&[Privilege::Usage]),
+            // Those that were there from the beginning.
+            Object::Schema(id) if id < FIRST_RELATION => Privileges::of(&[Privilege::Usage]),
+            Object::Schema(_) => Privileges::NONE,
             Object::Database => Privileges::of(&[Privilege::Temporary, Privilege::Connect]),
             Object::Function(_) => Privileges::of(&[Privilege::Execute]),
         };

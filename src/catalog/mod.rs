@@ -3,6 +3,7 @@
 //! The catalog changes only by commits of the log ([`Change`]); so it has a state at every commit, and a snapshot holds the
 //! one that belongs to its data. A relation's id is never reused; its name may be.
 //!
+//! * [`schema`]: where relations are, and how their names are found;
 //! * [`function`]: functions that users define;
 //! * [`role`]: who there is;
 //! * [`acl`]: what was granted to whom;
@@ -12,6 +13,7 @@ pub mod acl;
 pub mod function;
 pub mod rights;
 pub mod role;
+pub mod schema;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use acl::{Access, Acl, Object};
 use function::{Function, FunctionId, FunctionRef};
 use role::{Role, RoleId, Roles};
+use schema::{PUBLIC, RelationName, SchemaId, Schemas, SearchPath};
 
 use crate::time::Micros;
 
@@ -158,6 +161,9 @@ pub enum Durability {
 pub struct Relation {
     pub id: RelationId,
     pub name: String,
+    /// The name of the schema that it is in.
+    #[serde(default = "public", skip_serializing_if = "is_public")]
+    pub schema: String,
     pub kind: Kind,
     pub columns: Vec<Column>,
     /// Indices of the key's columns, in the key's order. Of a view: the key its query is known to have, or empty.
@@ -198,15 +204,24 @@ pub struct Relation {
     pub fills: BTreeMap<usize, String>,
 }
 
+fn public() -> String {
+    PUBLIC.to_string()
+}
+
+fn is_public(schema: &str) -> bool {
+    schema == PUBLIC
+}
+
 /// Stands for the number of the commit that a change will be in.
 pub const NOW: CommitId = 0;
 
 impl Relation {
-    /// One of which nothing else is said yet; `id` 0: it is still to be chosen.
+    /// One of which nothing else is said yet, in the schema `public`; `id` 0: it is still to be chosen.
     pub fn new(id: RelationId, name: impl Into<String>, kind: Kind, columns: Vec<Column>) -> Relation {
         Relation {
             id,
             name: name.into(),
+            schema: public(),
             kind,
             columns,
             primary_key: Vec::new(),
@@ -227,6 +242,11 @@ impl Relation {
             widths: BTreeMap::new(),
             fills: BTreeMap::new(),
         }
+    }
+
+    /// Its name with its schema.
+    pub fn full_name(&self) -> RelationName {
+        RelationName::new(&self.schema, &self.name)
     }
 
     /// The user's columns as an Arrow schema: what the log stores and `SELECT *` shows.
@@ -297,6 +317,9 @@ pub enum Change {
     /// A new function, a new version of one, or the same version with another name or comment.
     SetFunction(Function),
     DropFunction(FunctionId),
+    /// A new schema, or the same with another name or comment; its relations are told of a new name by changes of their own.
+    SetSchema(schema::Schema),
+    DropSchema(SchemaId),
 }
 
 /// All relations at one commit, the roles, and who may do what.
@@ -304,8 +327,10 @@ pub enum Change {
 pub struct Catalog {
     roles: Roles,
     access: BTreeMap<Object, Access>,
+    schemas: Schemas,
     by_id: BTreeMap<RelationId, Arc<Relation>>,
-    by_name: BTreeMap<String, RelationId>,
+    /// By schema, then by name.
+    by_name: BTreeMap<String, BTreeMap<String, RelationId>>,
     /// The versions that are needed, the newest last.
     functions: BTreeMap<FunctionId, Vec<Arc<Function>>>,
     next_id: RelationId,
@@ -315,17 +340,15 @@ impl Catalog {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Create(relation) | Change::Alter(relation) | Change::Replace(relation) => {
-                if let Some(old) = self.by_id.get(&relation.id) {
-                    self.by_name.remove(&old.name);
-                }
-                self.by_name.insert(relation.name.clone(), relation.id);
                 let former = self.by_id.insert(relation.id, Arc::new(relation.clone()));
+                former.iter().for_each(|former| self.forget_name(former));
+                self.by_name.entry(relation.schema.clone()).or_default().insert(relation.name.clone(), relation.id);
                 self.next_id = self.next_id.max(relation.id + 1);
                 self.forget_versions(former.as_deref());
             }
             Change::Drop(id) => {
                 if let Some(old) = self.by_id.remove(id) {
-                    self.by_name.remove(&old.name);
+                    self.forget_name(&old);
                     self.forget_versions(Some(&old));
                 }
                 self.access.remove(&Object::Relation(*id));
@@ -349,6 +372,30 @@ impl Catalog {
                 self.functions.remove(id);
                 self.access.remove(&Object::Function(*id));
             }
+            Change::SetSchema(schema) => {
+                self.schemas.set(schema);
+                self.next_id = self.next_id.max(schema.id + 1);
+            }
+            Change::DropSchema(id) => {
+                self.schemas.remove(*id);
+                let of_it = |object: &Object| match object {
+                    Object::Schema(schema) | Object::Default { schema: Some(schema), .. } => schema == id,
+                    _ => false,
+                };
+                self.access.retain(|object, _| !of_it(object));
+            }
+        }
+    }
+
+    /// The name is free, unless another has it already.
+    fn forget_name(&mut self, relation: &Relation) {
+        if let Some(names) = self.by_name.get_mut(&relation.schema)
+            && names.get(&relation.name) == Some(&relation.id)
+        {
+            names.remove(&relation.name);
+            if names.is_empty() {
+                self.by_name.remove(&relation.schema);
+            }
         }
     }
 
@@ -369,6 +416,15 @@ impl Catalog {
 
     pub fn roles(&self) -> &Roles {
         &self.roles
+    }
+
+    pub fn schemas(&self) -> &Schemas {
+        &self.schemas
+    }
+
+    /// The id of a relation's schema.
+    pub fn schema_of(&self, relation: &Relation) -> SchemaId {
+        self.schemas.find(&relation.schema).map_or(schema::PUBLIC_SCHEMA, |schema| schema.id)
     }
 
     /// What was ever granted or given away.
@@ -403,7 +459,7 @@ impl Catalog {
         let mut catalog = self.clone();
         catalog.by_id.retain(|_, relation| wanted(relation));
         let Catalog { by_id, by_name, .. } = &mut catalog;
-        by_name.retain(|_, id| by_id.contains_key(id));
+        by_name.values_mut().for_each(|names| names.retain(|_, id| by_id.contains_key(id)));
         catalog
     }
 
@@ -411,9 +467,26 @@ impl Catalog {
         self.by_id.get(&id)
     }
 
-    /// By exact name (already folded to lower case unless quoted).
-    pub fn find(&self, name: &str) -> Option<&Arc<Relation>> {
-        self.by_name.get(name).and_then(|id| self.by_id.get(id))
+    /// By exact names (already folded to lower case unless quoted).
+    pub fn find(&self, schema: &str, name: &str) -> Option<&Arc<Relation>> {
+        self.by_name.get(schema)?.get(name).and_then(|id| self.by_id.get(id))
+    }
+
+    pub fn named(&self, name: &RelationName) -> Option<&Arc<Relation>> {
+        self.find(&name.schema, &name.name)
+    }
+
+    /// What a name means, with a schema or along a path.
+    pub fn resolve(&self, path: &SearchPath, schema: Option<&str>, name: &str) -> Option<&Arc<Relation>> {
+        match schema {
+            Some(schema) => self.find(schema, name),
+            None => path.schemas().find_map(|schema| self.find(schema, name)),
+        }
+    }
+
+    /// The relations of a schema, by name.
+    pub fn relations_in(&self, schema: &str) -> impl Iterator<Item = &Arc<Relation>> {
+        self.by_name.get(schema).into_iter().flat_map(BTreeMap::values).filter_map(|id| self.by_id.get(id))
     }
 
     /// In the order of their ids.

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::acl::{Object, PUBLIC_SCHEMA, Privilege, Privileges};
+use super::acl::{Object, Privilege, Privileges};
 use super::function::Function;
 use super::role::RoleId;
+use super::schema::{PUBLIC, SYSTEM_SCHEMAS, Schema, SearchPath};
 use super::{Catalog, Relation};
 use crate::error::{Error, Result};
 
@@ -81,7 +82,7 @@ impl Rights {
         if self.is_superuser {
             return Ok(());
         }
-        self.check_schema(Privilege::Usage)?;
+        self.check_schema(&relation.schema, Privilege::Usage)?;
         match self.holds(Object::Relation(relation.id), privilege) {
             true => Ok(()),
             false => Err(Error::insufficient_privilege(format!(
@@ -92,11 +93,47 @@ impl Rights {
         }
     }
 
-    pub fn check_schema(&self, privilege: Privilege) -> Result<()> {
-        match self.holds(Object::Schema(PUBLIC_SCHEMA), privilege) {
+    /// May it do this to the schema of that name?
+    pub fn holds_on_schema(&self, schema: &str, privilege: Privilege) -> bool {
+        self.catalog.schemas().find(schema).is_some_and(|schema| self.holds(Object::Schema(schema.id), privilege))
+    }
+
+    /// The path that the setting `search_path` says: schemas that are there, and that the role may use.
+    pub fn search_path(&self, setting: &str) -> SearchPath {
+        let user = self.catalog.roles().name(self.role);
+        // A schema of the server's has nobody's name.
+        let own = self.catalog.schemas().find(&user).map(|schema| schema.name.as_str());
+        let usable = |name: &str| SYSTEM_SCHEMAS.contains(&name) || self.holds_on_schema(name, Privilege::Usage);
+        SearchPath::new(setting, own, usable)
+    }
+
+    pub fn check_schema(&self, schema: &str, privilege: Privilege) -> Result<()> {
+        match self.holds_on_schema(schema, privilege) {
             true => Ok(()),
-            false => Err(Error::insufficient_privilege("permission denied for schema public")),
+            false => Err(Error::insufficient_privilege(format!("permission denied for schema {schema}"))),
         }
+    }
+
+    /// Only an owner changes what a schema is.
+    pub fn check_schema_owner(&self, schema: &Schema) -> Result<()> {
+        match self.owns(Object::Schema(schema.id)) {
+            true => Ok(()),
+            false => Err(Error::insufficient_privilege(format!("must be owner of schema {}", schema.name))),
+        }
+    }
+
+    /// Whoever owns a relation, or its schema, may drop it.
+    pub fn check_may_drop(&self, relation: &Relation) -> Result<()> {
+        match self.owns(Object::Schema(self.catalog.schema_of(relation))) {
+            true => Ok(()),
+            false => self.check_owner(relation),
+        }
+    }
+
+    /// May it know that the schema is there?
+    pub fn sees_schema(&self, schema: &Schema) -> bool {
+        let object = Object::Schema(schema.id);
+        self.owns(object) || !self.on(object).is_empty() || self.catalog.relations_in(&schema.name).any(|r| self.sees(r))
     }
 
     /// Only an owner changes what a relation is.
@@ -116,7 +153,7 @@ impl Rights {
         if self.is_superuser {
             return Ok(());
         }
-        self.check_schema(Privilege::Usage)?;
+        self.check_schema(PUBLIC, Privilege::Usage)?;
         match self.holds(Object::Function(function.id), Privilege::Execute) {
             true => Ok(()),
             false => Err(Error::insufficient_privilege(format!("permission denied for function {}", function.name))),

@@ -239,7 +239,7 @@ impl Engine {
         let Plan { part, fragment, sinks, .. } = Plan::of_view(query, fragment, catalog);
         graph.add(part.target, fragment, sinks)?;
         let streams: Vec<RelationId> = replayed.relations().map(|relation| relation.id).collect();
-        let progress = Some(Progress::new(vec![query.name.clone()], streams.clone(), Vec::new()));
+        let progress = Some(Progress::new(vec![query.full_name()], streams.clone(), Vec::new()));
         progress.iter().for_each(|progress| self.shared.progress.add(progress));
         let build = Build {
             parts: vec![part],
@@ -308,7 +308,7 @@ impl Engine {
             }
             graph.add(part.target, fragment, sinks)?;
             if let Target::Relation(id) = part.target {
-                views.extend(catalog.get(id).map(|view| view.name.clone()));
+                views.extend(catalog.get(id).map(|view| view.full_name()));
             }
             parts.push(part);
         }

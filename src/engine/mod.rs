@@ -510,6 +510,7 @@ impl Engine {
                 Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
                 // What runs keeps the functions that it was made with.
                 Change::SetFunction(_) | Change::DropFunction(_) => {}
+                Change::SetSchema(_) | Change::DropSchema(_) => {}
             }
         }
         self.publish();

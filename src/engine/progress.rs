@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 
 use super::EngineHandle;
 use crate::catalog::RelationId;
+use crate::catalog::schema::RelationName;
 use crate::log::CommitId;
 
 /// A build under way.
 #[derive(Clone, Debug)]
 pub struct Backfill {
     /// The views that are built together.
-    pub views: Vec<String>,
+    pub views: Vec<RelationName>,
     /// Rows read so far, of all that there are now.
     pub rows: u64,
     pub total: u64,
@@ -29,7 +30,7 @@ pub struct Backfill {
 
 /// What a build tells of itself.
 pub(super) struct Progress {
-    views: Vec<String>,
+    views: Vec<RelationName>,
     streams: Vec<RelationId>,
     fed: Vec<RelationId>,
     rows: AtomicU64,
@@ -43,7 +44,7 @@ pub(super) struct ProgressList(Mutex<Vec<Weak<Progress>>>);
 
 impl Progress {
     #[expect(clippy::disallowed_methods, reason = "how long a build has been running changes no result")]
-    pub fn new(views: Vec<String>, streams: Vec<RelationId>, fed: Vec<RelationId>) -> Arc<Progress> {
+    pub fn new(views: Vec<RelationName>, streams: Vec<RelationId>, fed: Vec<RelationId>) -> Arc<Progress> {
         let (rows, commit) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Progress { views, streams, fed, rows, commit, began: Instant::now() })
     }

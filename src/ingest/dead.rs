@@ -36,6 +36,7 @@ pub fn dead_letter_relation(stream: &Relation) -> Relation {
         durability: stream.durability,
         parent: Some(stream.id),
         comment: Some(format!("rows that could not enter the stream \"{}\"", stream.name)),
+        schema: stream.schema.clone(),
         ..Relation::new(0, format!("{}{DEAD_SUFFIX}", stream.name), Kind::Stream, columns)
     }
 }

@@ -150,6 +150,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::catalog::schema::PUBLIC;
     use crate::database::{Config, Database};
     use crate::session::Outcome;
     use crate::time::ManualClock;
@@ -190,7 +191,7 @@ mod tests {
         assert_eq!(database.log().end(), written, "it is not silent yet");
         clock.set(start + 60 * SECOND);
         wait(&database, written + 1).await;
-        let id = database.catalog().find("s").unwrap().id;
+        let id = database.catalog().find(PUBLIC, "s").unwrap().id;
         assert_eq!(database.log().head(id).unwrap().watermark, Some(start + 65 * SECOND), "5 s behind the row, and 60 s passed");
         assert_eq!(count(&database, "SELECT * FROM v").await, 1);
         assert_eq!(count(&database, "SELECT * FROM i").await, 1, "commit time has passed, too");

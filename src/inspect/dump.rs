@@ -84,6 +84,8 @@ fn dump_commit(reader: &dyn LogReader, catalog: &Catalog, commit: &CommitRecord,
                 writeln!(out, "  function {} ({}), version {}", function.signature(), function.id, function.version)?
             }
             Change::DropFunction(id) => writeln!(out, "  drop function {id}")?,
+            Change::SetSchema(schema) => writeln!(out, "  schema {} ({})", schema.name, schema.id)?,
+            Change::DropSchema(id) => writeln!(out, "  drop schema {id}")?,
             Change::SetAccess(object, access) => {
                 let granted = access.acl.iter().flat_map(|acl| acl.to_text(|role| catalog.roles().name(role)));
                 let granted: Vec<String> = granted.collect();

@@ -43,7 +43,7 @@ fn decode(reader: &dyn LogReader, relation: &Relation, stored: &StoredBatch) -> 
 }
 
 fn called(relation: Option<&Relation>, id: RelationId) -> String {
-    relation.map_or_else(|| format!("relation {id}"), |r| format!("{} {}", r.kind.noun(), r.name))
+    relation.map_or_else(|| format!("relation {id}"), |r| format!("{} {}", r.kind.noun(), r.full_name()))
 }
 
 fn instant(at: Micros) -> String {

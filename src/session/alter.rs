@@ -9,9 +9,10 @@ use arrow::array::Array;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_options, column_of, durability, existing, no_column, quote_ident, relation_name};
+use super::define::{check_options, column_of, durability, existing, no_column, quote_ident};
 use super::read::planner_over;
 use super::{Client, Outcome};
+use crate::catalog::schema::RelationName;
 use crate::catalog::{Catalog, Change, Kind, Relation};
 use crate::connect::Connector;
 use crate::error::{Error, Result};
@@ -29,16 +30,12 @@ impl Client {
     pub(super) async fn alter_relation(&mut self, alter: &AlterRelation, sql: &str) -> Result<Outcome> {
         let tag = "ALTER TABLE";
         self.beside_block(tag)?;
-        let name = relation_name(&alter.name)?;
+        let Some(name) = self.altered_name(&alter.name, alter.if_exists)? else { return done(tag) };
         let catalog = self.database.log.catalog();
-        if alter.if_exists && catalog.find(&name).is_none() {
-            self.notices.push(Error::undefined_table(format!("relation \"{name}\" does not exist, skipping")));
-            return done(tag);
-        }
-        if let (AlterAction::AddColumn { column, if_not_exists: true }, Some(relation)) = (&alter.action, catalog.find(&name))
+        if let (AlterAction::AddColumn { column, if_not_exists: true }, Some(relation)) = (&alter.action, catalog.named(&name))
             && relation.column(&fold(&column.name)).is_some()
         {
-            let message = format!("column \"{}\" of relation \"{name}\" already exists, skipping", fold(&column.name));
+            let message = format!("column \"{}\" of relation \"{}\" already exists, skipping", fold(&column.name), name.name);
             self.notices.push(Error::duplicate_column(message));
             return done(tag);
         }
@@ -68,7 +65,7 @@ impl Client {
     }
 }
 
-fn alterable<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<Relation>> {
+fn alterable<'a>(catalog: &'a Catalog, name: &RelationName) -> Result<&'a Arc<Relation>> {
     let relation = existing(catalog, name)?;
     let (noun, hint) = match relation.kind {
         Kind::Stream | Kind::Table if relation.query.is_none() && relation.parent.is_none() => return Ok(relation),

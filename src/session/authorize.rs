@@ -7,15 +7,17 @@
 use sqlparser::ast as sp;
 
 use super::Client;
-use super::define::{existing, relation_name};
+use super::define::existing;
 use super::function::find_function;
 use super::write::{changed_name, delete_target, insert_target};
 use crate::catalog::Kind;
 use crate::catalog::acl::Privilege;
 use crate::catalog::rights::Rights;
+use crate::catalog::schema::PUBLIC;
 use crate::error::Result;
-use crate::sql::ast::{CopyTarget, Drop, ExplainOf, FunctionChange, Statement, SubscribeTarget};
+use crate::sql::ast::{CopyTarget, Drop, ExplainOf, FunctionChange, NewName, Statement, SubscribeTarget};
 use crate::sql::plan::Reader;
+use crate::sql::plan::names::fold;
 
 impl Client {
     /// What the session may do now.
@@ -34,10 +36,11 @@ impl Client {
             return Ok(());
         }
         let needs = |name: &sp::ObjectName, privilege: Privilege| {
-            rights.check(existing(rights.catalog(), &relation_name(name)?)?, privilege)
+            rights.check(existing(rights.catalog(), &self.relation_name(name)?)?, privilege)
         };
-        let owned = |name: &sp::ObjectName| rights.check_owner(existing(rights.catalog(), &relation_name(name)?)?);
-        let seen = |name: &sp::ObjectName| rights.check_sees(existing(rights.catalog(), &relation_name(name)?)?);
+        let owned = |name: &sp::ObjectName| rights.check_owner(existing(rights.catalog(), &self.defined_name(name)?)?);
+        let seen = |name: &sp::ObjectName| rights.check_sees(existing(rights.catalog(), &self.relation_name(name)?)?);
+        let creates = |name: &sp::ObjectName| rights.check_schema(&self.new_name(name)?.schema, Privilege::Create);
         match statement {
             // The planner checks what is read.
             Statement::Query { .. } => Ok(()),
@@ -47,7 +50,7 @@ impl Client {
             },
             Statement::Print { name, .. } | Statement::AnalyzeWatermark(name) => needs(name, Privilege::Select),
             Statement::Verify(name) => {
-                let view = existing(rights.catalog(), &relation_name(name)?)?;
+                let view = existing(rights.catalog(), &self.relation_name(name)?)?;
                 rights.check(view, Privilege::Select)?;
                 // It shows late rows that differ, too.
                 let mut late = rights.catalog().relations().filter(|r| r.parent == Some(view.id));
@@ -70,9 +73,9 @@ impl Client {
             // Into a table it puts rows in place of others, and removes them.
             Statement::RunningInsert(running) => {
                 let target = insert_target(&running.insert)?;
-                let is_table = existing(rights.catalog(), &relation_name(target)?)?.kind == Kind::Table;
+                let is_table = existing(rights.catalog(), &self.relation_name(target)?)?.kind == Kind::Table;
                 let more: &[Privilege] = if is_table { &[Privilege::Update, Privilege::Delete] } else { &[] };
-                rights.check_schema(Privilege::Create)?;
+                rights.check_schema(&self.new_schema(None, "query")?, Privilege::Create)?;
                 [Privilege::Insert].iter().chain(more).try_for_each(|privilege| needs(target, *privilege))
             }
             // More than one table is refused where it is planned.
@@ -86,18 +89,20 @@ impl Client {
                 CopyTarget::Query(query) => self.authorize(query),
             },
 
-            Statement::CreateFunction(_)
-            | Statement::CreateSchema { .. }
-            | Statement::CreateStream(_)
-            | Statement::CreateTable(_)
-            | Statement::CreateMaterializedView(_)
-            | Statement::CreateDerivedStream(_)
-            | Statement::CreateView(_) => rights.check_schema(Privilege::Create),
+            Statement::CreateFunction(_) => rights.check_schema(PUBLIC, Privilege::Create),
+            Statement::CreateStream(create) | Statement::CreateTable(create) => creates(&create.name),
+            Statement::CreateMaterializedView(create)
+            | Statement::CreateDerivedStream(create)
+            | Statement::CreateView(create) => creates(&create.name),
+            // It depends on the database, the schema and the roles, and is decided where it is done.
+            Statement::Schema(_) => Ok(()),
             Statement::Drop(Drop { names, if_exists, .. }) => {
-                let there = |name: &&sp::ObjectName| {
-                    !*if_exists || relation_name(name).is_ok_and(|name| rights.catalog().find(&name).is_some())
-                };
-                names.iter().filter(there).try_for_each(owned)
+                let found = |name| self.defined_name(name).and_then(|name| existing(rights.catalog(), &name).cloned());
+                names
+                    .iter()
+                    .map(found)
+                    .filter(|found| !*if_exists || found.is_ok())
+                    .try_for_each(|r| rights.check_may_drop(r?.as_ref()))
             }
             Statement::DropFunctions(drop) => {
                 let mut there = drop.names.iter().filter_map(|name| match find_function(rights.catalog(), name) {
@@ -109,21 +114,29 @@ impl Client {
             Statement::AlterFunction(alter) => {
                 rights.check_function_owner(find_function(rights.catalog(), &alter.function)?)?;
                 match alter.change {
-                    FunctionChange::Rename(_) => rights.check_schema(Privilege::Create),
+                    FunctionChange::Rename(_) => rights.check_schema(PUBLIC, Privilege::Create),
                     FunctionChange::Comment(_) => Ok(()),
                 }
             }
             Statement::Rename(rename) => {
-                let there = rights.catalog().find(&relation_name(&rename.name)?).is_some();
-                if there || !rename.if_exists {
-                    owned(&rename.name)?;
+                let found = self.defined_name(&rename.name).and_then(|name| existing(rights.catalog(), &name).cloned());
+                let relation = match found {
+                    Err(_) if rename.if_exists => return Ok(()),
+                    found => found?,
+                };
+                rights.check_owner(&relation)?;
+                match &rename.to {
+                    NewName::Name(_) => rights.check_schema(&relation.schema, Privilege::Create),
+                    NewName::Schema(schema) => {
+                        rights.check_schema(&self.new_schema(Some(fold(schema)), &relation.name)?, Privilege::Create)
+                    }
                 }
-                rights.check_schema(Privilege::Create)
             }
             Statement::Comment { on, .. } => owned(on),
             Statement::AlterView(alter) => owned(&alter.name),
-            Statement::AlterRelation(alter) => match rights.catalog().find(&relation_name(&alter.name)?) {
-                None if alter.if_exists => Ok(()),
+            Statement::AlterRelation(alter) => match self.defined_name(&alter.name) {
+                Ok(name) if alter.if_exists && rights.catalog().named(&name).is_none() => Ok(()),
+                Err(_) if alter.if_exists => Ok(()),
                 _ => owned(&alter.name),
             },
             Statement::Pause(name) | Statement::Resume(name) => owned(name),

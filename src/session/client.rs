@@ -133,6 +133,7 @@ impl Client {
     }
 
     async fn execute_statement(&mut self, parsed: &Parsed, prepared: &Prepared, parameters: Parameters) -> Result<Outcome> {
+        let parsed = &*self.as_kept(parsed)?;
         let sql = &parsed.sql;
         match &parsed.statement {
             Statement::Query { query, emit: None } => self.select(query, parameters, &prepared.known).await,
@@ -160,7 +161,7 @@ impl Client {
             Statement::Pause(name) => self.pause(name).await,
             Statement::Resume(name) => self.resume(name).await,
             Statement::CreateFunction(create) => self.create_function(create, sql).await,
-            Statement::CreateSchema { name, if_not_exists } => self.create_schema(&fold(name), *if_not_exists),
+            Statement::Schema(statement) => self.change_schemas(statement).await,
             Statement::Drop(drop) => self.drop_objects(drop).await,
             Statement::DropFunctions(drop) => self.drop_functions(drop).await,
             Statement::AlterFunction(alter) => self.alter_function(alter).await,

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use tokio::task::JoinHandle;
 
 use super::client::copied_query;
-use super::define::{no_column, relation_name};
+use super::define::no_column;
 use super::transaction::Work;
 use super::write::STAGE_ROWS;
 use super::{Client, CopyChunk, CopyOut, CopySink, Known, Outcome};
@@ -99,7 +99,7 @@ impl Client {
         let CopyTarget::Relation { name, columns } = target else { return Err(Error::internal("a query is no relation")) };
         let columns: Vec<String> = columns.iter().map(|c| super::define::quote_ident(&fold(c))).collect();
         let columns = if columns.is_empty() { "*".to_string() } else { columns.join(", ") };
-        let text = format!("SELECT {columns} FROM {}", super::define::quote_ident(&relation_name(name)?));
+        let text = format!("SELECT {columns} FROM {}", self.relation_name(name)?.to_sql());
         match crate::sql::parse::parse(&text)?.pop().map(|p| p.statement) {
             Some(crate::sql::ast::Statement::Query { query, .. }) => Ok(*query),
             _ => Err(Error::internal("a SELECT was read as something else")),

@@ -9,8 +9,9 @@ use sqlparser::ast as sp;
 
 use super::client::done;
 use super::{Client, Outcome};
-use crate::catalog::acl::{Access, Object, PUBLIC_SCHEMA};
+use crate::catalog::acl::{Access, Object};
 use crate::catalog::role::{RoleId, SUPERUSER};
+use crate::catalog::schema::RelationName;
 use crate::catalog::{Catalog, Change, Column, Durability, Kind, Relation, RelationId, Watermark};
 use crate::connect::{self, Connector};
 use crate::error::{Error, Result};
@@ -18,8 +19,7 @@ use crate::ingest::{CompiledRelation, dead_letter_relation};
 use crate::limits;
 use crate::sql::ast::{ColumnDef, CreateRelation, Drop, ObjectType, Statement, WatermarkDef};
 use crate::sql::plan::Hidden;
-use crate::sql::plan::names::{fold, fold_object};
-use crate::sql::system::SCHEMAS;
+use crate::sql::plan::names::fold;
 use crate::sql::types;
 
 /// Names that tell the relations that belong to another apart; no user may choose one.
@@ -34,7 +34,7 @@ impl Client {
         let is_stream = matches!(statement, Statement::CreateStream(_));
         let tag = if is_stream { "CREATE STREAM" } else { "CREATE TABLE" };
         self.beside_block(tag)?;
-        let name = new_name(&create.name)?;
+        let name = self.new_name(&create.name)?;
         if create.or_replace {
             return Err(
                 Error::unsupported(format!("CREATE OR REPLACE is not supported for {name} yet")).with_hint("DROP it first")
@@ -62,26 +62,12 @@ impl Client {
     }
 
     /// IF NOT EXISTS: whether there is one already.
-    pub(super) fn skip_existing(&mut self, name: &str) -> bool {
-        let exists = self.database.log.catalog().find(name).is_some();
+    pub(super) fn skip_existing(&mut self, name: &RelationName) -> bool {
+        let exists = self.database.log.catalog().named(name).is_some();
         if exists {
-            self.notices.push(Error::duplicate_table(format!("relation \"{name}\" already exists, skipping")));
+            self.notices.push(Error::duplicate_table(format!("relation \"{}\" already exists, skipping", name.name)));
         }
         exists
-    }
-
-    /// There is one schema for relations, and there always is.
-    pub(super) fn create_schema(&mut self, name: &str, if_not_exists: bool) -> Result<Outcome> {
-        let there = name == "public" || SCHEMAS.contains(&name);
-        if there && if_not_exists {
-            self.notices.push(Error::duplicate_schema(format!("schema \"{name}\" already exists, skipping")));
-            return done("CREATE SCHEMA");
-        }
-        if there {
-            return Err(Error::duplicate_schema(format!("schema \"{name}\" already exists")));
-        }
-        let error = Error::unsupported(format!("schema \"{name}\" cannot be created: relations are in schema \"public\""));
-        Err(error.with_hint("tell relations apart by their names"))
     }
 
     pub(super) async fn drop_objects(&mut self, drop: &Drop) -> Result<Outcome> {
@@ -91,25 +77,29 @@ impl Client {
             ObjectType::MaterializedView => "DROP MATERIALIZED VIEW",
             ObjectType::View => "DROP VIEW",
             ObjectType::Query => "DROP QUERY",
-            ObjectType::Index | ObjectType::Sink | ObjectType::Schema => {
-                return Err(Error::unsupported("there are no indexes, sinks or schemas to drop yet"));
+            ObjectType::Index | ObjectType::Sink => {
+                return Err(Error::unsupported("there are no indexes or sinks to drop yet"));
             }
         };
         self.beside_block(tag)?;
-        let mut missing = Vec::new();
         let catalog = self.database.log.catalog();
+        let mut names = Vec::new();
         for name in &drop.names {
-            let name = relation_name(name)?;
-            if drop.if_exists && catalog.find(&name).is_none() {
-                missing.push(Error::undefined_table(format!("{} \"{name}\" does not exist, skipping", noun(drop.object))));
+            let found = self.defined_name(name).and_then(|name| match catalog.named(&name) {
+                Some(_) => Ok(name),
+                None => Err(Error::undefined_table(format!("{} \"{name}\" does not exist", noun(drop.object)))),
+            });
+            match found {
+                Err(error) if drop.if_exists => {
+                    self.notices.push(Error::new(error.state(), format!("{}, skipping", error.message())));
+                }
+                found => names.push(found?),
             }
         }
-        self.notices.extend(missing);
         self.change_catalog(|catalog| {
             let mut gone = BTreeSet::new();
-            for name in &drop.names {
-                let name = relation_name(name)?;
-                match catalog.find(&name) {
+            for name in &names {
+                match catalog.named(name) {
                     Some(relation) => {
                         check_kind(relation, drop.object, "DROP")?;
                         collect(catalog, relation, drop.cascade, &mut gone)?;
@@ -133,7 +123,7 @@ impl Client {
         comment: Option<&str>,
     ) -> Result<Outcome> {
         self.beside_block("COMMENT")?;
-        let name = relation_name(on)?;
+        let name = self.defined_name(on)?;
         self.change_catalog(|catalog| {
             let mut relation = Relation::clone(existing(catalog, &name)?);
             let comment = comment.map(str::to_string);
@@ -141,7 +131,7 @@ impl Client {
                 None => relation.comment = comment,
                 Some(column) => {
                     let column = fold(column);
-                    let at = relation.column(&column).ok_or_else(|| no_column(&column, &name))?;
+                    let at = relation.column(&column).ok_or_else(|| no_column(&column, &name.name))?;
                     relation.columns[at].comment = comment;
                 }
             }
@@ -155,7 +145,7 @@ impl Client {
 /// Who owns a new relation, and what default privileges grant on it; `None` if nothing differs from what holds anyway.
 pub(super) fn new_access(catalog: &Catalog, owner: RoleId, relation: &Relation) -> Option<Change> {
     let defaults = |schema| catalog.explicit_acl(Object::Default { owner, schema });
-    let (everywhere, here) = (defaults(None), defaults(Some(PUBLIC_SCHEMA)));
+    let (everywhere, here) = (defaults(None), defaults(Some(catalog.schema_of(relation))));
     let object = Object::Relation(relation.id);
     let acl = (everywhere.is_some() || here.is_some()).then(|| {
         let mut acl = everywhere.cloned().unwrap_or_else(|| object.default_acl(owner));
@@ -173,7 +163,6 @@ fn noun(object: ObjectType) -> &'static str {
         ObjectType::View => "view",
         ObjectType::Index => "index",
         ObjectType::Sink => "sink",
-        ObjectType::Schema => "schema",
         ObjectType::Query => "query",
     }
 }
@@ -183,27 +172,8 @@ pub(super) fn no_column(column: &str, relation: &str) -> Error {
 }
 
 /// A relation that must be there.
-pub(super) fn existing<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<Relation>> {
-    catalog.find(name).ok_or_else(|| Error::undefined_table(format!("relation \"{name}\" does not exist")))
-}
-
-/// The name of a relation in the one schema there is.
-pub(super) fn relation_name(name: &sp::ObjectName) -> Result<String> {
-    let unknown = |schema: &str| {
-        Error::undefined_object(format!("schema \"{schema}\" does not exist")).with_hint("the schema is \"public\"")
-    };
-    match fold_object(name) {
-        Some((None, name)) => Ok(name),
-        Some((Some(schema), name)) if schema == "public" => Ok(name),
-        Some((Some(schema), _)) => Err(unknown(&schema)),
-        None => Err(Error::syntax(format!("improper relation name \"{name}\""))),
-    }
-}
-
-pub(super) fn new_name(name: &sp::ObjectName) -> Result<String> {
-    let name = relation_name(name)?;
-    check_new_name(&name)?;
-    Ok(name)
+pub(super) fn existing<'a>(catalog: &'a Catalog, name: &RelationName) -> Result<&'a Arc<Relation>> {
+    catalog.named(name).ok_or_else(|| Error::undefined_table(format!("relation \"{name}\" does not exist")))
 }
 
 pub(super) fn check_new_name(name: &str) -> Result<()> {
@@ -217,9 +187,9 @@ pub(super) fn check_new_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn free_name(catalog: &Catalog, name: &str) -> Result<()> {
-    match catalog.find(name) {
-        Some(_) => Err(Error::duplicate_table(format!("relation \"{name}\" already exists"))),
+pub(super) fn free_name(catalog: &Catalog, name: &RelationName) -> Result<()> {
+    match catalog.named(name) {
+        Some(_) => Err(Error::duplicate_table(format!("relation \"{}\" already exists", name.name))),
         None => Ok(()),
     }
 }
@@ -234,7 +204,7 @@ pub(super) fn check_kind(relation: &Relation, object: ObjectType, verb: &str) ->
         ObjectType::MaterializedView => relation.kind == Kind::MaterializedView,
         ObjectType::View => relation.kind == Kind::View,
         ObjectType::Query => relation.kind == Kind::Query,
-        ObjectType::Index | ObjectType::Sink | ObjectType::Schema => false,
+        ObjectType::Index | ObjectType::Sink => false,
     };
     if let Some(of) = relation.parent {
         let message = format!("\"{}\" belongs to another relation (number {of}) and goes with it", relation.name);
@@ -316,8 +286,9 @@ pub(super) fn partitions(given: Option<u32>, options: &BTreeMap<String, String>)
 }
 
 /// The relation of a CREATE STREAM or CREATE TABLE; its id is still to be chosen.
-fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> Result<Relation> {
+fn relation_of(create: &CreateRelation, name: RelationName, kind: Kind, sql: &str) -> Result<Relation> {
     check_options(&create.options)?;
+    let RelationName { schema, name } = name;
     let columns = create.columns.iter().map(|column| column_of(column, create.watermark.as_ref())).collect::<Result<Vec<_>>>()?;
     if columns.is_empty() {
         return Err(Error::invalid_table_definition(format!("\"{name}\" needs at least one column")));
@@ -355,6 +326,7 @@ fn relation_of(create: &CreateRelation, name: String, kind: Kind, sql: &str) -> 
         durability: durability(&create.options)?,
         options: create.options.clone(),
         create_sql: sql.to_string(),
+        schema,
         ..Relation::new(0, name, kind, columns_with_keys)
     })
 }

@@ -16,6 +16,7 @@ use super::views::late_relation;
 use crate::catalog::acl::{Access, Object, Privilege};
 use crate::catalog::rights::Rights;
 use crate::catalog::role::{RoleId, SUPERUSER};
+use crate::catalog::schema::{PUBLIC, RelationName};
 use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::database::Database;
 use crate::engine::{Prepared, Rebuild};
@@ -25,7 +26,7 @@ use crate::log::{Expect, Transaction};
 use crate::sql::plan::{Planner, Reader};
 
 /// The ids of what a statement makes, by name: the same however often it is planned.
-type Ids = Mutex<BTreeMap<String, RelationId>>;
+type Ids = Mutex<BTreeMap<RelationName, RelationId>>;
 
 /// Changes of the catalog, and the views that are to be up to date when they are committed.
 pub(super) struct Definition<'a> {
@@ -52,14 +53,15 @@ impl Definition<'_> {
     }
 
     /// The id of what is made by this name.
-    pub fn id_of(&self, name: &str) -> RelationId {
-        *self.ids.lock().entry(name.to_string()).or_insert_with(|| self.database.new_relation_id())
+    pub fn id_of(&self, name: RelationName) -> RelationId {
+        *self.ids.lock().entry(name).or_insert_with(|| self.database.new_relation_id())
     }
 
     /// Make a relation, whose name has to be free; returns it with its id.
     pub fn create(&mut self, relation: Relation) -> Result<Relation> {
-        free_name(self.catalog, &relation.name)?;
-        let relation = Relation { id: self.id_of(&relation.name), ..relation };
+        let name = relation.full_name();
+        free_name(self.catalog, &name)?;
+        let relation = Relation { id: self.id_of(name), ..relation };
         self.changes.push(Change::Create(relation.clone()));
         Ok(relation)
     }
@@ -89,18 +91,22 @@ impl Definition<'_> {
         let rights = Rights::new(Arc::clone(self.catalog), role);
         for (number, change) in self.changes.iter().enumerate() {
             match change {
-                Change::Create(_) => rights.check_schema(Privilege::Create)?,
+                Change::Create(relation) => rights.check_schema(&relation.schema, Privilege::Create)?,
                 Change::Alter(relation) => rights.check_owner(relation)?,
                 // The first is what the statement names. Of what follows it, and of what is dropped with something else, the
                 // owner is not asked.
                 Change::Replace(relation) if number == 0 => rights.check_owner(relation)?,
                 Change::Replace(_) | Change::Drop(_) | Change::DropFunction(_) => {}
                 Change::SetFunction(function) => match self.catalog.function(function.id) {
-                    None => rights.check_schema(Privilege::Create)?,
+                    None => rights.check_schema(PUBLIC, Privilege::Create)?,
                     Some(former) => rights.check_function_owner(former)?,
                 },
-                Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {
-                    return Err(Error::internal("roles and privileges are changed elsewhere"));
+                Change::SetRole(_)
+                | Change::DropRole(_)
+                | Change::SetAccess(..)
+                | Change::SetSchema(_)
+                | Change::DropSchema(_) => {
+                    return Err(Error::internal("roles, schemas and privileges are changed elsewhere"));
                 }
             }
         }

@@ -11,11 +11,12 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_new_name, check_options, column_index, durability, new_name, partitions, quote_ident};
+use super::define::{check_new_name, check_options, column_index, durability, partitions, quote_ident};
 use super::definition::Definition;
 use super::views::{view_relation, widths_of};
 use super::write::{insert_columns, insert_target};
 use super::{Client, Outcome};
+use crate::catalog::schema::RelationName;
 use crate::catalog::{CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Column, Emit, Kind, Output, Relation, RelationId, Watermark};
 use crate::connect;
 use crate::database::Database;
@@ -33,7 +34,7 @@ const QUERY_ID: &str = "query_id";
 impl Client {
     pub(super) async fn create_derived_stream(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
         self.beside_block("CREATE STREAM")?;
-        let name = new_name(&create.name)?;
+        let name = self.new_name(&create.name)?;
         if create.or_replace {
             return Err(Error::unsupported("CREATE OR REPLACE STREAM … AS is not supported yet").with_hint("DROP it first"));
         }
@@ -60,8 +61,8 @@ impl Client {
     }
 
     /// Wait until a query that was made runs and what it reads so far is written, or say why it can't.
-    async fn await_query(&mut self, name: &str) -> Result<()> {
-        let Some(id) = self.database.log.catalog().find(name).map(|r| r.id) else { return Ok(()) };
+    async fn await_query(&mut self, name: &RelationName) -> Result<()> {
+        let Some(id) = self.database.log.catalog().named(name).map(|r| r.id) else { return Ok(()) };
         let ready = move |snapshot: &crate::view::Snapshot| {
             snapshot.consumed.contains_key(&id) || snapshot.failures.contains_key(&id) || snapshot.catalog.get(id).is_none()
         };
@@ -84,6 +85,7 @@ impl Client {
         let target = self.writable(insert_target(&running.insert)?, "INSERT")?;
         let name = given.unwrap_or_else(|| format!("query_{}", self.database.log.catalog().next_id()));
         check_new_name(&name)?;
+        let name = RelationName { schema: self.new_schema(None, &name)?, name };
         self.define(|definition| {
             let (query, fragment) = plan_insert(definition, running, &target, &name, sql)?;
             let query = definition.create(query)?;
@@ -91,13 +93,13 @@ impl Client {
         })
         .await?;
         self.await_query(&name).await?;
-        let message = format!("query \"{name}\" writes to \"{}\" from now on", target.name);
+        let message = format!("query \"{name}\" writes to \"{}\" from now on", target.full_name());
         self.notices.push(Error::notice(message).with_hint(format!("SHOW QUERIES lists it, DROP QUERY {name} ends it")));
         done("INSERT 0 0")
     }
 }
 
-fn plan_stream(definition: &Definition, create: &CreateView, name: &str, sql: &str) -> Result<(Relation, Fragment)> {
+fn plan_stream(definition: &Definition, create: &CreateView, name: &RelationName, sql: &str) -> Result<(Relation, Fragment)> {
     let (catalog, planner) = (definition.catalog, definition.planner());
     let plan = planner.continuous(&create.query)?;
     let fragment = lower(&planner, &plan, create.emit)?;
@@ -106,13 +108,13 @@ fn plan_stream(definition: &Definition, create: &CreateView, name: &str, sql: &s
     }
     let schema = declared(&fragment.edge.schema, &plan, catalog);
     let stream = view_relation(create, name, sql, &schema, Kind::Stream)?;
-    let mut stream = Relation { id: definition.id_of(name), ..stream };
+    let mut stream = Relation { id: definition.id_of(name.clone()), ..stream };
     if create.changelog {
         let lead = CHANGELOG_COLUMNS.map(number_column);
         stream.columns.splice(0..0, lead);
     }
     check_columns(&stream)?;
-    let index = |ident: &sp::Ident| column_index(&stream.columns, ident, name);
+    let index = |ident: &sp::Ident| column_index(&stream.columns, ident, &name.name);
     let partition_by = create.partition_by.iter().map(index).collect::<Result<Vec<_>>>()?;
     let watermark = watermark_of(create, &stream, &fragment.edge)?;
     stream.partition_by = partition_by;
@@ -211,7 +213,7 @@ fn plan_insert(
     definition: &Definition,
     running: &RunningInsert,
     target: &Arc<Relation>,
-    name: &str,
+    name: &RelationName,
     sql: &str,
 ) -> Result<(Relation, Fragment)> {
     let Some(source) = &running.insert.source else { return Err(Error::syntax("a running INSERT needs a query")) };
@@ -229,7 +231,7 @@ fn plan_insert(
     let view = CreateView {
         or_replace: false,
         if_not_exists: false,
-        name: sp::ObjectName::from(vec![sp::Ident::new(name)]),
+        name: sp::ObjectName::from(vec![sp::Ident::new(&name.name)]),
         columns: Vec::new(),
         options: running.options.clone(),
         partition_by: Vec::new(),

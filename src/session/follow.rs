@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast as sp;
 
-use super::define::{existing, relation_name};
+use super::define::existing;
 use super::read::planner_over;
 use super::{Client, Outcome, Parameters, Rows};
 use crate::catalog::{Emit, Kind, ROW_ID, Relation, RelationId};
@@ -21,7 +21,7 @@ use crate::sql::lower::lower;
 impl Client {
     /// The operators of a running query.
     fn fragment(&self, query: &sp::Query, emit: Emit) -> Result<Fragment> {
-        let planner = planner_over(&self.database, Arc::clone(&self.peek_snapshot().catalog), self.reader());
+        let planner = planner_over(&self.database, Arc::clone(&self.peek_snapshot().catalog), self.reader()).along(self.path());
         lower(&planner, &planner.continuous(query)?, emit)
     }
 
@@ -56,7 +56,7 @@ impl Client {
 
     pub(super) fn describe_subscribe(&self, subscribe: &Subscribe) -> Result<SchemaRef> {
         let schema = match &subscribe.target {
-            SubscribeTarget::Name(name) => existing(&self.peek_snapshot().catalog, &relation_name(name)?)?.schema(),
+            SubscribeTarget::Name(name) => existing(&self.peek_snapshot().catalog, &self.relation_name(name)?)?.schema(),
             SubscribeTarget::Query(query) => self.describe_query(query, &[])?.1,
         };
         Ok(change_schema(&schema, subscribe.progress))
@@ -67,7 +67,7 @@ impl Client {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let source = match &subscribe.target {
             SubscribeTarget::Query(query) => Source::Query(Box::new(self.fragment(query, Emit::Changes)?)),
-            SubscribeTarget::Name(name) => self.source_of(existing(&catalog, &relation_name(name)?)?)?,
+            SubscribeTarget::Name(name) => self.source_of(existing(&catalog, &self.relation_name(name)?)?)?,
         };
         let schema = self.describe_subscribe(subscribe)?;
         let relation = if let Source::Relation(id) = &source { Some(*id) } else { None };
@@ -114,7 +114,7 @@ impl Client {
                 Err(Error::wrong_object_type(format!("\"{}\" is a running INSERT, which has no rows of its own", relation.name)))
             }
             Kind::Stream | Kind::View => {
-                let text = format!("SELECT * FROM {}", super::define::quote_ident(&relation.name));
+                let text = format!("SELECT * FROM {}", relation.full_name().to_sql());
                 let mut parsed = crate::sql::parse::parse(&text)?;
                 let Some(crate::sql::ast::Statement::Query { query, .. }) = parsed.pop().map(|p| p.statement) else {
                     return Err(Error::internal("a SELECT was read as something else"));
@@ -126,7 +126,7 @@ impl Client {
 
     /// `PRINT stream`: its rows as they come, with where they stand.
     pub(super) async fn print(&mut self, name: &sp::ObjectName, from_beginning: bool, limit: Option<u64>) -> Result<Outcome> {
-        let name = relation_name(name)?;
+        let name = self.relation_name(name)?;
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let relation = existing(&catalog, &name)?;
         if relation.kind != Kind::Stream {
@@ -134,7 +134,7 @@ impl Client {
                 Error::wrong_object_type(format!("\"{name}\" is not a stream")).with_hint("use SUBSCRIBE for tables and views")
             );
         }
-        let text = format!("SELECT _partition, _offset, _ingested_at, * FROM {}", super::define::quote_ident(&name));
+        let text = format!("SELECT _partition, _offset, _ingested_at, * FROM {}", name.to_sql());
         let mut parsed = crate::sql::parse::parse(&text)?;
         let Some(crate::sql::ast::Statement::Query { query, .. }) = parsed.pop().map(|p| p.statement) else {
             return Err(Error::internal("a SELECT was read as something else"));

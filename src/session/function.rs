@@ -7,26 +7,30 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_dependents, check_new_name, collect, new_name, relation_name};
+use super::define::{check_dependents, check_new_name, collect};
 use super::definition::after;
 use super::read::planner_over;
+use super::schema::check_empty;
 use super::{Client, Outcome};
 use crate::catalog::acl::Object;
 use crate::catalog::function::{Function, FunctionId, Parameter, Volatility, base_type};
+use crate::catalog::schema::{PUBLIC, RelationName, Schema, SchemaId};
 use crate::catalog::{Catalog, Change, Kind, RelationId};
 use crate::error::{Error, Result};
 use crate::sql::ast::{AlterFunction, CreateFunction, DropFunctions, FunctionChange, FunctionName};
 use crate::sql::functions::is_built_in;
-use crate::sql::plan::names::fold;
+use crate::sql::plan::names::{fold, fold_object};
 use crate::sql::plan::{Planner, Reader};
 use crate::sql::types;
 
 impl Client {
     pub(super) async fn create_function(&mut self, create: &CreateFunction, sql: &str) -> Result<Outcome> {
         self.beside_block("CREATE FUNCTION")?;
-        let name = new_name(&create.name)?;
+        let name = function_name(&create.name)?;
+        check_new_name(&name)?;
         if is_built_in(&self.database.state, &name) {
             return Err(Error::duplicate_function(format!("function \"{name}\" is built in")).with_hint("choose another name"));
         }
@@ -37,7 +41,7 @@ impl Client {
             notices.lock().clear();
             let mut function = wanted.clone();
             match of_signature(catalog, &wanted) {
-                None => function.id = definition.id_of(&wanted.signature()),
+                None => function.id = definition.id_of(RelationName::new(PUBLIC, wanted.signature())),
                 Some(former) if create.or_replace => {
                     check_replacement(former, &wanted)?;
                     (function.id, function.version) = (former.id, former.version + 1);
@@ -234,9 +238,23 @@ fn users(catalog: &Catalog, id: FunctionId) -> impl Iterator<Item = String> {
     relations.chain(functions.map(|function| format!("function {}", function.signature())))
 }
 
+/// The name of a function: all of them are in the schema `public`.
+fn function_name(name: &sp::ObjectName) -> Result<String> {
+    match fold_object(name) {
+        Some((None, name)) => Ok(name),
+        Some((Some(schema), name)) if schema == PUBLIC => Ok(name),
+        Some((Some(schema), name)) => {
+            let error =
+                Error::undefined_function(format!("there is no function {schema}.{name}: functions are in schema \"public\""));
+            Err(error.with_hint(format!("leave the schema out, or write public.{name}")))
+        }
+        None => Err(Error::syntax(format!("improper function name \"{name}\""))),
+    }
+}
+
 /// The function that a statement names.
 pub(super) fn find_function<'a>(catalog: &'a Catalog, name: &FunctionName) -> Result<&'a Arc<Function>> {
-    let of = relation_name(&name.name)?;
+    let of = function_name(&name.name)?;
     let named: Vec<&Arc<Function>> = catalog.functions().filter(|function| function.name == of).collect();
     let Some(wanted) = &name.types else {
         return match named.as_slice() {
@@ -257,6 +275,7 @@ pub(super) fn find_function<'a>(catalog: &'a Catalog, name: &FunctionName) -> Re
 pub(super) struct Gone {
     functions: BTreeSet<FunctionId>,
     pub(super) relations: BTreeSet<RelationId>,
+    schemas: BTreeSet<SchemaId>,
 }
 
 impl Gone {
@@ -264,6 +283,7 @@ impl Gone {
         match object {
             Object::Relation(id) => self.relations.contains(id),
             Object::Function(id) => self.functions.contains(id),
+            Object::Schema(id) | Object::Default { schema: Some(id), .. } => self.schemas.contains(id),
             _ => false,
         }
     }
@@ -280,9 +300,21 @@ impl Gone {
         callers.try_for_each(|caller| self.add(catalog, caller, cascade))
     }
 
+    /// A schema, and with CASCADE all that is in it.
+    pub(super) fn add_schema(&mut self, catalog: &Catalog, schema: &Schema, cascade: bool) -> Result<()> {
+        self.schemas.insert(schema.id);
+        match cascade {
+            true => catalog.relations_in(&schema.name).try_for_each(|r| collect(catalog, r, cascade, &mut self.relations)),
+            false => Ok(()),
+        }
+    }
+
     /// Users before what they use, if nothing is left that uses what goes.
     pub(super) fn changes(self, catalog: &Catalog) -> Result<Vec<Change>> {
         check_dependents(catalog, &self.relations)?;
+        for schema in self.schemas.iter().filter_map(|id| catalog.schemas().get(*id)) {
+            check_empty(catalog, schema, &self.relations)?;
+        }
         for id in &self.functions {
             let Some(function) = catalog.function(*id) else { continue };
             let relations = catalog.callers(*id).filter(|relation| !self.relations.contains(&relation.id));
@@ -299,6 +331,7 @@ impl Gone {
             }
         }
         let relations = self.relations.into_iter().rev().map(Change::Drop);
-        Ok(relations.chain(self.functions.into_iter().rev().map(Change::DropFunction)).collect())
+        let functions = self.functions.into_iter().rev().map(Change::DropFunction);
+        Ok(relations.chain(functions).chain(self.schemas.into_iter().map(Change::DropSchema)).collect())
     }
 }

@@ -4,13 +4,15 @@ use parking_lot::Mutex;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{existing, relation_name};
+use super::define::existing;
 use super::function::find_function;
+use super::names::{existing_schema, relation_name};
 use super::role::{given, grantee, role_id};
 use super::{Client, Outcome};
-use crate::catalog::acl::{Access, Acl, Grant, Object, PUBLIC_SCHEMA, Privilege, Privileges};
+use crate::catalog::acl::{Access, Acl, Grant, Object, Privilege, Privileges};
 use crate::catalog::rights::Rights;
 use crate::catalog::role::RoleId;
+use crate::catalog::schema::{PUBLIC, Schema, SearchPath};
 use crate::catalog::{Catalog, Change};
 use crate::error::{Error, Result};
 use crate::sql::ast::{GrantChange, GrantStatement, GrantTarget, RoleName};
@@ -28,14 +30,14 @@ impl Client {
     async fn change_privileges(&mut self, change: &GrantChange, on: &GrantTarget) -> Result<Outcome> {
         let tag = if change.grant { "GRANT" } else { "REVOKE" };
         self.beside_block(tag)?;
-        let (who, database) = (self.who, self.database_name.clone());
+        let (who, scope) = (self.who, Named { path: self.path(), database: self.database_name.clone() });
         let notices = Mutex::new(Vec::new());
         self.commit_catalog(|catalog| {
             notices.lock().clear();
             let rights = Rights::new(catalog.clone().into(), who.current);
             let grantees = change.roles.iter().map(|role| grantee(catalog, who, role)).collect::<Result<Vec<_>>>()?;
             let mut changes = Vec::new();
-            for object in objects(catalog, on, &database)? {
+            for object in scope.objects(catalog, on)? {
                 let wanted = wanted(change, object)?;
                 let (grantor, available) = grantor(&rights, object, wanted)?;
                 if available != wanted && change.privileges.is_some() {
@@ -62,7 +64,7 @@ impl Client {
             let roles = if roles.is_empty() { &[RoleName::Current] } else { roles };
             let schemas: Vec<Option<u32>> = match schemas {
                 [] => vec![None],
-                some => some.iter().map(|name| schema(name).map(Some)).collect::<Result<_>>()?,
+                some => some.iter().map(|name| Ok(Some(schema(catalog, name)?.id))).collect::<Result<_>>()?,
             };
             let grantees = change.roles.iter().map(|role| grantee(catalog, who, role)).collect::<Result<Vec<_>>>()?;
             let mut changes = Vec::new();
@@ -87,12 +89,12 @@ impl Client {
 
     async fn change_owner(&mut self, of: &GrantTarget, to: &RoleName) -> Result<Outcome> {
         self.beside_block("ALTER")?;
-        let (who, database) = (self.who, self.database_name.clone());
+        let (who, scope) = (self.who, Named { path: self.path(), database: self.database_name.clone() });
         self.commit_catalog(|catalog| {
             let rights = Rights::new(catalog.clone().into(), who.current);
             let to = role_id(catalog, who, to)?;
             let mut changes = Vec::new();
-            for object in objects(catalog, of, &database)? {
+            for object in scope.objects(catalog, of)? {
                 check_giving(&rights, object, to)?;
                 let access = Access { owner: catalog.owner(object), acl: catalog.explicit_acl(object).cloned() };
                 changes.push(given(object, &access, to));
@@ -123,7 +125,10 @@ pub(super) fn describe(catalog: &Catalog, object: Object) -> String {
             Some(relation) => format!("{} {}", relation.kind.privilege_noun(), relation.name),
             None => format!("relation {id}"),
         },
-        Object::Schema(_) => "schema public".to_string(),
+        Object::Schema(id) => match catalog.schemas().get(id) {
+            Some(schema) => format!("schema {}", schema.name),
+            None => format!("schema {id}"),
+        },
         Object::Database => "database".to_string(),
         Object::Function(id) => match catalog.function(id) {
             Some(function) => format!("function {}", function.signature()),
@@ -133,40 +138,48 @@ pub(super) fn describe(catalog: &Catalog, object: Object) -> String {
     }
 }
 
-fn objects(catalog: &Catalog, target: &GrantTarget, database: &str) -> Result<Vec<Object>> {
-    match target {
-        GrantTarget::Relations(names) => {
-            let found = names.iter().map(|name| existing(catalog, &relation_name(name)?).map(|r| Object::Relation(r.id)));
-            found.collect()
-        }
-        GrantTarget::AllIn(schemas) => {
-            schemas.iter().try_for_each(|name| schema(name).map(drop))?;
-            // Late rows and dead letters hold more than the view or stream shows: they are granted by name.
-            Ok(catalog.relations().filter(|r| r.parent.is_none()).map(|r| Object::Relation(r.id)).collect())
-        }
-        GrantTarget::Functions(names) => {
-            names.iter().map(|name| find_function(catalog, name).map(|function| Object::Function(function.id))).collect()
-        }
-        GrantTarget::AllFunctionsIn(schemas) => {
-            schemas.iter().try_for_each(|name| schema(name).map(drop))?;
-            Ok(catalog.functions().map(|function| Object::Function(function.id)).collect())
-        }
-        GrantTarget::Schemas(names) => names.iter().map(|name| schema(name).map(Object::Schema)).collect(),
-        GrantTarget::Databases(names) => {
-            let unknown = names.iter().map(fold).find(|name| name != database);
-            match unknown {
+/// What names in a GRANT mean.
+struct Named {
+    path: SearchPath,
+    database: String,
+}
+
+impl Named {
+    fn objects(&self, catalog: &Catalog, target: &GrantTarget) -> Result<Vec<Object>> {
+        match target {
+            GrantTarget::Relations(names) => {
+                let relation =
+                    |name| existing(catalog, &relation_name(catalog, &self.path, name)?).map(|r| Object::Relation(r.id));
+                names.iter().map(relation).collect()
+            }
+            GrantTarget::AllIn(schemas) => {
+                let mut all = Vec::new();
+                for name in schemas {
+                    // Late rows and dead letters hold more than the view or stream shows: they are granted by name.
+                    let relations = catalog.relations_in(&schema(catalog, name)?.name).filter(|r| r.parent.is_none());
+                    all.extend(relations.map(|r| Object::Relation(r.id)));
+                }
+                Ok(all)
+            }
+            GrantTarget::Functions(names) => {
+                names.iter().map(|name| find_function(catalog, name).map(|function| Object::Function(function.id))).collect()
+            }
+            GrantTarget::AllFunctionsIn(schemas) => {
+                let schemas = schemas.iter().map(|name| schema(catalog, name)).collect::<Result<Vec<_>>>()?;
+                let all = catalog.functions().filter(|_| schemas.iter().any(|schema| schema.name == PUBLIC));
+                Ok(all.map(|function| Object::Function(function.id)).collect())
+            }
+            GrantTarget::Schemas(names) => names.iter().map(|name| Ok(Object::Schema(schema(catalog, name)?.id))).collect(),
+            GrantTarget::Databases(names) => match names.iter().map(fold).find(|name| *name != self.database) {
                 Some(name) => Err(Error::undefined_database(format!("database \"{name}\" does not exist"))),
                 None => Ok(vec![Object::Database]),
-            }
+            },
         }
     }
 }
 
-fn schema(name: &sp::Ident) -> Result<u32> {
-    match fold(name).as_str() {
-        "public" => Ok(PUBLIC_SCHEMA),
-        other => Err(Error::undefined_schema(format!("schema \"{other}\" does not exist"))),
-    }
+fn schema<'a>(catalog: &'a Catalog, name: &sp::Ident) -> Result<&'a Schema> {
+    existing_schema(catalog, &fold(name))
 }
 
 /// What is to be granted, if that can be granted on such an object.
@@ -243,7 +256,7 @@ fn check_giving(rights: &Rights, object: Object, to: RoleId) -> Result<()> {
         if relation.parent.is_some() {
             return Err(Error::dependent_objects(format!("\"{}\" has the owner of what it belongs to", relation.name)));
         }
-        rights.of(to).check_schema(Privilege::Create)?;
+        rights.of(to).check_schema(&relation.schema, Privilege::Create)?;
     } else if !rights.owns(object) {
         return Err(Error::insufficient_privilege(format!("must be owner of {}", describe(catalog, object))));
     }

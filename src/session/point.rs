@@ -37,17 +37,25 @@ struct Basis {
     /// Of the log's end: who may read what.
     rights: Arc<Catalog>,
     role: RoleId,
+    /// The setting of names' schemas.
+    path: Arc<str>,
 }
 
 impl Basis {
     fn is(&self, other: &Basis) -> bool {
-        Arc::ptr_eq(&self.names, &other.names) && Arc::ptr_eq(&self.rights, &other.rights) && self.role == other.role
+        let same = Arc::ptr_eq(&self.names, &other.names) && Arc::ptr_eq(&self.rights, &other.rights);
+        same && self.role == other.role && self.path == other.path
     }
 }
 
 impl Client {
     fn basis(&self, snapshot: &Snapshot) -> Basis {
-        Basis { names: Arc::clone(&snapshot.catalog), rights: self.database.log.catalog(), role: self.who.current }
+        Basis {
+            names: Arc::clone(&snapshot.catalog),
+            rights: self.database.log.catalog(),
+            role: self.who.current,
+            path: self.settings.search_path(),
+        }
     }
 
     /// Note whether a statement is a look-up, whose plan this is.

@@ -61,7 +61,9 @@ impl Client {
     }
 
     pub(super) fn planner(&self, snapshot: &Arc<Snapshot>) -> Planner {
-        planner_over(&self.database, Arc::clone(&snapshot.catalog), self.reader()).with_system(self.system(snapshot))
+        planner_over(&self.database, Arc::clone(&snapshot.catalog), self.reader())
+            .along(self.path())
+            .with_system(self.system(snapshot))
     }
 
     /// Parameters and columns of a query.

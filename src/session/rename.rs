@@ -1,4 +1,4 @@
-//! ALTER … RENAME TO: another name for a relation, in its own definition and in those that name it.
+//! ALTER … RENAME TO and SET SCHEMA: another name for a relation, in its own definition and in those that name it.
 //!
 //! What runs refers to a relation by its id, and goes on. Definitions are kept as text, and read again at a start: the commit that
 //! gives the name changes them too ([`crate::sql::rename`]). Each is planned before that, over the names of before and of after,
@@ -7,18 +7,21 @@
 use std::sync::Arc;
 
 use super::client::done;
-use super::define::{check_kind, check_new_name, existing, free_name, relation_name};
+use super::define::{check_kind, check_new_name, existing, free_name};
 use super::definition::after;
+use super::names::existing_schema;
 use super::read::planner_over;
 use super::{Client, Outcome};
 use crate::catalog::rights::Rights;
+use crate::catalog::schema::{RelationName, SearchPath};
 use crate::catalog::{Catalog, Change, Relation, RelationId};
+use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::ingest::CompiledRelation;
-use crate::sql::ast::{ObjectType, Rename};
+use crate::sql::ast::{NewName, ObjectType, Rename};
 use crate::sql::plan::names::fold;
 use crate::sql::plan::{Planner, Reader, RelationSource};
-use crate::sql::rename::Renaming;
+use crate::sql::rename::{Renaming, Scope};
 
 impl Client {
     pub(super) async fn rename(&mut self, rename: &Rename) -> Result<Outcome> {
@@ -29,70 +32,89 @@ impl Client {
             _ => "ALTER TABLE",
         };
         self.beside_block(tag)?;
-        let (from, to) = (relation_name(&rename.name)?, fold(&rename.to));
-        check_new_name(&to)?;
-        if rename.if_exists && self.database.log.catalog().find(&from).is_none() {
-            self.notices.push(Error::undefined_table(format!("relation \"{from}\" does not exist, skipping")));
-            return done(tag);
+        let Some(from) = self.altered_name(&rename.name, rename.if_exists)? else { return done(tag) };
+        let to = match &rename.to {
+            NewName::Name(to) => RelationName::new(&from.schema, fold(to)),
+            NewName::Schema(to) => RelationName::new(self.new_schema(Some(fold(to)), &from.name)?, &from.name),
+        };
+        if matches!(rename.to, NewName::Name(_)) {
+            check_new_name(&to.name)?;
         }
         let (database, role) = (Arc::clone(&self.database), self.who.current);
         // Those that name it may be others': they are asked no more than in PostgreSQL.
         self.commit_catalog(|catalog| {
             let relation = existing(catalog, &from)?;
             Rights::new(Arc::new(catalog.clone()), role).check_owner(relation)?;
+            existing_schema(catalog, &to.schema)?;
             // To ALTER TABLE, every relation is a table.
             if rename.object != ObjectType::Table || relation.parent.is_some() {
                 check_kind(relation, rename.object, "ALTER")?;
             }
-            free_name(catalog, &to)?;
-            let renamed = renamed(catalog, relation, &to)?;
-            let changed = with_readers(catalog, &renamed)?;
-            let changes: Vec<Change> = changed.iter().cloned().map(Change::Alter).collect();
-            let over = |catalog: Catalog| planner_over(&database, Arc::new(catalog), Reader::Server);
-            let (before, after) = (over(catalog.clone()), over(after(catalog, &changes)));
-            for relation in &changed {
-                check(catalog, &before, &after, relation).map_err(|error| refused(&from, &relation.name, &error))?;
+            if from == to && matches!(rename.to, NewName::Schema(_)) {
+                return Ok(Vec::new());
             }
-            Ok(changes)
+            free_name(catalog, &to)?;
+            with_readers(&database, catalog, Vec::new(), renamed(catalog, relation, &to)?, &from.to_string())
         })
         .await?;
         done(tag)
     }
 }
 
-/// A relation and those that belong to it, each with its former name.
-fn renamed(catalog: &Catalog, relation: &Arc<Relation>, to: &str) -> Result<Vec<(String, Relation)>> {
-    let named = |r: &Relation, name: String| (r.name.clone(), Relation { name, ..r.clone() });
-    let mut all = vec![named(relation, to.to_string())];
+/// A relation and those that belong to it, with their new names.
+fn renamed(catalog: &Catalog, relation: &Arc<Relation>, to: &RelationName) -> Result<Vec<Relation>> {
+    let named = |r: &Relation, name: String| Relation { name, schema: to.schema.clone(), ..r.clone() };
+    let mut all = vec![named(relation, to.name.clone())];
     for belonging in catalog.relations().filter(|r| r.parent == Some(relation.id)) {
         let suffix = belonging.name.strip_prefix(relation.name.as_str()).unwrap_or_default();
-        let name = format!("{to}{suffix}");
-        free_name(catalog, &name)?;
-        let (from, mut belonging) = named(belonging, name);
+        let mut belonging = named(belonging, format!("{}{suffix}", to.name));
+        free_name(catalog, &belonging.full_name())?;
         // It says what it belongs to.
         let says = belonging.comment.take();
-        belonging.comment = says.map(|says| says.replace(&format!("\"{}\"", relation.name), &format!("\"{to}\"")));
-        all.push((from, belonging));
+        belonging.comment = says.map(|says| says.replace(&format!("\"{}\"", relation.name), &format!("\"{}\"", to.name)));
+        all.push(belonging);
     }
     Ok(all)
 }
 
-/// The renamed, and those that name them, with the new names in their texts.
-fn with_readers(catalog: &Catalog, renamed: &[(String, Relation)]) -> Result<Vec<Relation>> {
-    let ids: Vec<RelationId> = renamed.iter().map(|(_, relation)| relation.id).collect();
-    let mut all: Vec<Relation> = renamed.iter().map(|(_, relation)| relation.clone()).collect();
+/// The changes that give relations their new names, after others that these need, with the new names in the texts of all that
+/// name them. `what` is renamed, to messages.
+pub(super) fn with_readers(
+    database: &Database,
+    catalog: &Catalog,
+    mut changes: Vec<Change>,
+    renamed: Vec<Relation>,
+    what: &str,
+) -> Result<Vec<Change>> {
+    let first = changes.len();
+    let ids: Vec<RelationId> = renamed.iter().map(|relation| relation.id).collect();
     let reads = |r: &&Arc<Relation>| !ids.contains(&r.id) && r.depends_on.iter().any(|id| ids.contains(id));
-    all.extend(catalog.relations().filter(reads).map(|reader| Relation::clone(reader)));
-    for relation in &mut all {
-        for (from, Relation { name: to, .. }) in renamed {
-            let renaming = Renaming { from, to };
-            let refused = |error| refused(&renamed[0].0, &relation.name, &error);
-            relation.create_sql = renaming.apply(&relation.create_sql).map_err(refused)?;
-            relation.query = relation.query.as_deref().map(|query| renaming.apply(query)).transpose().map_err(refused)?;
+    let readers: Vec<Relation> = catalog.relations().filter(reads).map(|reader| Relation::clone(reader)).collect();
+    changes.extend(renamed.into_iter().map(Change::Alter));
+    let (path, named) = (SearchPath::default(), after(catalog, &changes));
+    let scope = |catalog| Scope { catalog, path: &path };
+    let renaming = Renaming { from: scope(catalog), to: scope(&named), new: None };
+    changes.extend(readers.into_iter().map(Change::Alter));
+    for change in &mut changes[first..] {
+        let Change::Alter(relation) = change else { continue };
+        let refused = |error: Error| refused(what, &relation.name, &error);
+        let create_sql = renaming.apply(&relation.create_sql).map_err(refused)?;
+        let query = relation.query.as_deref().map(|query| renaming.apply(query)).transpose().map_err(refused)?;
+        (relation.create_sql, relation.query) = (create_sql, query);
+    }
+    let is_changed = |change: &Change| match change {
+        Change::Alter(relation) => catalog.get(relation.id).is_none_or(|former| **former != *relation),
+        _ => true,
+    };
+    changes.retain(is_changed);
+    let over = |catalog: Catalog| planner_over(database, Arc::new(catalog), Reader::Server);
+    let (before, then) = (over(catalog.clone()), over(after(catalog, &changes)));
+    for change in &changes {
+        if let Change::Alter(relation) = change {
+            check(catalog, &before, &then, relation).map_err(|error| refused(what, &relation.name, &error))?;
         }
     }
-    all.retain(|relation| catalog.get(relation.id).is_none_or(|former| **former != *relation));
-    Ok(all)
+    Ok(changes)
 }
 
 /// A definition means by the new names what it meant by the former ones.
@@ -110,9 +132,8 @@ fn check(catalog: &Catalog, before: &Planner, after: &Planner, relation: &Relati
     }
 }
 
-fn refused(from: &str, name: &str, error: &Error) -> Error {
-    let what = if from == name { "its own definition".to_string() } else { format!("the definition of \"{name}\"") };
-    Error::dependent_objects(format!("cannot rename \"{from}\" because {what} cannot follow"))
+fn refused(what: &str, name: &str, error: &Error) -> Error {
+    Error::dependent_objects(format!("cannot rename \"{what}\" because the definition of \"{name}\" cannot follow"))
         .with_detail(error.message().to_string())
         .with_hint("DROP what reads it first, and create it again with the new name")
 }

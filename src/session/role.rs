@@ -217,6 +217,9 @@ impl Client {
                 for function in catalog.functions().filter(|f| catalog.owner(Object::Function(f.id)) == role) {
                     gone.add(catalog, function, cascade)?;
                 }
+                for schema in catalog.schemas().all().filter(|s| catalog.owner(Object::Schema(s.id)) == role) {
+                    gone.add_schema(catalog, schema, cascade)?;
+                }
                 changes.extend(without_grants(catalog, role));
             }
             changes.retain(|change| !matches!(change, Change::SetAccess(object, _) if gone.holds(object)));

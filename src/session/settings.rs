@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::catalog::schema::identifiers;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::ast::SetValue;
@@ -18,6 +19,10 @@ pub(super) const IDLE_SESSION: &str = "idle_session_timeout";
 
 /// How much memory a statement may take; 0: as much as all together.
 const STATEMENT_MEMORY: &str = "statement_memory";
+
+/// The schemas in which names without one are looked up.
+const SEARCH_PATH: &str = "search_path";
+const DEFAULT_PATH: &str = "\"$user\", public";
 
 /// Name, value at the start, and whether the client is told when it changes.
 const SETTINGS: &[(&str, &str, bool)] = &[
@@ -47,7 +52,7 @@ const SETTINGS: &[(&str, &str, bool)] = &[
     ("max_index_keys", "32", false),
     ("role", "none", false),
     ("row_security", "on", false),
-    ("search_path", "\"$user\", public", false),
+    (SEARCH_PATH, DEFAULT_PATH, false),
     ("server_encoding", "UTF8", true),
     ("server_version", SERVER_VERSION, true),
     ("server_version_num", "150000", false),
@@ -99,6 +104,8 @@ struct Changed {
     /// There within a transaction block.
     block: Option<Block>,
     unreported: BTreeSet<&'static str>,
+    /// The value of `search_path`, while it is known.
+    path: Option<Arc<str>>,
 }
 
 /// What becomes of settings when their block ends.
@@ -118,6 +125,7 @@ pub(super) struct Mark {
 
 impl Changed {
     fn insert(&mut self, name: &str, value: &str, local: bool) {
+        self.path = None;
         self.values.insert(name.to_string(), value.to_string());
         if let Some(block) = self.block.as_mut().filter(|_| !local) {
             block.kept.insert(name.to_string(), value.to_string());
@@ -125,6 +133,7 @@ impl Changed {
     }
 
     fn replace(&mut self, values: Values) {
+        self.path = None;
         let former = std::mem::replace(&mut self.values, values);
         let changed = former.keys().chain(self.values.keys()).filter(|name| former.get(*name) != self.values.get(*name));
         let told = changed.filter_map(|name| find(name).filter(|(_, _, told)| *told).map(|(name, _, _)| *name));
@@ -202,6 +211,7 @@ impl Settings {
             match changed.start.get(&name).cloned() {
                 Some(value) => changed.insert(&name, &value, false),
                 None => {
+                    changed.path = None;
                     changed.values.remove(&name);
                     changed.block.iter_mut().for_each(|block| drop(block.kept.remove(&name)));
                 }
@@ -256,6 +266,14 @@ impl Settings {
     pub fn take_reported(&self) -> Vec<(String, String)> {
         let names = std::mem::take(&mut self.0.lock().unreported);
         names.into_iter().filter_map(|name| Some((name.to_string(), self.get(name)?))).collect()
+    }
+
+    /// Asked for by every look-up of a prepared statement: the same text as long as nothing changes it.
+    pub fn search_path(&self) -> Arc<str> {
+        let mut changed = self.0.lock();
+        let Changed { values, path, .. } = &mut *changed;
+        let value = || values.get(SEARCH_PATH).map_or(DEFAULT_PATH, String::as_str);
+        Arc::clone(path.get_or_insert_with(|| Arc::from(value())))
     }
 
     pub fn time_zone(&self) -> chrono_tz::Tz {
@@ -324,6 +342,9 @@ fn check(name: &str, value: &str) -> Result<String> {
             .ok_or_else(|| invalid().with_hint("write milliseconds, or a number and ms, s, min or h")),
         STATEMENT_MEMORY => {
             size(value).map(human_size).ok_or_else(|| invalid().with_hint("write kilobytes, or a number and B, kB, MB, GB or TB"))
+        }
+        SEARCH_PATH if !value.trim().is_empty() && identifiers(value, ',').is_none() => {
+            Err(invalid().with_detail("List syntax is invalid.").with_hint("write names with commas between them"))
         }
         "datestyle" if !value.to_ascii_lowercase().contains("iso") => Err(invalid().with_hint("the style is always ISO")),
         _ => Ok(value.to_string()),

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use sqlparser::ast as sp;
 
-use super::define::{existing, relation_name};
+use super::define::existing;
 use super::function::find_function;
 use super::read::{planner_over, source};
 use super::{Client, Outcome, Parameters, Rows};
@@ -18,7 +18,7 @@ use crate::sql::ast::{ExplainOf, Statement};
 use crate::sql::lower::{explain, lower};
 use crate::sql::plan::Reader;
 use crate::sql::system::show;
-use crate::sql::{batch, lateness, plan, verify};
+use crate::sql::{batch, lateness, plan, rename, verify};
 use crate::view::Snapshot;
 
 impl Client {
@@ -42,12 +42,13 @@ impl Client {
     fn look(&self, statement: &Statement) -> Result<RecordBatch> {
         let snapshot = self.peek_snapshot();
         let context = self.system_context(&snapshot);
-        let relation = |name: &sp::ObjectName| existing(&snapshot.catalog, &relation_name(name)?).cloned();
+        let relation = |name: &sp::ObjectName| existing(&snapshot.catalog, &self.relation_name(name)?).cloned();
         match statement {
             Statement::ShowObjects(what) => show::objects(&context, *what),
             Statement::ShowCreate(name) => {
                 let relation = relation(name)?;
-                show::create(&relation.name, &relation.create_sql)
+                let sql = rename::shown(&snapshot.catalog, &self.path(), &relation.create_sql);
+                show::create(&relation.full_name().to_string(), &sql)
             }
             Statement::ShowCreateFunction(name) => {
                 let function = find_function(&snapshot.catalog, name)?;
@@ -113,7 +114,7 @@ impl Client {
         let snapshot = self.snapshot().await?;
         let lines = match of {
             ExplainOf::Name(name) => {
-                let name = relation_name(name)?;
+                let name = self.relation_name(name)?;
                 let view = existing(&snapshot.catalog, &name)?;
                 if view.kind != Kind::MaterializedView && view.output.is_none() {
                     let message = format!("\"{name}\" is a {}, which runs no query", view.kind.noun());
@@ -124,7 +125,7 @@ impl Client {
                 let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog), Reader::Server);
                 let writes = view.output.as_ref().and_then(|output| snapshot.catalog.get(output.target));
                 let fragment = lower(&planner, &planner.continuous_view(view)?, view.emit)?;
-                let into = writes.map(|target| format!("Write: {} {}", target.kind.noun(), target.name));
+                let into = writes.map(|target| format!("Write: {} {}", target.kind.noun(), target.full_name()));
                 into.into_iter().chain(explain(&fragment, &snapshot.catalog)).collect()
             }
             ExplainOf::Statement(statement) => match statement.as_ref() {
@@ -155,13 +156,13 @@ impl Client {
 
     fn explain_continuous(&self, query: &sp::Query, emit: Emit) -> Result<Vec<String>> {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
-        let planner = planner_over(&self.database, Arc::clone(&catalog), self.reader());
+        let planner = planner_over(&self.database, Arc::clone(&catalog), self.reader()).along(self.path());
         Ok(explain(&lower(&planner, &planner.continuous(query)?, emit)?, &catalog))
     }
 
     pub(super) async fn analyze_watermark(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
         let snapshot = self.snapshot().await?;
-        let stream = Arc::clone(existing(&snapshot.catalog, &relation_name(name)?)?);
+        let stream = Arc::clone(existing(&snapshot.catalog, &self.relation_name(name)?)?);
         let (log, upto) = (self.database.log.clone(), snapshot.commit);
         let rows = tokio::task::spawn_blocking(move || lateness::analyze(&log, &stream, upto)).await;
         let rows = rows.map_err(|_| Error::internal("reading a stream panicked"))??;
@@ -171,7 +172,7 @@ impl Client {
 
     pub(super) async fn verify(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
         let mut snapshot = self.snapshot().await?;
-        let name = relation_name(name)?;
+        let name = self.relation_name(name)?;
         let view = Arc::clone(existing(&snapshot.catalog, &name)?);
         if view.is_derived() {
             snapshot = self.all_written(&view, snapshot).await?;

@@ -1,16 +1,19 @@
 //! Views: making them, giving them other queries, pausing them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, SchemaRef};
 use sqlparser::ast as sp;
+use sqlparser::ast::{Visit, Visitor};
 
 use super::client::done;
-use super::define::{check_options, existing, free_name, new_name, quote_ident, relation_name};
+use super::define::{check_options, existing, free_name};
 use super::definition::Definition;
 use super::replace::check_cycle;
 use super::{Client, Outcome};
+use crate::catalog::schema::{RelationName, SearchPath};
 use crate::catalog::{Catalog, Change, Column, Kind, NOW, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::flow::Fragment;
@@ -18,7 +21,7 @@ use crate::ingest::interval_option;
 use crate::sql::ast::CreateView;
 use crate::sql::lower::lower;
 use crate::sql::plan::columns::{declared, visible_schema};
-use crate::sql::plan::names::fold;
+use crate::sql::plan::names::{Ctes, fold, fold_object, read_by};
 use crate::sql::plan::{RelationSource, output_key};
 use crate::sql::system::visible_name;
 use crate::sql::types;
@@ -29,7 +32,7 @@ const LATE_SUFFIX: &str = "$late";
 impl Client {
     pub(super) async fn create_materialized_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
         self.beside_block("CREATE MATERIALIZED VIEW")?;
-        let name = new_name(&create.name)?;
+        let name = self.new_name(&create.name)?;
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE MATERIALIZED VIEW");
         }
@@ -45,7 +48,7 @@ impl Client {
     /// `ALTER MATERIALIZED VIEW name AS query`: another query, all else as it is.
     pub(super) async fn alter_view(&mut self, alter: &CreateView, sql: &str) -> Result<Outcome> {
         self.beside_block("ALTER MATERIALIZED VIEW")?;
-        let name = relation_name(&alter.name)?;
+        let name = self.defined_name(&alter.name)?;
         // With what follows the query: EMIT.
         let query = sql.find(&alter.query_sql).map_or(alter.query_sql.as_str(), |at| sql[at..].trim_end_matches(';'));
         self.define(|definition| {
@@ -53,7 +56,7 @@ impl Client {
             let Some(former) = former else {
                 return Err(Error::undefined_table(format!("materialized view \"{name}\" does not exist")));
             };
-            let sql = format!("CREATE MATERIALIZED VIEW {} AS {query}", quote_ident(&name));
+            let sql = format!("CREATE MATERIALIZED VIEW {} AS {query}", name.to_kept_sql());
             let create = CreateView { options: former.options.clone(), ..alter.clone() };
             define_view(definition, &create, &name, &sql, Some(former))
         })
@@ -63,7 +66,7 @@ impl Client {
 
     pub(super) async fn create_view(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
         self.beside_block("CREATE VIEW")?;
-        let name = new_name(&create.name)?;
+        let name = self.new_name(&create.name)?;
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE VIEW");
         }
@@ -94,7 +97,7 @@ impl Client {
     /// `PAUSE name`: a view and those that read it keep the rows that they have.
     pub(super) async fn pause(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
         self.beside_block("PAUSE")?;
-        let name = relation_name(name)?;
+        let name = self.defined_name(name)?;
         self.change_catalog(|catalog| {
             let view = existing_view(catalog, &name)?;
             if view.paused.is_some() {
@@ -110,7 +113,7 @@ impl Client {
     /// `RESUME name`: a paused view and those that read it are built again, and swapped in when they have caught up.
     pub(super) async fn resume(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
         self.beside_block("RESUME")?;
-        let name = relation_name(name)?;
+        let name = self.defined_name(name)?;
         self.define(|definition| {
             let catalog = definition.catalog;
             let view = existing_view(catalog, &name)?;
@@ -128,7 +131,7 @@ impl Client {
 }
 
 /// A materialized view that is to be paused or resumed.
-fn existing_view<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<Relation>> {
+fn existing_view<'a>(catalog: &'a Catalog, name: &RelationName) -> Result<&'a Arc<Relation>> {
     let relation = existing(catalog, name)?;
     if relation.kind == Kind::MaterializedView {
         return Ok(relation);
@@ -165,8 +168,8 @@ fn check_inputs(catalog: &Catalog, view: &Relation) -> Result<()> {
 }
 
 /// The relation that OR REPLACE replaces; without it, the name has to be free.
-fn former<'a>(catalog: &'a Catalog, name: &str, or_replace: bool, kind: Kind) -> Result<Option<&'a Arc<Relation>>> {
-    match catalog.find(name) {
+fn former<'a>(catalog: &'a Catalog, name: &RelationName, or_replace: bool, kind: Kind) -> Result<Option<&'a Arc<Relation>>> {
+    match catalog.named(name) {
         Some(former) if or_replace && former.kind == kind => Ok(Some(former)),
         Some(former) if or_replace => {
             let message = format!("\"{name}\" is a {}, not a {}", former.kind.noun(), kind.noun());
@@ -179,7 +182,7 @@ fn former<'a>(catalog: &'a Catalog, name: &str, or_replace: bool, kind: Kind) ->
 fn define_view(
     definition: &mut Definition,
     create: &CreateView,
-    name: &str,
+    name: &RelationName,
     sql: &str,
     former: Option<&Arc<Relation>>,
 ) -> Result<()> {
@@ -195,7 +198,7 @@ fn define_view(
     definition.replace_dependents(former)
 }
 
-fn plan_view(definition: &Definition, create: &CreateView, name: &str, sql: &str) -> Result<(Relation, Fragment)> {
+fn plan_view(definition: &Definition, create: &CreateView, name: &RelationName, sql: &str) -> Result<(Relation, Fragment)> {
     let (catalog, planner) = (definition.catalog, definition.planner());
     let plan = planner.continuous(&create.query)?;
     let fragment = lower(&planner, &plan, create.emit)?;
@@ -218,23 +221,51 @@ pub(super) fn widths_of(catalog: &Catalog, view: &Relation) -> BTreeMap<Relation
     view.depends_on.iter().filter_map(|id| Some((*id, catalog.get(*id)?.columns.len()))).collect()
 }
 
-/// Relations of a kind that a query names.
+/// Relations of a kind that the query of a definition names.
 fn named_relations(query: &sp::Query, catalog: &Catalog, counts: impl Fn(&Relation) -> bool) -> Vec<RelationId> {
-    let mut ids = Vec::new();
-    let _: std::ops::ControlFlow<()> = sp::visit_relations(query, |name| {
-        if let Some(relation) = relation_name(name).ok().and_then(|name| catalog.find(&name))
-            && counts(relation)
-            && !ids.contains(&relation.id)
-        {
-            ids.push(relation.id);
+    struct Named<'a> {
+        catalog: &'a Catalog,
+        path: SearchPath,
+        ctes: Ctes,
+        found: Vec<Arc<Relation>>,
+    }
+    impl Visitor for Named<'_> {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &sp::Query) -> ControlFlow<()> {
+            self.ctes.enter(query);
+            ControlFlow::Continue(())
         }
-        std::ops::ControlFlow::Continue(())
-    });
+        fn post_visit_query(&mut self, _: &sp::Query) -> ControlFlow<()> {
+            self.ctes.leave();
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_table_factor(&mut self, factor: &sp::TableFactor) -> ControlFlow<()> {
+            let sp::TableFactor::Table { name, args, .. } = factor else { return ControlFlow::Continue(()) };
+            let name = args.as_ref().map_or_else(|| Some(name.clone()), |args| read_by(name, args));
+            if let Some((schema, name)) = name.as_ref().and_then(fold_object)
+                && (schema.is_some() || !self.ctes.has(&name))
+            {
+                self.found.extend(self.catalog.resolve(&self.path, schema.as_deref(), &name).cloned());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut named = Named { catalog, path: SearchPath::default(), ctes: Ctes::default(), found: Vec::new() };
+    let _ = query.visit(&mut named);
+    let mut ids: Vec<RelationId> = named.found.iter().filter(|relation| counts(relation)).map(|r| r.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
     ids
 }
 
 /// The relation of a view; its id is still to be chosen.
-pub(super) fn view_relation(create: &CreateView, name: &str, sql: &str, schema: &SchemaRef, kind: Kind) -> Result<Relation> {
+pub(super) fn view_relation(
+    create: &CreateView,
+    name: &RelationName,
+    sql: &str,
+    schema: &SchemaRef,
+    kind: Kind,
+) -> Result<Relation> {
     let given: Vec<String> = create.columns.iter().map(fold).collect();
     if !given.is_empty() && given.len() != schema.fields().len() {
         let (wanted, got) = (schema.fields().len(), given.len());
@@ -255,7 +286,8 @@ pub(super) fn view_relation(create: &CreateView, name: &str, sql: &str, schema: 
         create_sql: sql.to_string(),
         query: Some(create.query_sql.clone()),
         emit: create.emit,
-        ..Relation::new(0, name, kind, columns)
+        schema: name.schema.clone(),
+        ..Relation::new(0, &name.name, kind, columns)
     })
 }
 
@@ -277,6 +309,7 @@ pub(super) fn late_relation(view: &Relation, schema: &SchemaRef) -> Relation {
     let columns = schema.fields().iter().map(computed).collect();
     Relation {
         parent: Some(view.id),
+        schema: view.schema.clone(),
         comment: Some(format!("rows that came too late for \"{}\"", view.name)),
         ..Relation::new(0, format!("{}{LATE_SUFFIX}", view.name), Kind::Late, columns)
     }

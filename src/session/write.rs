@@ -12,7 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{existing, no_column, relation_name};
+use super::define::{existing, no_column};
 use super::transaction::Work;
 use super::{Client, Outcome, Parameter, Parameters, assign};
 use crate::catalog::{Column, Kind, ROW_ID, Relation};
@@ -43,7 +43,7 @@ impl Client {
     /// The relation that a statement writes to.
     pub(super) fn writable(&self, name: &sp::ObjectName, statement: &str) -> Result<Arc<Relation>> {
         let catalog = self.database.log.catalog();
-        let relation = existing(&catalog, &relation_name(name)?)?;
+        let relation = existing(&catalog, &self.relation_name(name)?)?;
         let error = |message: String| Err(Error::wrong_object_type(message));
         match (relation.kind, statement) {
             (Kind::Table, _) => Ok(Arc::clone(relation)),
@@ -495,7 +495,7 @@ fn select_from(
     columns: Vec<sp::Expr>,
     selection: Option<sp::Expr>,
 ) -> Result<sp::Query> {
-    let mut parsed = crate::sql::parse::parse(&format!("SELECT 1 FROM {}", super::define::quote_ident(&relation.name)))?;
+    let mut parsed = crate::sql::parse::parse(&format!("SELECT 1 FROM {}", relation.full_name().to_sql()))?;
     let Some(crate::sql::ast::Statement::Query { mut query, .. }) = parsed.pop().map(|p| p.statement) else {
         return Err(Error::internal("a SELECT was read as something else"));
     };

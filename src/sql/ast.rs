@@ -34,10 +34,8 @@ pub enum Statement {
     Pause(sp::ObjectName),
     Resume(sp::ObjectName),
     CreateFunction(CreateFunction),
-    CreateSchema {
-        name: sp::Ident,
-        if_not_exists: bool,
-    },
+    /// CREATE SCHEMA and its like.
+    Schema(SchemaStatement),
     Drop(Drop),
     DropFunctions(DropFunctions),
     AlterFunction(AlterFunction),
@@ -226,7 +224,6 @@ pub enum ObjectType {
     View,
     Index,
     Sink,
-    Schema,
     /// A running INSERT.
     Query,
 }
@@ -257,13 +254,44 @@ pub enum AlterAction {
     },
 }
 
-/// `ALTER VIEW v RENAME TO w`
+/// What is done to schemas.
+#[derive(Clone, Debug)]
+pub enum SchemaStatement {
+    Create {
+        /// `None`: that of its owner.
+        name: Option<sp::Ident>,
+        if_not_exists: bool,
+        /// AUTHORIZATION; `None`: the current role.
+        owner: Option<RoleName>,
+    },
+    Rename {
+        name: sp::Ident,
+        to: sp::Ident,
+    },
+    Comment {
+        on: sp::Ident,
+        comment: Option<String>,
+    },
+    Drop {
+        names: Vec<sp::Ident>,
+        if_exists: bool,
+        cascade: bool,
+    },
+}
+
+/// `ALTER VIEW v RENAME TO w`, `ALTER VIEW v SET SCHEMA s`
 #[derive(Clone, Debug)]
 pub struct Rename {
     pub object: ObjectType,
     pub if_exists: bool,
     pub name: sp::ObjectName,
-    pub to: sp::Ident,
+    pub to: NewName,
+}
+
+#[derive(Clone, Debug)]
+pub enum NewName {
+    Name(sp::Ident),
+    Schema(sp::Ident),
 }
 
 #[derive(Clone, Debug)]

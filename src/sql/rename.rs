@@ -1,11 +1,17 @@
-//! Another name for a relation in the statements that the catalog keeps as text.
+//! The names of relations in the statements that the catalog keeps as text.
 //!
-//! Where a statement names the relation, and nowhere else, its text is changed. Columns that a query qualifies by the former name
-//! keep that: it becomes an alias.
+//! A text names relations as one scope knows them: a catalog, and the path along which names without a schema are looked up in it.
+//! For another scope the names are written anew, where statements name relations, and nowhere else:
+//!
+//! * a relation has got another name, or its schema has;
+//! * a definition was written under a session's path, and is kept under the default one: what it means is settled when it is made;
+//! * or it is shown under the path of its reader.
+//!
+//! Columns that a query qualifies by a former name keep that: it becomes an alias.
 //!
 //! ```text
 //!   SELECT orders.id FROM orders, customers    ──►    SELECT orders.id FROM sales AS orders, customers
-//!   SELECT id FROM TUMBLE(orders, at, …)       ──►    SELECT id FROM TUMBLE(sales, at, …)
+//!   SELECT id FROM TUMBLE(orders, at, …)       ──►    SELECT id FROM TUMBLE(shop.orders, at, …)
 //! ```
 //!
 //! What cannot be said so is an error here, or in the plan that the caller makes of the new text.
@@ -16,94 +22,136 @@ use sqlparser::ast as sp;
 use sqlparser::ast::{Visit, Visitor};
 use sqlparser::tokenizer::Span;
 
-use super::ast::{AlterRelation, CreateRelation, CreateView, RunningInsert, Statement};
+use super::ast::{CreateView, Statement};
 use super::parse::parse;
-use super::plan::names::{fold, fold_object, window_input};
+use super::plan::names::{Ctes, fold, fold_object, read_by};
 use super::system::quote_ident;
+use crate::catalog::schema::{PUBLIC, RelationName, SearchPath};
+use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, Result};
 
-/// From one name to another.
+/// What names mean.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    pub catalog: &'a Catalog,
+    pub path: &'a SearchPath,
+}
+
+impl<'a> Scope<'a> {
+    fn find(self, schema: Option<&str>, name: &str) -> Option<&'a Relation> {
+        self.catalog.resolve(self.path, schema, name).map(AsRef::as_ref)
+    }
+}
+
+/// From what names mean in one scope to the names of the same relations in another.
 pub struct Renaming<'a> {
-    pub from: &'a str,
-    pub to: &'a str,
+    pub from: Scope<'a>,
+    pub to: Scope<'a>,
+    /// What the statement makes: it is in neither catalog yet.
+    pub new: Option<&'a RelationName>,
 }
 
 impl Renaming<'_> {
-    /// The text of statements, with the relation's new name.
+    /// The text of statements, in the names of the other scope.
     pub fn apply(&self, sql: &str) -> Result<String> {
         let mut places =
-            Places { renaming: self, names: Vec::new(), without_alias: Vec::new(), qualified: false, hidden_by: false };
+            Places { renaming: self, edits: Vec::new(), aliased: Vec::new(), qualifiers: Vec::new(), ctes: Ctes::default() };
         for parsed in parse(sql)? {
             places.statement(&parsed.statement);
         }
-        if places.hidden_by {
-            let message = format!("a WITH of \"{}\" or \"{}\" stands in it", self.from, self.to);
-            return Err(Error::dependent_objects(message));
+        let Places { mut edits, aliased, qualifiers, .. } = places;
+        for (Edit { at, text }, former) in aliased {
+            let text = match qualifiers.contains(&former) {
+                true => format!("{text} AS {}", quote_ident(&former)),
+                false => text,
+            };
+            edits.push(Edit { at, text });
         }
-        let Places { names, without_alias, qualified, .. } = places;
-        let name = quote_ident(self.to);
-        let alias = format!("{name} AS {}", quote_ident(self.from));
-        let mut edits: Vec<(Range<usize>, &str)> = names.into_iter().map(|at| (at, name.as_str())).collect();
-        edits.extend(without_alias.into_iter().map(|at| (at, if qualified { alias.as_str() } else { name.as_str() })));
-        match edits.iter().all(|(at, _)| self.stands_at(sql, at.clone())) {
-            true => Ok(edited(sql, edits)),
-            false => Err(Error::internal("the name is not where the statement has it")),
-        }
+        edited(sql, edits)
     }
 
-    /// Whether the former name is what is written there.
-    fn stands_at(&self, sql: &str, at: Range<usize>) -> bool {
-        let Some(written) = sql.get(at) else { return false };
-        match written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            Some(quoted) => quoted.replace("\"\"", "\"") == self.from,
-            None => written.to_lowercase() == self.from,
+    /// The relation that a name means, and what it is called in the other scope, if it has to be called so there.
+    fn renamed(&self, schema: Option<&str>, name: &str, ctes: &Ctes) -> Option<(&Relation, String)> {
+        let former = self.from.find(schema, name)?;
+        let now = self.to.catalog.get(former.id)?;
+        let same = self.to.find(schema, name).is_some_and(|found| found.id == former.id);
+        if same {
+            return None;
         }
+        let bare = self.to.find(None, &now.name).is_some_and(|found| found.id == now.id) && !ctes.has(&now.name);
+        let text = match schema.is_none() && bare {
+            true => quote_ident(&now.name),
+            false => qualified(&now.schema, &now.name),
+        };
+        Some((now, text))
     }
+}
+
+/// A text that the catalog keeps, as it would be written under a path; as it is kept, if it cannot be.
+pub fn shown(catalog: &Catalog, path: &SearchPath, sql: &str) -> String {
+    let kept = SearchPath::default();
+    let scope = |path| Scope { catalog, path };
+    let renaming = Renaming { from: scope(&kept), to: scope(path), new: None };
+    let text = if *path == kept { None } else { renaming.apply(sql).ok() };
+    text.unwrap_or_else(|| sql.to_string())
+}
+
+/// A name as SQL, in quotes where it needs them.
+fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote_ident(schema), quote_ident(name))
+}
+
+/// Another text in place of that of a range.
+#[derive(PartialEq)]
+struct Edit {
+    at: Range<usize>,
+    text: String,
 }
 
 /// Replaces ranges of a text that do not overlap.
-fn edited(sql: &str, mut edits: Vec<(Range<usize>, &str)>) -> String {
-    edits.sort_by_key(|(at, _)| std::cmp::Reverse(at.start));
-    let mut text = sql.to_string();
+fn edited(sql: &str, mut edits: Vec<Edit>) -> Result<String> {
+    edits.sort_by_key(|edit| std::cmp::Reverse(edit.at.start));
     edits.dedup();
-    for (at, new) in edits {
-        text.replace_range(at, new);
+    let mut text = sql.to_string();
+    for edit in edits {
+        if sql.get(edit.at.clone()).is_none() {
+            return Err(Error::internal("the name is not where the statement has it"));
+        }
+        text.replace_range(edit.at, &edit.text);
     }
-    text
+    Ok(text)
 }
 
-/// Where statements name the relation.
+/// Where statements name relations that are called otherwise.
 struct Places<'a> {
     renaming: &'a Renaming<'a>,
-    names: Vec<Range<usize>>,
-    /// Those in FROM whose name also qualifies columns.
-    without_alias: Vec<Range<usize>>,
-    /// Whether any column is qualified by the former name.
-    qualified: bool,
-    /// Whether a CTE has one of the two names.
-    hidden_by: bool,
+    edits: Vec<Edit>,
+    /// Those in FROM whose former name may qualify columns, with that.
+    aliased: Vec<(Edit, String)>,
+    /// Names, without a schema, that qualify columns.
+    qualifiers: Vec<String>,
+    ctes: Ctes,
 }
 
 impl Places<'_> {
     fn statement(&mut self, statement: &Statement) {
         match statement {
-            Statement::CreateStream(CreateRelation { name, .. }) | Statement::CreateTable(CreateRelation { name, .. }) => {
-                self.name(name)
-            }
+            Statement::CreateStream(create) | Statement::CreateTable(create) => self.own_name(&create.name),
             Statement::CreateMaterializedView(view) | Statement::CreateDerivedStream(view) | Statement::CreateView(view) => {
                 let CreateView { name, query, .. } = view;
-                self.name(name);
+                self.own_name(name);
                 let _ = query.visit(self);
             }
-            Statement::AlterRelation(alter) => {
-                let AlterRelation { name, .. } = alter.as_ref();
-                self.name(name);
+            Statement::AlterView(view) => {
+                self.name(&view.name);
+                let _ = view.query.visit(self);
             }
-            Statement::RunningInsert(RunningInsert { insert, .. }) => {
-                if let sp::TableObject::TableName(name) = &insert.table {
+            Statement::AlterRelation(alter) => self.name(&alter.name),
+            Statement::RunningInsert(running) => {
+                if let sp::TableObject::TableName(name) = &running.insert.table {
                     self.name(name);
                 }
-                let _ = insert.source.visit(self);
+                let _ = running.insert.source.visit(self);
             }
             Statement::Query { query, .. } => {
                 let _ = query.visit(self);
@@ -113,20 +161,42 @@ impl Places<'_> {
         }
     }
 
+    /// The name of what a CREATE makes: a new one, or, in a definition that is kept, that of the relation.
+    fn own_name(&mut self, name: &sp::ObjectName) {
+        let Some(new) = self.renaming.new else { return self.name(name) };
+        let is_said = name.0.len() > 1 || new.schema == PUBLIC;
+        if let (false, Some(at)) = (is_said, range(name)) {
+            self.edits.push(Edit { at, text: qualified(&new.schema, &new.name) });
+        }
+    }
+
     fn name(&mut self, name: &sp::ObjectName) {
-        let place = self.place(name);
-        self.names.extend(place);
+        let edit = self.edit(name).map(|(edit, _)| edit);
+        self.edits.extend(edit);
     }
 
-    /// Where the name stands, if it is the relation's.
-    fn place(&self, name: &sp::ObjectName) -> Option<Range<usize>> {
+    /// How a name that is to be changed is to be changed, and whether its last part is.
+    fn edit(&self, name: &sp::ObjectName) -> Option<(Edit, bool)> {
         let (schema, folded) = fold_object(name)?;
-        let ours = folded == self.renaming.from && schema.is_none_or(|schema| schema == "public");
-        ours.then(|| name.0.last()?.as_ident().map(|ident| bytes(ident.span)))?
+        if schema.is_none() && self.ctes.has(&folded) {
+            return None;
+        }
+        let (now, text) = self.renaming.renamed(schema.as_deref(), &folded, &self.ctes)?;
+        Some((Edit { at: range(name)?, text }, now.name != folded))
     }
 
+    /// `schema.relation.column`, or `relation.column`.
     fn qualifier(&mut self, idents: &[sp::Ident]) {
-        self.qualified |= idents.iter().any(|ident| fold(ident) == self.renaming.from);
+        if let [.., schema, name] = idents {
+            let (schema, name) = (fold(schema), fold(name));
+            if let Some((_, text)) = self.renaming.renamed(Some(&schema), &name, &self.ctes)
+                && let (Some(first), Some(last)) = (idents.first(), idents.last())
+            {
+                self.edits.push(Edit { at: bytes(first.span).start..bytes(last.span).end, text });
+                return;
+            }
+        }
+        self.qualifiers.extend(idents.iter().map(fold));
     }
 }
 
@@ -134,16 +204,21 @@ impl Visitor for Places<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &sp::Query) -> ControlFlow<()> {
-        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
-        self.hidden_by |=
-            ctes.map(|cte| fold(&cte.alias.name)).any(|name| name == self.renaming.from || name == self.renaming.to);
+        self.ctes.enter(query);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &sp::Query) -> ControlFlow<()> {
+        self.ctes.leave();
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &sp::Select) -> ControlFlow<()> {
         for item in &select.projection {
-            if let sp::SelectItem::QualifiedWildcard(sp::SelectItemQualifiedWildcardKind::ObjectName(name), _) = item {
-                self.qualified |= fold_object(name).is_some_and(|(_, name)| name == self.renaming.from);
+            if let sp::SelectItem::QualifiedWildcard(sp::SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
+                && let Some(idents) = name.0.iter().map(|part| part.as_ident().cloned()).collect::<Option<Vec<_>>>()
+            {
+                self.qualifier(&idents);
             }
         }
         ControlFlow::Continue(())
@@ -152,12 +227,12 @@ impl Visitor for Places<'_> {
     fn pre_visit_table_factor(&mut self, factor: &sp::TableFactor) -> ControlFlow<()> {
         let sp::TableFactor::Table { name, alias, args, .. } = factor else { return ControlFlow::Continue(()) };
         match (args, alias) {
-            (Some(args), _) => window_input(name, args).iter().for_each(|input| self.name(input)),
+            (Some(args), _) => read_by(name, args).iter().for_each(|input| self.name(input)),
             (None, Some(_)) => self.name(name),
-            (None, None) => {
-                let place = self.place(name);
-                self.without_alias.extend(place);
-            }
+            (None, None) => match (self.edit(name), fold_object(name)) {
+                (Some((edit, true)), Some((_, former))) => self.aliased.push((edit, former)),
+                (edit, _) => self.edits.extend(edit.map(|(edit, _)| edit)),
+            },
         }
         ControlFlow::Continue(())
     }
@@ -170,6 +245,12 @@ impl Visitor for Places<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Where a name stands.
+fn range(name: &sp::ObjectName) -> Option<Range<usize>> {
+    let (first, last) = (name.0.first()?.as_ident()?, name.0.last()?.as_ident()?);
+    Some(bytes(first.span).start..bytes(last.span).end)
 }
 
 /// Spans are absolute: a line is an offset in bytes, from 1.

@@ -256,7 +256,7 @@ impl Report {
     }
 
     fn push(&mut self, relation: &Relation, status: &'static str, rows: i64, row: Option<String>) {
-        self.relation.push(relation.name.clone());
+        self.relation.push(relation.full_name().to_string());
         self.status.push(status);
         self.rows.push(rows);
         self.row.push(row);

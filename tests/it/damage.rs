@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tidegate::catalog::schema::PUBLIC;
 use tidegate::database::{Config, Database};
 use tidegate::engine::{Source, Span};
 use tidegate::{limits, log, state};
@@ -110,13 +111,13 @@ async fn a_view_can_be_dropped_while_it_is_built() {
         let database = Arc::clone(&database);
         let mut other = database.session("builder");
         let building = tokio::spawn(async move { other.run(create).await.map(drop) });
-        while database.catalog().find("v").is_none() {
+        while database.catalog().find(PUBLIC, "v").is_none() {
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
         execute(&mut session, &format!("round {round}"), "DROP MATERIALIZED VIEW v").await;
         // Built just before, or told that it is gone.
         let _ = building.await.expect("the statement ends");
-        assert!(database.catalog().find("v").is_none());
+        assert!(database.catalog().find(PUBLIC, "v").is_none());
     }
     execute(&mut session, "again", create).await;
     assert_eq!(local_numbers::<1>(&mut session, "again", "SELECT SUM(c) FROM v").await, [[5000]]);
@@ -130,7 +131,7 @@ async fn a_subscriber_that_stops_reading_is_cut_off() {
     let mut session = database.session("damage");
     execute(&mut session, "slow", "CREATE STREAM s (n BIGINT, noise TEXT)").await;
     execute(&mut session, "slow", "CREATE MATERIALIZED VIEW wide AS SELECT n, noise FROM s").await;
-    let wide = database.catalog().find("wide").expect("it was made").id;
+    let wide = database.catalog().find(PUBLIC, "wide").expect("it was made").id;
     let mut subscription = database.engine().subscribe(Source::Relation(wide), Span { snapshot: true, ..Span::default() });
     // Eight megabytes a commit.
     let insert = "INSERT INTO s SELECT n, repeat('x', 2000) FROM generate_series(1, 4000) AS g(n)";

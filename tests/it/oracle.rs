@@ -20,6 +20,7 @@ use futures::StreamExt;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use tidegate::catalog::schema::PUBLIC;
 use tidegate::database::{Config, Database};
 use tidegate::error::SqlState;
 use tidegate::session::Client;
@@ -325,7 +326,7 @@ impl World {
 
     /// A stream was silent for a while, see [`tidegate::ingest::idle`].
     async fn mark(&mut self, database: &Database) {
-        let stream = database.catalog().find(self.one(&["s", "q"])).expect("it is there").id;
+        let stream = database.catalog().find(PUBLIC, self.one(&["s", "q"])).expect("it is there").id;
         let Some(watermark) = database.log().head(stream).and_then(|head| head.watermark) else { return };
         let marks = vec![(stream, watermark + self.rng.random_range(1..20_000_000))];
         let marked = database.log().submit(log::Transaction { marks, ..Default::default() }).await.expect("the log takes it");
@@ -826,7 +827,7 @@ impl World {
 }
 
 async fn await_view(database: &Arc<Database>, name: &str) {
-    let id = database.catalog().find(name).expect("views outlive restarts").id;
+    let id = database.catalog().find(PUBLIC, name).expect("views outlive restarts").id;
     let shown = database.engine().wait_until(move |s| s.versions.contains_key(&id) || s.failures.contains_key(&id));
     shown.await.expect("the engine runs");
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
+use tidegate::catalog::schema::PUBLIC;
 use tidegate::catalog::{Catalog, Kind as RelationKind, Relation};
 use tidegate::database::{Config, Database};
 use tidegate::engine::Compiler;
@@ -42,7 +43,7 @@ pub async fn catalog(statements: &[String]) -> Arc<Catalog> {
 }
 
 pub fn relation(catalog: &Catalog, name: &str) -> Arc<Relation> {
-    Arc::clone(catalog.find(name).unwrap_or_else(|| panic!("there is no {name}")))
+    Arc::clone(catalog.find(PUBLIC, name).unwrap_or_else(|| panic!("there is no {name}")))
 }
 
 /// A graph of one worker with one view, and the tables it reads.

@@ -78,7 +78,7 @@ impl State {
             }
             Change::Create(_) | Change::Alter(_) | Change::Replace(_) => {}
             Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
-            Change::SetFunction(_) | Change::DropFunction(_) => {}
+            Change::SetFunction(_) | Change::DropFunction(_) | Change::SetSchema(_) | Change::DropSchema(_) => {}
             Change::Drop(id) => {
                 self.heads.remove(id);
             }
@@ -464,12 +464,12 @@ fn check_write(catalog: &Catalog, write: &PreparedWrite) -> Result<()> {
 fn check_change(catalog: &Catalog, change: &Change) -> Result<()> {
     match change {
         Change::Create(relation) => {
-            if let Some(there) = catalog.find(&relation.name) {
+            if let Some(there) = catalog.named(&relation.full_name()) {
                 return Err(Error::duplicate_table(format!("relation \"{}\" already exists", relation.name))
                     .with_detail(format!("it is a {}", there.kind.noun()))
                     .with_hint("choose another name, or drop it first"));
             }
-            if catalog.get(relation.id).is_some() {
+            if catalog.get(relation.id).is_some() || catalog.schemas().find(&relation.schema).is_none() {
                 return Err(conflict("the catalog"));
             }
         }
@@ -477,7 +477,7 @@ fn check_change(catalog: &Catalog, change: &Change) -> Result<()> {
             if catalog.get(relation.id).is_none() {
                 return Err(Error::undefined_table(format!("relation \"{}\" does not exist", relation.name)));
             }
-            if catalog.find(&relation.name).is_some_and(|there| there.id != relation.id) {
+            if catalog.named(&relation.full_name()).is_some_and(|there| there.id != relation.id) {
                 return Err(Error::duplicate_table(format!("relation \"{}\" already exists", relation.name)));
             }
         }
@@ -504,6 +504,16 @@ fn check_change(catalog: &Catalog, change: &Change) -> Result<()> {
         Change::DropFunction(id) => {
             if catalog.function(*id).is_none() {
                 return Err(Error::undefined_function("the function was dropped by another session"));
+            }
+        }
+        Change::SetSchema(schema) => {
+            if catalog.schemas().find(&schema.name).is_some_and(|there| there.id != schema.id) {
+                return Err(Error::duplicate_schema(format!("schema \"{}\" already exists", schema.name)));
+            }
+        }
+        Change::DropSchema(id) => {
+            if catalog.schemas().get(*id).is_none() {
+                return Err(Error::undefined_schema("the schema was dropped by another session"));
             }
         }
         Change::SetAccess(object, _) => {

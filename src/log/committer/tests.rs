@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use rstest::rstest;
 
 use super::*;
+use crate::catalog::schema::PUBLIC;
 use crate::catalog::{Change, Column, Durability, FIRST_RELATION, Relation};
 use crate::log::memory::Disk;
 use crate::log::{Expect, Kind, Rows, Write};
@@ -157,7 +158,7 @@ fn offsets_commits_and_times_continue_after_a_restart() {
     clock.set(500);
     let log = LogHandle::start(Box::new(disk.open().unwrap()), clock, Options::default()).unwrap();
     assert_eq!((log.end(), log.end_time()), (2, 1000));
-    assert_eq!(log.catalog().find("a").unwrap().id, A);
+    assert_eq!(log.catalog().find(PUBLIC, "a").unwrap().id, A);
     let next = log.submit(writes(vec![write(A, 0, 4..6), write(A, 3, 0..1)])).wait().unwrap();
     assert_eq!((next.commit, next.time, next.offsets.as_slice()), (3, 1000, &[4, 0][..]), "time never goes back");
     assert_eq!(log.head(A).unwrap().next_offsets, [6, 5, 0, 1]);
@@ -336,7 +337,7 @@ fn names_are_unique_and_changes_visible_at_once() {
     log.submit(drop_a()).wait().unwrap();
     assert_eq!(code(drop_a()), "42P01");
     assert_eq!(code(writes(vec![write(A, 0, 0..1)])), "42P01");
-    assert!(log.catalog().find("a").is_none() && log.head(A).is_none());
+    assert!(log.catalog().find(PUBLIC, "a").is_none() && log.head(A).is_none());
     // A stream and its first rows in one commit.
     let with_rows = Transaction { writes: vec![write(B + 1, 0, 0..3)], ..create(stream(B + 1, "a")) };
     let commit = log.submit(with_rows).wait().unwrap().commit;

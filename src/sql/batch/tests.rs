@@ -7,6 +7,7 @@ use futures::TryStreamExt;
 
 use super::memory::{runtime, runtime_of_query};
 use super::*;
+use crate::catalog::schema::PUBLIC;
 use crate::catalog::{Catalog, Change, Emit, Kind, Relation};
 use crate::delta::Delta;
 use crate::error::SqlState;
@@ -45,7 +46,7 @@ impl World {
     }
 
     fn relation(&self, name: &str) -> Arc<Relation> {
-        Arc::clone(self.catalog().find(name).unwrap())
+        Arc::clone(self.catalog().find(PUBLIC, name).unwrap())
     }
 
     /// One commit of these rows.

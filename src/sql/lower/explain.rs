@@ -36,7 +36,7 @@ pub(super) fn shown(expr: &Expr) -> String {
 pub fn explain(fragment: &Fragment, catalog: &Catalog) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(timeout) = &fragment.timeout {
-        let stream = catalog.get(timeout.stream).map_or("", |stream| stream.name.as_str());
+        let stream = catalog.get(timeout.stream).map_or_else(String::new, |stream| stream.full_name().to_string());
         let after = show_duration(timeout.after);
         lines.push(format!("Timeout: windows close, too, after {after} of commit time without rows of {stream}"));
     }
@@ -52,9 +52,9 @@ fn describe(fragment: &Fragment, catalog: &Catalog, input: Input, depth: usize, 
         Input::Relation(id) | Input::WithHidden(id) | Input::Versions { table: id, .. } => {
             let text = match catalog.get(id) {
                 Some(relation) if matches!(input, Input::Versions { .. }) => {
-                    format!("{indent}Read: versions of {} {}", relation.kind.noun(), relation.name)
+                    format!("{indent}Read: versions of {} {}", relation.kind.noun(), relation.full_name())
                 }
-                Some(relation) => format!("{}Read: {} {}", indent, relation.kind.noun(), relation.name),
+                Some(relation) => format!("{}Read: {} {}", indent, relation.kind.noun(), relation.full_name()),
                 None => format!("{indent}Read: relation {id}"),
             };
             lines.push(text);
@@ -87,7 +87,7 @@ fn properties(edge: &Edge, catalog: &Catalog) -> String {
     if !edge.sources.is_empty() {
         let name = |id: &u32| match *id {
             COMMIT_TIME => "commit time".to_string(),
-            id => catalog.get(id).map_or_else(|| id.to_string(), |r| r.name.clone()),
+            id => catalog.get(id).map_or_else(|| id.to_string(), |r| r.full_name().to_string()),
         };
         parts.push(format!("watermark of {}", edge.sources.iter().map(name).collect::<Vec<_>>().join(", ")));
     }

@@ -62,8 +62,7 @@ impl Grammar<'_> {
             return Ok(Statement::CreateView(view));
         }
         if !or_replace && self.eat("SCHEMA") {
-            let if_not_exists = self.eat("IF NOT EXISTS");
-            return Ok(Statement::CreateSchema { name: self.identifier()?, if_not_exists });
+            return self.create_schema();
         }
         Err(self.refuse_create(position))
     }

@@ -140,18 +140,13 @@ impl Grammar<'_> {
         Ok(())
     }
 
-    /// `ALTER DEFAULT PRIVILEGES …`, `ALTER SCHEMA … OWNER TO`, `ALTER DATABASE … OWNER TO`.
+    /// `ALTER DEFAULT PRIVILEGES …`, `ALTER DATABASE … OWNER TO`.
     pub(super) fn alter_privileges(&mut self) -> Result<Option<Statement>> {
-        for (word, target) in [
-            ("SCHEMA", GrantTarget::Schemas as fn(Vec<_>) -> GrantTarget),
-            ("DATABASE", GrantTarget::Databases as fn(Vec<_>) -> GrantTarget),
-        ] {
-            if self.is(word) && self.is_nth(2, "OWNER") {
-                self.skip(1);
-                let of = target(vec![self.identifier()?]);
-                self.expect("OWNER TO")?;
-                return Ok(Some(Statement::Grant(GrantStatement::Owner { of, to: self.role_name()? })));
-            }
+        if self.is("DATABASE") && self.is_nth(2, "OWNER") {
+            self.skip(1);
+            let of = GrantTarget::Databases(vec![self.identifier()?]);
+            self.expect("OWNER TO")?;
+            return Ok(Some(Statement::Grant(GrantStatement::Owner { of, to: self.role_name()? })));
         }
         if !self.eat("DEFAULT PRIVILEGES") {
             return Ok(None);

@@ -27,6 +27,7 @@ mod pattern;
 mod query;
 mod rewrite;
 mod role;
+mod schema;
 mod session;
 mod show;
 mod statement;

@@ -5,6 +5,10 @@ use sqlparser::tokenizer::Token;
 use super::grammar::Grammar;
 use crate::error::{Error, Result};
 use crate::sql::ast::{SetValue, Statement};
+use crate::sql::system::quote_ident;
+
+/// The setting whose value is a list of names.
+const SEARCH_PATH: &str = "search_path";
 
 /// What a list of transaction modes asks for. Every transaction reads one snapshot, whatever isolation it names.
 #[derive(Default)]
@@ -118,7 +122,8 @@ impl Grammar<'_> {
         if !self.eat_token(&Token::Eq) && !self.eat("TO") {
             return Err(self.unexpected("= or TO"));
         }
-        Ok(Statement::Set { local, name, value: self.setting_value()? })
+        let value = if name == SEARCH_PATH { self.setting_names()? } else { self.setting_value()? };
+        Ok(Statement::Set { local, name, value })
     }
 
     /// Transaction modes as the setting that they stand for.
@@ -142,14 +147,25 @@ impl Grammar<'_> {
         if self.eat("DEFAULT") {
             return Ok(SetValue::Default);
         }
-        let values = self.comma_separated(|grammar| {
-            let plus = grammar.eat_token(&Token::Plus);
-            if matches!(grammar.peek(), Token::Word(_)) && !plus && !grammar.is("INTERVAL") {
-                return grammar.setting_word();
-            }
-            grammar.option_value()
-        })?;
+        let values = self.comma_separated(Grammar::setting_item)?;
         Ok(SetValue::Value(values.join(", ")))
+    }
+
+    /// The same for a list of names, which are in quotes where they need them: a string is one name, whatever is in it.
+    fn setting_names(&mut self) -> Result<SetValue> {
+        if self.eat("DEFAULT") {
+            return Ok(SetValue::Default);
+        }
+        let names = self.comma_separated(Grammar::setting_item)?;
+        Ok(SetValue::Value(names.iter().map(|name| quote_ident(name)).collect::<Vec<_>>().join(", ")))
+    }
+
+    fn setting_item(&mut self) -> Result<String> {
+        let plus = self.eat_token(&Token::Plus);
+        if matches!(self.peek(), Token::Word(_)) && !plus && !self.is("INTERVAL") {
+            return self.setting_word();
+        }
+        self.option_value()
     }
 
     /// A word, folded as a name is.

@@ -8,7 +8,7 @@ use super::tokens::is_word;
 use super::window;
 use crate::error::{Error, Result};
 use crate::sql::ast::{
-    AlterAction, AlterRelation, Drop, GrantStatement, GrantTarget, ObjectType, Options, Rename, RunningInsert, Statement,
+    AlterAction, AlterRelation, Drop, GrantStatement, GrantTarget, NewName, ObjectType, Options, Rename, RunningInsert, Statement,
 };
 
 /// EXPLAIN of PREPARE of …, at most.
@@ -147,6 +147,9 @@ impl Grammar<'_> {
         if let Some(statement) = self.drop_functions()? {
             return Ok(statement);
         }
+        if self.is("SCHEMA") {
+            return self.drop_schemas();
+        }
         let object = self.object_type("DROP")?;
         let _ = object == ObjectType::Index && self.eat("CONCURRENTLY");
         let if_exists = self.eat("IF EXISTS");
@@ -157,7 +160,7 @@ impl Grammar<'_> {
 
     /// STREAM, TABLE, MATERIALIZED VIEW, …
     fn object_type(&mut self, verb: &str) -> Result<ObjectType> {
-        const TYPES: [(&str, ObjectType); 9] = [
+        const TYPES: [(&str, ObjectType); 8] = [
             ("STREAM", ObjectType::Stream),
             ("SOURCE", ObjectType::Stream),
             ("TABLE", ObjectType::Table),
@@ -165,7 +168,6 @@ impl Grammar<'_> {
             ("VIEW", ObjectType::View),
             ("INDEX", ObjectType::Index),
             ("SINK", ObjectType::Sink),
-            ("SCHEMA", ObjectType::Schema),
             ("QUERY", ObjectType::Query),
         ];
         if let Some((words, object)) = TYPES.iter().find(|(words, _)| self.is_all(words)) {
@@ -193,6 +195,9 @@ impl Grammar<'_> {
         if let Some(statement) = self.alter_function()? {
             return Ok(statement);
         }
+        if self.is("SCHEMA") {
+            return self.alter_schema();
+        }
         let from = self.here();
         let object = self.object_type("ALTER")?;
         let what = self.text_since(from).to_ascii_uppercase();
@@ -204,7 +209,10 @@ impl Grammar<'_> {
             return Ok(Statement::AlterRelation(Box::new(AlterRelation { name, if_exists, action })));
         }
         if self.eat("RENAME TO") {
-            return Ok(Statement::Rename(Rename { object, if_exists, name, to: self.identifier()? }));
+            return Ok(Statement::Rename(Rename { object, if_exists, name, to: NewName::Name(self.identifier()?) }));
+        }
+        if self.eat("SET SCHEMA") {
+            return Ok(Statement::Rename(Rename { object, if_exists, name, to: NewName::Schema(self.identifier()?) }));
         }
         if if_exists {
             return Err(Error::unsupported(format!("this form of ALTER {what} has no IF EXISTS")).at(position));
@@ -270,6 +278,9 @@ impl Grammar<'_> {
             return Ok(statement);
         }
         self.expect("COMMENT ON")?;
+        if self.is("SCHEMA") {
+            return self.comment_on_schema();
+        }
         let column = self.eat("COLUMN");
         if !column {
             self.object_type("COMMENT ON")?;

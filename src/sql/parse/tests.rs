@@ -88,10 +88,11 @@ fn show(statement: &Statement) -> String {
         S::Grant(GrantStatement::Owner { of: GrantTarget::Functions(functions), .. }) => {
             format!("owner of functions {}", functions.iter().map(show_signature).collect::<Vec<_>>().join(" "))
         }
-        S::CreateSchema { name, if_not_exists } => {
-            format!("create schema {name}{}", if *if_not_exists { " if not exists" } else { "" })
-        }
-        S::Rename(rename) => format!("rename {} to {}", rename.name, rename.to),
+        S::Schema(schema) => show_schema(schema),
+        S::Rename(rename) => match &rename.to {
+            NewName::Name(to) => format!("rename {} to {to}", rename.name),
+            NewName::Schema(to) => format!("rename {} into schema {to}", rename.name),
+        },
         S::Comment { on, column, comment } => format!("comment on {on} column {} is {comment:?}", option(column)),
         S::Truncate(names) => format!("truncate {}", list(names)),
         S::Query { query, emit } => format!("query{} {query}", emit.map(|e| format!(" emit {e:?}:")).unwrap_or_default()),
@@ -140,6 +141,19 @@ fn show(statement: &Statement) -> String {
         S::RollbackTo(name) => format!("rollback to {name}"),
         S::Release(name) => format!("release {name}"),
         other => format!("{other:?}"),
+    }
+}
+
+fn show_schema(statement: &SchemaStatement) -> String {
+    match statement {
+        SchemaStatement::Create { name, if_not_exists, owner } => {
+            format!("create schema {} if not exists={if_not_exists} owner {}", option(name), owner.is_some())
+        }
+        SchemaStatement::Rename { name, to } => format!("rename schema {name} to {to}"),
+        SchemaStatement::Comment { on, comment } => format!("comment on schema {on} is {comment:?}"),
+        SchemaStatement::Drop { names, if_exists, cascade } => {
+            format!("drop schema {} if exists={if_exists} cascade={cascade}", list(names))
+        }
     }
 }
 

@@ -19,9 +19,6 @@ use crate::catalog::{Catalog, Relation, RelationId};
 use crate::sql::system::{document_type, visible_name};
 use crate::sql::types::{self, PG_TYPE};
 
-/// Schema of a plain view's plan, which tells it from a CTE of the same name.
-pub(super) const VIEWS: &str = "public";
-
 /// Keys of a field's metadata: OID of the relation that a column comes from, and the column's number there, from 1.
 pub const ORIGIN: [&str; 2] = ["relation", "column"];
 
@@ -145,12 +142,15 @@ impl Described<'_> {
                 let expr = exprs.nth(index).filter(|_| plain);
                 expr.map(|expr| self.expression(expr, &[aggregate.input.as_ref()]))
             }
-            LogicalPlan::SubqueryAlias(alias) if alias.alias.schema() == Some(VIEWS) => {
-                let view = self.catalog.find(alias.alias.table());
-                view.and_then(|view| Some((view.id, view.columns.get(index)?)))
-                    .map(|(id, column)| Known { sql_type: Some(column.sql_type.clone()), origin: Some((id, index)) })
-            }
-            LogicalPlan::SubqueryAlias(alias) => Some(self.output(&alias.input, index)),
+            LogicalPlan::SubqueryAlias(alias) => match alias.alias.schema() {
+                // A plain view in its place, for no other alias has a schema.
+                Some(schema) => {
+                    let view = self.catalog.find(schema, alias.alias.table());
+                    view.and_then(|view| Some((view.id, view.columns.get(index)?)))
+                        .map(|(id, column)| Known { sql_type: Some(column.sql_type.clone()), origin: Some((id, index)) })
+                }
+                None => Some(self.output(&alias.input, index)),
+            },
             LogicalPlan::Union(union) => {
                 let mut branches = union.inputs.iter().map(|input| self.output(input, index).sql_type);
                 let first = branches.next().flatten().filter(|first| branches.all(|other| other.as_deref() == Some(first)));

@@ -22,11 +22,11 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast as sp;
 
 use super::as_of::AsOfPlanner;
-use super::columns::VIEWS;
 use super::gap_fill::GapFillPlanner;
 use super::source::{Hidden, RelationSource};
-use super::{Planner, marks};
-use crate::catalog::{Catalog, Kind, Relation, RelationId};
+use super::{Planner, Reader, marks};
+use crate::catalog::schema::RelationName;
+use crate::catalog::{Kind, Relation, RelationId};
 use crate::error::Error;
 use crate::sql::pattern::PatternPlanner;
 use crate::sql::types;
@@ -55,13 +55,11 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn user_relation(&self, name: &str) -> DfResult<Arc<dyn TableSource>> {
-        let Some(relation) = self.planner.catalog.find(name) else {
-            return Err(undefined_relation(&self.planner.catalog, name).into());
-        };
+    fn user_relation(&self, relation: &Arc<Relation>) -> DfResult<Arc<dyn TableSource>> {
         self.planner.check_read(relation)?;
         if relation.kind == Kind::Query {
-            let error = Error::wrong_object_type(format!("\"{name}\" is a running INSERT, which has no rows of its own"));
+            let message = format!("\"{}\" is a running INSERT, which has no rows of its own", relation.name);
+            let error = Error::wrong_object_type(message);
             return Err(error.with_hint("SHOW QUERIES says what it writes to").into());
         }
         if relation.kind != Kind::View {
@@ -78,7 +76,7 @@ impl<'a> Context<'a> {
     fn plan_view(&self, view: &Arc<Relation>) -> DfResult<LogicalPlan> {
         let plan = self.query_of(view)?;
         // Its columns are the view's: see `columns`.
-        LogicalPlanBuilder::from(plan).alias(TableReference::partial(VIEWS, view.name.as_str()))?.build()
+        LogicalPlanBuilder::from(plan).alias(TableReference::partial(view.schema.as_str(), view.name.as_str()))?.build()
     }
 
     fn query_of(&self, view: &Arc<Relation>) -> DfResult<LogicalPlan> {
@@ -91,19 +89,31 @@ impl<'a> Context<'a> {
 }
 
 /// 42P01, with the names that come close.
-pub(super) fn undefined_relation(catalog: &Catalog, name: &str) -> Error {
-    let error = Error::undefined_table(format!("relation \"{name}\" does not exist"));
+fn undefined_relation(planner: &Planner, schema: Option<&str>, name: &str) -> Error {
+    let written = RelationName::new(schema.unwrap_or_default(), name);
+    let error = Error::undefined_table(format!("relation \"{written}\" does not exist"));
     let distance = |other: &str| datafusion::common::utils::datafusion_strsim::levenshtein(name, other);
-    let mut similar: Vec<(usize, &str)> = catalog
+    let is_seen = |relation: &&Arc<Relation>| match &planner.reader {
+        Reader::Server => true,
+        Reader::Role(rights) => rights.sees(relation),
+    };
+    let mut similar: Vec<(usize, bool, &Arc<Relation>)> = planner
+        .catalog
         .relations()
-        .map(|r| (distance(&r.name), r.name.as_str()))
-        .filter(|(far, other)| *far <= 1 + name.len() / 4 || name.eq_ignore_ascii_case(other))
+        .filter(is_seen)
+        .map(|r| (distance(&r.name), !planner.path.schemas().any(|schema| *schema == r.schema), r))
+        // In other schemas only what is called just so.
+        .filter(|(far, is_elsewhere, _)| !is_elsewhere || *far == 0)
+        .filter(|(far, _, other)| *far <= 1 + name.len() / 4 || name.eq_ignore_ascii_case(&other.name))
         .collect();
-    similar.sort_unstable();
+    similar.sort_unstable_by_key(|(far, is_elsewhere, other)| (*far, *is_elsewhere, &other.name));
     match similar.first() {
         None => error,
-        Some((0..=2, other)) if name.eq_ignore_ascii_case(other) => error.with_hint(format!("write \"{other}\" with its quotes")),
-        Some((_, other)) => error.with_hint(format!("did you mean {other}?")),
+        Some((1..=2, false, other)) if name.eq_ignore_ascii_case(&other.name) => {
+            error.with_hint(format!("write \"{}\" with its quotes", other.name))
+        }
+        Some((_, false, other)) => error.with_hint(format!("did you mean {}?", other.name)),
+        Some((_, true, other)) => error.with_hint(format!("did you mean {}?", other.full_name())),
     }
 }
 
@@ -132,19 +142,20 @@ impl TableSource for ViewSource {
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
         let (schema, table) = (name.schema(), name.table());
-        let system = || self.planner.system.as_ref().and_then(|system| system.table(schema, table));
-        match schema {
-            Some("public") => self.user_relation(table),
-            None if !table.starts_with("pg_") => self.user_relation(table),
-            None => match system() {
-                Some(provider) => Ok(provider_as_source(provider)),
-                None => self.user_relation(table),
-            },
-            Some(other) => match system() {
-                Some(provider) => Ok(provider_as_source(provider)),
-                None => Err(Error::undefined_table(format!("relation \"{other}.{table}\" does not exist")).into()),
-            },
-        }
+        let system = |schema: Option<&str>| self.planner.system.as_ref().and_then(|system| system.table(schema, table));
+        let found = match schema {
+            // pg_catalog is looked at first, wherever it is on the path.
+            None if table.starts_with("pg_") => system(None),
+            _ => None,
+        };
+        let found = found.map(|provider| Ok(provider_as_source(provider))).or_else(|| {
+            let path = schema.is_none().then(|| self.planner.path.schemas());
+            schema.into_iter().chain(path.into_iter().flatten()).find_map(|schema| {
+                let relation = self.planner.catalog.find(schema, table).map(|relation| self.user_relation(relation));
+                relation.or_else(|| Some(Ok(provider_as_source(system(Some(schema))?))))
+            })
+        });
+        found.unwrap_or_else(|| Err(undefined_relation(self.planner, schema, table).into()))
     }
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {

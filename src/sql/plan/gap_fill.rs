@@ -29,7 +29,7 @@ use sqlparser::tokenizer::Span;
 
 use super::dialect::plain_cast;
 use super::errors::at;
-use super::names::{fold, fold_object};
+use super::names::{fold, fold_object, input_name};
 use crate::error::Error;
 use crate::sql::ast::{PARTITION_MARK, TABLE_MARK};
 use crate::sql::functions::steps::Steps;
@@ -56,6 +56,16 @@ impl RelationPlanner for GapFillPlanner {
             }
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
+    }
+}
+
+/// The relation that GAP_FILL reads, if it is that, and its input has a name.
+pub(super) fn input(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> Option<sp::ObjectName> {
+    match args.args.first()? {
+        sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(input)) if is_gap_fill(function) => {
+            input_name(&partitioned(input.clone()).0)
+        }
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! * [`source`]: a relation as a plan scans it;
 //! * [`names`]: hidden columns, and other things settled before names are resolved;
+//! * `namesakes`: relations of one name in several schemas;
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * [`columns`]: what the columns of a query are to a client;
 //! * `dialect`: what PostgreSQL means by literals and casts;
@@ -38,6 +39,7 @@ pub mod late_rows;
 mod lateral;
 pub mod marks;
 pub mod names;
+mod namesakes;
 pub mod nearest;
 pub mod on_time;
 pub mod order;
@@ -70,6 +72,7 @@ use sqlparser::ast as sp;
 use crate::catalog::acl::{Object, Privilege};
 use crate::catalog::function::{FunctionId, FunctionRef};
 use crate::catalog::rights::Rights;
+use crate::catalog::schema::SearchPath;
 use crate::catalog::{Catalog, Change, Relation, RelationId};
 use crate::error::{Error, Result};
 use crate::session::Parameters;
@@ -94,6 +97,8 @@ pub trait SystemRelations: Send + Sync {
 pub struct Planner {
     /// What the names of the statement mean.
     catalog: Arc<Catalog>,
+    /// Where those without a schema are looked up.
+    path: SearchPath,
     /// What the names in the queries of views start from, see [`Planner::with_columns_of`].
     whole: Arc<Catalog>,
     state: Arc<SessionState>,
@@ -128,6 +133,7 @@ impl Planner {
         Planner {
             whole: Arc::clone(&catalog),
             catalog,
+            path: SearchPath::default(),
             state,
             system: None,
             reader: Reader::Server,
@@ -141,6 +147,19 @@ impl Planner {
     pub fn reading_as(mut self, reader: Reader) -> Planner {
         self.reader = reader;
         self
+    }
+
+    /// Names without a schema are looked up along a session's path. What is stored is read along the default.
+    #[must_use]
+    pub fn along(mut self, path: SearchPath) -> Planner {
+        self.path = path;
+        self
+    }
+
+    /// The relation that a name in a query means, if it is one of the catalog's.
+    pub fn relation(&self, name: &sp::ObjectName) -> Option<&Arc<Relation>> {
+        let (schema, name) = names::fold_object(name)?;
+        self.catalog.resolve(&self.path, schema.as_deref(), &name)
     }
 
     /// May the query name this relation?
@@ -189,7 +208,8 @@ impl Planner {
         let mut query = query.clone();
         crate::sql::system::rewrite(&mut query)?;
         crate::sql::system::lists_of_parameters(&mut query, types);
-        versions::name_commits(&mut query, &self.catalog)?;
+        versions::name_commits(&mut query, self)?;
+        namesakes::tell_apart(&mut query, self)?;
         unknown::in_values(&mut query, self)?;
         names::by_offset(&mut query);
         let hidden = names::hidden_columns(&query);
@@ -221,7 +241,7 @@ impl Planner {
             |error: Error| error.without_position().with_context(format!("query of {} \"{}\"", view.kind.noun(), view.name));
         let sql = view.query.as_deref().ok_or_else(|| Error::internal(format!("\"{}\" has no query", view.name)))?;
         let query = parse_query(sql).map_err(in_view)?;
-        let planner = self.with_columns_of(view).as_made(view);
+        let planner = self.with_columns_of(view).as_made(view).along(SearchPath::default());
         let plan = planner.plan(&query, &[], inlining).map_err(in_view)?;
         let plan = rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))?;
         Ok(dialect::as_declared(plan, view.query_columns())?)

@@ -109,34 +109,59 @@ fn replace_by_offset(function: &mut sp::Function, extreme: &str) -> Option<()> {
 
 /// Bring a tree into the form that the planner takes; see the head of this file.
 pub(super) fn prepare(tree: &mut impl VisitMut, planner: &Planner, hidden: &[Hidden]) {
-    let _ = tree.visit(&mut Prepare { planner, hidden, scopes: Vec::new(), of_ctes: HashMap::new() });
+    let _ = tree.visit(&mut Prepare { planner, hidden, ctes: Ctes::default() });
+}
+
+/// The CTEs that are seen from a place in a query, for visitors of trees.
+#[derive(Default)]
+pub struct Ctes {
+    /// Names of those that each query around this place sees.
+    scopes: Vec<Vec<String>>,
+    /// What the bodies of CTEs see, by the address of their query: those before them, and themselves only if RECURSIVE.
+    of_bodies: HashMap<*const sp::Query, Vec<String>>,
+}
+
+impl Ctes {
+    pub fn enter(&mut self, query: &sp::Query) {
+        let inherited = self.of_bodies.remove(&std::ptr::from_ref(query));
+        let mut scope = inherited.or_else(|| self.scopes.last().cloned()).unwrap_or_default();
+        for (with, cte) in query.with.iter().flat_map(|with| with.cte_tables.iter().map(move |cte| (with, cte))) {
+            let mut of_body = scope.clone();
+            scope.push(fold(&cte.alias.name));
+            if with.recursive {
+                of_body.clone_from(&scope);
+            }
+            self.of_bodies.insert(std::ptr::from_ref(&*cte.query), of_body);
+        }
+        self.scopes.push(scope);
+    }
+
+    pub fn leave(&mut self) {
+        self.scopes.pop();
+    }
+
+    /// Is the name, without a schema, that of one?
+    pub fn has(&self, name: &str) -> bool {
+        self.scopes.last().is_some_and(|scope| scope.iter().any(|cte| cte == name))
+    }
 }
 
 struct Prepare<'a> {
     planner: &'a Planner,
     hidden: &'a [Hidden],
-    /// Names of the CTEs that each query around this place sees.
-    scopes: Vec<Vec<String>>,
-    /// What the bodies of CTEs see, by the address of their query: those before them, not themselves.
-    of_ctes: HashMap<*const sp::Query, Vec<String>>,
+    ctes: Ctes,
 }
 
 impl VisitorMut for Prepare<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<()> {
-        let inherited = self.of_ctes.remove(&std::ptr::from_ref(query));
-        let mut scope = inherited.or_else(|| self.scopes.last().cloned()).unwrap_or_default();
-        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.of_ctes.insert(std::ptr::from_ref(&*cte.query), scope.clone());
-            scope.push(fold(&cte.alias.name));
-        }
-        self.scopes.push(scope);
+        self.ctes.enter(query);
         ControlFlow::Continue(())
     }
 
     fn post_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
-        self.scopes.pop();
+        self.ctes.leave();
         ControlFlow::Continue(())
     }
 
@@ -260,9 +285,8 @@ impl Prepare<'_> {
 
     /// The hidden columns that a relation offers to this statement.
     fn offered(&self, name: &sp::ObjectName) -> Vec<Hidden> {
-        let Some((schema, name)) = fold_object(name) else { return Vec::new() };
-        let is_cte = schema.is_none() && self.scopes.last().is_some_and(|scope| scope.contains(&name));
-        match self.planner.catalog().find(&name) {
+        let is_cte = name.0.len() == 1 && fold_object(name).is_some_and(|(_, name)| self.ctes.has(&name));
+        match self.planner.relation(name) {
             Some(relation) if relation.kind != Kind::View && !is_cte => {
                 RelationSource::new(relation.clone(), self.hidden).hidden().to_vec()
             }
@@ -281,6 +305,11 @@ pub fn window_input(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> 
         sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(input)) => input_name(input),
         _ => None,
     }
+}
+
+/// The relation that a function in FROM reads, if its input has a name.
+pub fn read_by(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> Option<sp::ObjectName> {
+    window_input(function, args).or_else(|| super::gap_fill::input(function, args))
 }
 
 /// The name of a window function's input, unless it is a query.

@@ -21,10 +21,11 @@ use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, LogicalPlanBuild
 use sqlparser::ast as sp;
 use sqlparser::ast::{VisitMut, VisitorMut};
 
-use super::names::{fold, fold_object, window_input};
+use super::Planner;
+use super::names::{fold, window_input};
 use super::nearest::{Sought, equalities, is_of, join_nearest};
 use super::source::{Hidden, RelationSource};
-use crate::catalog::{Catalog, Kind, Relation};
+use crate::catalog::{Kind, Relation};
 use crate::error::{Error, Result};
 use crate::flow::as_of::Nearest;
 use crate::flow::history::{DELETED, VERSION};
@@ -33,15 +34,15 @@ use crate::sql::ast::AS_OF_MARK;
 const SPELLING: &str = "write a JOIN t FOR SYSTEM_TIME AS OF a.ts ON a.key = t.id, where t is a table with a PRIMARY KEY";
 
 /// Before names are resolved: `$as_of()`, and `$as_of(a._ingested_at)`, become `$as_of(a._commit)`.
-pub fn name_commits(query: &mut sp::Query, catalog: &Catalog) -> Result<()> {
-    match query.visit(&mut NameCommits { catalog }) {
+pub(super) fn name_commits(query: &mut sp::Query, planner: &Planner) -> Result<()> {
+    match query.visit(&mut NameCommits { planner }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
 }
 
 struct NameCommits<'a> {
-    catalog: &'a Catalog,
+    planner: &'a Planner,
 }
 
 impl VisitorMut for NameCommits<'_> {
@@ -88,11 +89,10 @@ impl NameCommits<'_> {
     fn stream(&self, factor: &sp::TableFactor) -> Result<sp::Ident> {
         if let sp::TableFactor::Table { name, alias, args, .. } = factor
             && let Some(name) = args.as_ref().map_or(Some(name.clone()), |args| window_input(name, args))
-            && let Some((_, folded)) = fold_object(&name)
-            && self.catalog.find(&folded).is_some_and(|relation| relation.kind == Kind::Stream)
+            && let Some(stream) = self.planner.relation(&name).filter(|relation| relation.kind == Kind::Stream)
         {
             let last = name.0.last().and_then(|part| part.as_ident().cloned());
-            return Ok(alias.as_ref().map(|alias| alias.name.clone()).or(last).unwrap_or_else(|| sp::Ident::new(folded)));
+            return Ok(alias.as_ref().map(|alias| alias.name.clone()).or(last).unwrap_or_else(|| sp::Ident::new(&stream.name)));
         }
         let error = Error::unsupported("FOR SYSTEM_TIME AS OF the time of processing needs a stream on the left");
         Err(error.with_hint("name the stream's rows first in FROM, or write AS OF a time column"))

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use super::definitions::SCHEMAS;
 use super::objects::Objects;
 use super::value::Value;
 use crate::catalog::acl::Object;
 use crate::catalog::rights::Rights;
 use crate::catalog::role::{RoleId, Roles, SUPERUSER};
+use crate::catalog::schema::SearchPath;
 use crate::catalog::{Catalog, Kind, Relation, RelationId};
 use crate::engine::Backfill;
 use crate::error::Result;
 use crate::log::CommitId;
+use crate::sql::rename;
 use crate::time::Micros;
 use crate::view::Snapshot;
 
@@ -208,11 +211,31 @@ impl SystemContext {
         self.objects.get_or_init(|| Objects::new(self))
     }
 
-    /// The schemas that unqualified names are looked up in, in order; pg_catalog comes first unless it is named.
-    pub(super) fn search_path(&self) -> Vec<String> {
-        let setting = self.settings.get("search_path").unwrap_or_else(|| "\"$user\", public".to_string());
-        let schemas = setting.split(',').map(|s| s.trim().trim_matches('"').to_string());
-        schemas.filter(|s| super::definitions::schema_oid(s).is_some()).collect()
+    /// The schemas that there are to the current user, in the order of their OIDs: OID, name and comment.
+    pub(super) fn schemas(&self) -> impl Iterator<Item = (u32, &str, Option<&str>)> {
+        let users = self.catalog().schemas().all().filter(|schema| self.rights.sees_schema(schema));
+        let users = users.map(|schema| (schema.id, schema.name.as_str(), schema.comment.as_deref()));
+        let mut all: Vec<_> = SCHEMAS.into_iter().map(|(oid, name, purpose)| (oid, name, Some(purpose))).chain(users).collect();
+        all.sort_unstable();
+        all.into_iter()
+    }
+
+    pub(super) fn schema_oid(&self, name: &str) -> Option<u32> {
+        self.schemas().find(|(_, known, _)| *known == name).map(|(oid, _, _)| oid)
+    }
+
+    pub(super) fn schema_name(&self, oid: u32) -> Option<&str> {
+        self.schemas().find(|(known, _, _)| *known == oid).map(|(_, name, _)| name)
+    }
+
+    /// The schemas that names without one are looked up in, in order; pg_catalog comes first unless it is named.
+    pub(super) fn search_path(&self) -> SearchPath {
+        self.rights.search_path(&self.settings.get("search_path").unwrap_or_default())
+    }
+
+    /// The text of a definition, in names that mean the same under the session's path.
+    pub(super) fn shown(&self, sql: &str) -> String {
+        rename::shown(&self.snapshot.catalog, &self.search_path(), sql)
     }
 }
 

@@ -11,17 +11,15 @@ pub use crate::sql::types::PG_TYPE;
 
 /// The schemas' OIDs.
 pub(super) const PG_CATALOG: u32 = 11;
-pub(super) const PUBLIC: u32 = 2200;
 pub(super) const INFORMATION_SCHEMA: u32 = 13000;
 pub(super) const TIDEGATE: u32 = 13001;
 
 /// Where the numbering of relations starts to which PostgreSQL gives no fixed OID.
 const FIRST_UNNUMBERED: u32 = 13100;
 
-/// All schemas, with OID and purpose.
-pub(super) const SCHEMAS: [(u32, &str, &str); 4] = [
+/// The schemas of the server's relations, with OID and purpose.
+pub(super) const SCHEMAS: [(u32, &str, &str); 3] = [
     (PG_CATALOG, "pg_catalog", "system catalog schema"),
-    (PUBLIC, "public", "standard public schema"),
     (INFORMATION_SCHEMA, "information_schema", "the catalog as the SQL standard has it"),
     (TIDEGATE, "tidegate", "streams, views, watermarks and partitions"),
 ];
@@ -49,20 +47,12 @@ pub(super) struct SystemRelation {
 
 impl SystemRelation {
     pub fn namespace(&self) -> u32 {
-        schema_oid(self.schema).unwrap_or(PG_CATALOG)
+        SCHEMAS.iter().find(|(_, name, _)| *name == self.schema).map_or(PG_CATALOG, |(oid, _, _)| *oid)
     }
 
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
     }
-}
-
-pub(super) fn schema_oid(name: &str) -> Option<u32> {
-    SCHEMAS.iter().find(|(_, n, _)| *n == name).map(|(oid, _, _)| *oid)
-}
-
-pub(super) fn schema_name(oid: u32) -> Option<&'static str> {
-    SCHEMAS.iter().find(|(o, _, _)| *o == oid).map(|(_, name, _)| *name)
 }
 
 type ByName = BTreeMap<&'static str, BTreeMap<&'static str, Arc<SystemRelation>>>;

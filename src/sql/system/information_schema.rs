@@ -4,7 +4,6 @@
 //! materialized views are listed, as table type `MATERIALIZED VIEW`.
 
 use super::context::SystemContext;
-use super::definitions::{SCHEMAS, schema_name};
 use super::objects::{Attribute, Class, Source, has_constraint, index_name};
 use super::pg_catalog::{argument_types, result_type};
 use super::table::Table;
@@ -42,9 +41,9 @@ fn yes(b: bool) -> Value {
 }
 
 /// Relations, without indexes, and their schemas.
-fn relations(context: &SystemContext) -> impl Iterator<Item = (&'static str, &Class)> {
+fn relations(context: &SystemContext) -> impl Iterator<Item = (&str, &Class)> {
     let classes = context.objects().classes().iter().filter(|c| c.kind != "i");
-    classes.map(|c| (schema_name(c.namespace).unwrap_or_default(), c))
+    classes.map(|c| (c.schema.as_str(), c))
 }
 
 fn user_relation(class: &Class) -> Option<&Relation> {
@@ -166,7 +165,7 @@ impl Facts {
 
 fn views(context: &SystemContext, table: &mut Table<'_>) {
     for (schema, class) in relations(context).filter(|(_, c)| matches!(c.kind, "v" | "m")) {
-        let query = user_relation(class).and_then(|r| r.query.as_deref());
+        let query = user_relation(class).and_then(|r| r.query.as_deref()).map(|query| context.shown(query));
         table.row([
             ("table_catalog", context.database.as_str().into()),
             ("table_schema", schema.into()),
@@ -188,10 +187,10 @@ fn view_table_usage(context: &SystemContext, table: &mut Table<'_>) {
         for source in view.depends_on.iter().filter_map(|id| context.catalog().get(*id)) {
             table.row([
                 ("view_catalog", database()),
-                ("view_schema", "public".into()),
+                ("view_schema", view.schema.as_str().into()),
                 ("view_name", view.name.as_str().into()),
                 ("table_catalog", database()),
-                ("table_schema", "public".into()),
+                ("table_schema", source.schema.as_str().into()),
                 ("table_name", source.name.as_str().into()),
             ]);
         }
@@ -199,7 +198,7 @@ fn view_table_usage(context: &SystemContext, table: &mut Table<'_>) {
 }
 
 fn schemata(context: &SystemContext, table: &mut Table<'_>) {
-    for (oid, name, _) in SCHEMAS {
+    for (oid, name, _) in context.schemas() {
         table.row([
             ("catalog_name", context.database.as_str().into()),
             ("schema_name", name.into()),
@@ -217,10 +216,10 @@ fn table_constraints(context: &SystemContext, table: &mut Table<'_>) {
     for relation in constrained(context) {
         table.row([
             ("constraint_catalog", database()),
-            ("constraint_schema", "public".into()),
+            ("constraint_schema", relation.schema.as_str().into()),
             ("constraint_name", index_name(relation).into()),
             ("table_catalog", database()),
-            ("table_schema", "public".into()),
+            ("table_schema", relation.schema.as_str().into()),
             ("table_name", relation.name.as_str().into()),
             ("constraint_type", "PRIMARY KEY".into()),
             ("is_deferrable", yes(false)),
@@ -242,10 +241,10 @@ fn key_column_usage(context: &SystemContext, table: &mut Table<'_>) {
         for (position, column) in key(relation) {
             table.row([
                 ("constraint_catalog", database()),
-                ("constraint_schema", "public".into()),
+                ("constraint_schema", relation.schema.as_str().into()),
                 ("constraint_name", index_name(relation).into()),
                 ("table_catalog", database()),
-                ("table_schema", "public".into()),
+                ("table_schema", relation.schema.as_str().into()),
                 ("table_name", relation.name.as_str().into()),
                 ("column_name", column.into()),
                 ("ordinal_position", position.into()),
@@ -260,11 +259,11 @@ fn constraint_column_usage(context: &SystemContext, table: &mut Table<'_>) {
         for (_, column) in key(relation) {
             table.row([
                 ("table_catalog", database()),
-                ("table_schema", "public".into()),
+                ("table_schema", relation.schema.as_str().into()),
                 ("table_name", relation.name.as_str().into()),
                 ("column_name", column.into()),
                 ("constraint_catalog", database()),
-                ("constraint_schema", "public".into()),
+                ("constraint_schema", relation.schema.as_str().into()),
                 ("constraint_name", index_name(relation).into()),
             ]);
         }
@@ -276,10 +275,10 @@ fn constraint_table_usage(context: &SystemContext, table: &mut Table<'_>) {
     for relation in constrained(context) {
         table.row([
             ("table_catalog", database()),
-            ("table_schema", "public".into()),
+            ("table_schema", relation.schema.as_str().into()),
             ("table_name", relation.name.as_str().into()),
             ("constraint_catalog", database()),
-            ("constraint_schema", "public".into()),
+            ("constraint_schema", relation.schema.as_str().into()),
             ("constraint_name", index_name(relation).into()),
         ]);
     }
@@ -337,7 +336,7 @@ fn routines(context: &SystemContext, table: &mut Table<'_>) {
     let database = || Value::from(context.database.as_str());
     for function in context.objects().functions.iter().filter(|f| f.info.kind == 'f') {
         let result = result_type(function);
-        let schema = || Value::from(schema_name(function.namespace()));
+        let schema = || Value::from(function.schema());
         let user = function.user.as_ref();
         table.row([
             ("specific_catalog", database()),
@@ -367,7 +366,7 @@ fn parameters(context: &SystemContext, table: &mut Table<'_>) {
             let parameter = function.user.as_ref().and_then(|user| user.parameters.get(position));
             table.row([
                 ("specific_catalog", context.database.as_str().into()),
-                ("specific_schema", schema_name(function.namespace()).into()),
+                ("specific_schema", function.schema().into()),
                 ("specific_name", format!("{}_{}", function.info.name, function.oid).into()),
                 ("ordinal_position", i32::try_from(position + 1).unwrap_or(i32::MAX).into()),
                 ("parameter_mode", "IN".into()),

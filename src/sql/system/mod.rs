@@ -56,9 +56,6 @@ pub fn relation(schema: Option<&str>, name: &str, context: &Arc<SystemContext>) 
     Some(Arc::new(table::SystemTable { relation, context: context.clone() }))
 }
 
-/// The schemas of system relations.
-pub const SCHEMAS: [&str; 3] = ["pg_catalog", "information_schema", "tidegate"];
-
 /// The names of the relations of a schema.
 pub fn relation_names(schema: &str) -> impl Iterator<Item = &'static str> {
     definitions::all().filter(move |r| r.schema == schema).map(|r| r.name)

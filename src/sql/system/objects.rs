@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::context::SystemContext;
-use super::definitions::{self, PG_CATALOG, PUBLIC};
+use super::definitions::{self, PG_CATALOG};
 use super::types;
-use crate::catalog::{self, Kind, Relation, RelationId};
+use crate::catalog::schema::{PUBLIC, PUBLIC_SCHEMA};
+use crate::catalog::{self, Catalog, Kind, Relation, RelationId};
 
 /// OID of the role that owns all relations.
 pub(super) const OWNER: u32 = 10;
@@ -30,6 +31,8 @@ pub(super) struct Class {
     pub oid: u32,
     pub name: String,
     pub namespace: u32,
+    /// Its name.
+    pub schema: String,
     /// `r`, `v`, `m`, `i`.
     pub kind: &'static str,
     pub source: Source,
@@ -75,7 +78,11 @@ pub(super) struct Function {
 
 impl Function {
     pub fn namespace(&self) -> u32 {
-        if self.user.is_some() { PUBLIC } else { PG_CATALOG }
+        if self.user.is_some() { PUBLIC_SCHEMA } else { PG_CATALOG }
+    }
+
+    pub fn schema(&self) -> &'static str {
+        if self.user.is_some() { PUBLIC } else { "pg_catalog" }
     }
 }
 
@@ -88,10 +95,12 @@ impl Objects {
             oid: r.oid,
             name: r.name.to_string(),
             namespace: r.namespace(),
+            schema: r.schema.to_string(),
             kind: r.kind,
             source: Source::System(r),
         });
-        let user = context.relations().flat_map(|r| user_class(r).into_iter().chain(index_class(r)));
+        let catalog = context.catalog();
+        let user = context.relations().flat_map(|r| user_class(catalog, r).into_iter().chain(index_class(catalog, r)));
         let classes: Vec<Class> = system.chain(user).collect();
         let by_oid = classes.iter().enumerate().map(|(i, c)| (c.oid, i)).collect();
         let by_name = classes.iter().enumerate().map(|(i, c)| ((c.namespace, c.name.clone()), i)).collect();
@@ -113,14 +122,14 @@ impl Objects {
     /// The relation that a name means, looked up along the search path unless a schema is given.
     pub fn find_class(&self, context: &SystemContext, schema: Option<&str>, name: &str) -> Option<&Class> {
         if let Some(schema) = schema {
-            return definitions::schema_oid(schema).and_then(|oid| self.class_named(oid, name));
+            return context.schema_oid(schema).and_then(|oid| self.class_named(oid, name));
         }
         self.path(context).into_iter().find_map(|schema| self.class_named(schema, name))
     }
 
     /// OIDs of the schemas on the search path, pg_catalog among them.
     pub fn path(&self, context: &SystemContext) -> Vec<u32> {
-        let mut path: Vec<u32> = context.search_path().iter().filter_map(|s| definitions::schema_oid(s)).collect();
+        let mut path: Vec<u32> = context.search_path().schemas().filter_map(|s| context.schema_oid(s)).collect();
         if !path.contains(&PG_CATALOG) {
             path.insert(0, PG_CATALOG);
         }
@@ -142,7 +151,7 @@ impl Objects {
     }
 }
 
-fn user_class(relation: &Arc<Relation>) -> Option<Class> {
+fn user_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> {
     let kind = match relation.kind {
         Kind::Stream | Kind::Table | Kind::Late => "r",
         Kind::MaterializedView => "m",
@@ -150,15 +159,17 @@ fn user_class(relation: &Arc<Relation>) -> Option<Class> {
         Kind::Query => return None,
     };
     let source = Source::User(relation.clone());
-    Some(Class { oid: relation.id, name: relation.name.clone(), namespace: PUBLIC, kind, source })
+    let (name, schema) = (relation.name.clone(), relation.schema.clone());
+    Some(Class { oid: relation.id, name, namespace: catalog.schema_of(relation), schema, kind, source })
 }
 
-fn index_class(relation: &Arc<Relation>) -> Option<Class> {
+fn index_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> {
     let source = Source::Index(relation.clone());
     has_constraint(relation).then(|| Class {
         oid: index_oid(relation.id),
         name: index_name(relation),
-        namespace: PUBLIC,
+        namespace: catalog.schema_of(relation),
+        schema: relation.schema.clone(),
         kind: "i",
         source,
     })

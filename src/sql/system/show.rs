@@ -43,7 +43,7 @@ pub fn objects(context: &SystemContext, what: ShowObjects) -> Result<RecordBatch
 
 fn named(context: &SystemContext, wanted: impl Fn(&Relation) -> bool) -> Vec<&Relation> {
     let mut relations: Vec<&Relation> = context.catalog().relations().map(AsRef::as_ref).filter(|r| wanted(r)).collect();
-    relations.sort_by(|a, b| a.name.cmp(&b.name));
+    relations.sort_by_cached_key(|relation| relation.full_name());
     relations
 }
 
@@ -70,7 +70,7 @@ fn streams(context: &SystemContext, wanted: impl Fn(&Relation) -> bool) -> Resul
         .map(|stream| {
             let kept = context.server.offsets(stream.id).iter().map(|(begin, end)| end.saturating_sub(*begin)).sum::<u64>();
             vec![
-                stream.name.as_str().into(),
+                stream.full_name().to_string().into(),
                 i64::from(stream.partitions).into(),
                 list(&column_names(stream, &stream.partition_by)),
                 i64::try_from(kept).unwrap_or(i64::MAX).into(),
@@ -86,13 +86,13 @@ fn tables(context: &SystemContext) -> Result<RecordBatch> {
     let tables = named(context, |r| r.kind == Kind::Table);
     let rows: Vec<Vec<Value>> = tables
         .into_iter()
-        .map(|t| vec![t.name.as_str().into(), list(&column_names(t, &t.primary_key)), rows_of(context, t).into()])
+        .map(|t| vec![t.full_name().to_string().into(), list(&column_names(t, &t.primary_key)), rows_of(context, t).into()])
         .collect();
     batch(&[("name", "text"), ("primary_key", "text"), ("rows", "int8")], &rows)
 }
 
 fn sources(context: &SystemContext, relation: &Relation) -> Vec<String> {
-    relation.depends_on.iter().filter_map(|id| context.catalog().get(*id)).map(|r| r.name.clone()).collect()
+    relation.depends_on.iter().filter_map(|id| context.catalog().get(*id)).map(|r| r.full_name().to_string()).collect()
 }
 
 fn materialized_views(context: &SystemContext) -> Result<RecordBatch> {
@@ -104,7 +104,7 @@ fn materialized_views(context: &SystemContext) -> Result<RecordBatch> {
         .map(|view| {
             let late = context.catalog().relations().find(|r| r.parent == Some(view.id));
             vec![
-                view.name.as_str().into(),
+                view.full_name().to_string().into(),
                 emit(view.emit).into(),
                 list(&sources(context, view)),
                 rows_of(context, view).into(),
@@ -118,8 +118,10 @@ fn materialized_views(context: &SystemContext) -> Result<RecordBatch> {
 
 fn views(context: &SystemContext) -> Result<RecordBatch> {
     let views = named(context, |r| r.kind == Kind::View);
-    let rows: Vec<Vec<Value>> =
-        views.into_iter().map(|v| vec![v.name.as_str().into(), v.query.as_deref().unwrap_or_default().into()]).collect();
+    let rows: Vec<Vec<Value>> = views
+        .into_iter()
+        .map(|v| vec![v.full_name().to_string().into(), context.shown(v.query.as_deref().unwrap_or_default()).into()])
+        .collect();
     batch(&[("name", "text"), ("query", "text")], &rows)
 }
 
@@ -140,11 +142,11 @@ fn queries(context: &SystemContext) -> Result<RecordBatch> {
         .map(|r| {
             vec![
                 r.id.into(),
-                r.name.as_str().into(),
+                r.full_name().to_string().into(),
                 r.kind.noun().into(),
                 target(context, r).into(),
                 state(context, r).into(),
-                r.query.as_deref().into(),
+                r.query.as_deref().map(|query| context.shown(query)).into(),
                 context.snapshot.failures.get(&r.id).map(ToString::to_string).into(),
             ]
         })
@@ -222,14 +224,14 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
         |name: &str, value: Option<String>| facts.extend(value.filter(|v| !v.is_empty()).map(|v| (name.to_string(), v)));
     let instant = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).map(|t| t.format("%F %T%.6f+00").to_string());
     fact("comment", relation.comment.clone());
-    fact("query", relation.query.clone());
+    fact("query", relation.query.as_deref().map(|query| context.shown(query)));
     fact("emit", relation.query.is_some().then(|| emit(relation.emit)));
     fact("writes to", target(context, relation).filter(|_| !relation.is_derived()));
     fact("consumed", context.snapshot.consumed.get(&relation.id).map(|commit| format!("up to commit {commit}")));
     fact("reads", Some(sources(context, relation).join(", ")));
     let functions = relation.functions.iter().filter_map(|of| context.catalog().function_version(*of).map(|f| f.signature()));
     fact("calls", Some(functions.collect::<Vec<_>>().join(", ")));
-    let readers: Vec<String> = context.catalog().dependents(relation.id).map(|r| r.name.clone()).collect();
+    let readers: Vec<String> = context.catalog().dependents(relation.id).map(|r| r.full_name().to_string()).collect();
     fact("read by", Some(readers.join(", ")));
     fact("watermark", watermark(context, relation).and_then(instant));
     if let Some(progress) = progress(context, relation) {
@@ -240,7 +242,7 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
     }
     fact("rows", rows_of(context, relation).map(|n| n.to_string()));
     let parent = relation.parent.and_then(|id| context.catalog().get(id));
-    fact("late rows of", parent.map(|p| p.name.clone()));
+    fact("late rows of", parent.map(|p| p.full_name().to_string()));
     if relation.kind.in_log() {
         fact("durability", Some(durability(relation.durability).to_string()));
         fact("partitioned by", Some(column_names(relation, &relation.partition_by).join(", ")));
@@ -267,6 +269,7 @@ pub fn create(name: &str, sql: &str) -> Result<RecordBatch> {
 mod tests {
     use super::super::tests::system_context;
     use super::*;
+    use crate::catalog::schema::PUBLIC;
 
     fn text(batch: &RecordBatch) -> Vec<String> {
         let cell = |row: usize, column: &ArrayRef| match super::super::value::value_at(column, row) {
@@ -296,7 +299,7 @@ mod tests {
     #[test]
     fn describe_tells_columns_and_when_extended_facts() {
         let context = system_context();
-        let orders = context.catalog().find("orders").unwrap();
+        let orders = context.catalog().find(PUBLIC, "orders").unwrap();
         let plain = describe(&context, orders, false).unwrap();
         assert_eq!(
             text(&plain),

@@ -18,6 +18,7 @@ use sqlparser::parser::Parser;
 
 use super::context::{Activity, CommitInfo, Server, Setting, Settings, SystemContext};
 use super::*;
+use crate::catalog::schema::{PUBLIC, RelationName, SYSTEM_SCHEMAS};
 use crate::catalog::{Catalog, Change, Column, Kind, Relation, RelationId, Watermark};
 use crate::engine::Backfill;
 use crate::error::{Error, Result};
@@ -176,7 +177,7 @@ impl Server for TestServer {
 
     fn backfills(&self) -> Vec<Backfill> {
         let elapsed = std::time::Duration::from_secs(2);
-        vec![Backfill { views: vec!["revenue".to_string()], rows: 10, total: 30, commit: 4, elapsed }]
+        vec![Backfill { views: vec![RelationName::new(PUBLIC, "revenue")], rows: 10, total: 30, commit: 4, elapsed }]
     }
 }
 
@@ -224,7 +225,7 @@ fn session() -> SessionContext {
     register(&context, &mut state).unwrap();
     let session = SessionContext::new_with_state(state);
     let catalog = Arc::new(MemoryCatalogProvider::new());
-    for schema in SCHEMAS.into_iter().chain(["public"]) {
+    for schema in SYSTEM_SCHEMAS.into_iter().chain(["public"]) {
         catalog.register_schema(schema, Arc::new(System { schema, context: context.clone() })).unwrap();
     }
     session.register_catalog("tidegate", catalog);

@@ -3,6 +3,7 @@
 use super::context::SystemContext;
 use super::table::Table;
 use super::value::Value;
+use crate::catalog::schema::RelationName;
 use crate::catalog::{Durability, Emit, Kind, Relation, RelationId};
 use crate::sql::window::show_duration;
 use crate::time::{Micros, NO_TIME};
@@ -58,7 +59,7 @@ fn streams(context: &SystemContext, table: &mut Table<'_>) {
     for stream in context.catalog().relations().filter(|r| r.kind == Kind::Stream) {
         table.row([
             ("id", stream.id.into()),
-            ("name", stream.name.as_str().into()),
+            ("name", stream.full_name().to_string().into()),
             ("partitions", i64::from(stream.partitions).into()),
             ("partition_by", column_names(stream, &stream.partition_by).into()),
             ("event_time", event_time(stream).into()),
@@ -67,7 +68,7 @@ fn streams(context: &SystemContext, table: &mut Table<'_>) {
             ("durability", durability(stream.durability).into()),
             ("connector", stream.options.get("connector").map(String::as_str).into()),
             ("derived", stream.query.is_some().into()),
-            ("create_sql", stream.create_sql.as_str().into()),
+            ("create_sql", context.shown(&stream.create_sql).into()),
         ]);
     }
 }
@@ -92,12 +93,12 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
         let late = context.catalog().relations().find(|r| r.kind == Kind::Late && r.parent == Some(view.id));
         table.row([
             ("id", view.id.into()),
-            ("name", view.name.as_str().into()),
+            ("name", view.full_name().to_string().into()),
             ("kind", view.kind.noun().into()),
             ("emit", emit(view.emit).into()),
-            ("query", view.query.as_deref().unwrap_or_default().into()),
+            ("query", context.shown(view.query.as_deref().unwrap_or_default()).into()),
             ("key", column_names(view, &view.primary_key).into()),
-            ("depends_on", sources.map(|s| s.name.clone()).collect::<Vec<_>>().into()),
+            ("depends_on", sources.map(|s| s.full_name().to_string()).collect::<Vec<_>>().into()),
             ("rows", rows(view.id).into()),
             ("late_rows", late.and_then(|late| rows(late.id)).into()),
             ("commit", i64::try_from(view.paused.unwrap_or(context.snapshot.commit)).unwrap_or(i64::MAX).into()),
@@ -110,7 +111,7 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
 /// What a running query writes to.
 pub(super) fn target(context: &SystemContext, query: &Relation) -> Option<String> {
     let target = query.output.as_ref().and_then(|output| context.catalog().get(output.target));
-    target.map(|relation| relation.name.clone())
+    target.map(|relation| relation.full_name().to_string())
 }
 
 fn queries(context: &SystemContext, table: &mut Table<'_>) {
@@ -127,15 +128,15 @@ fn queries(context: &SystemContext, table: &mut Table<'_>) {
         let sources = sources.filter(|source| query.output.as_ref().is_some_and(|o| o.target != source.id));
         table.row([
             ("id", query.id.into()),
-            ("name", query.name.as_str().into()),
+            ("name", query.full_name().to_string().into()),
             ("kind", query.kind.noun().into()),
             ("writes_to", target(context, query).into()),
-            ("reads", sources.map(|s| s.name.clone()).collect::<Vec<_>>().into()),
+            ("reads", sources.map(|s| s.full_name().to_string()).collect::<Vec<_>>().into()),
             ("emit", emit(query.emit).into()),
             ("state", state.into()),
             ("consumed", consumed.map(commit).into()),
             ("lag", consumed.map(|consumed| commit(context.snapshot.commit.saturating_sub(consumed))).into()),
-            ("query", query.query.as_deref().unwrap_or_default().into()),
+            ("query", context.shown(query.query.as_deref().unwrap_or_default()).into()),
             ("error", failure.map(|e| e.to_string()).into()),
         ]);
     }
@@ -195,7 +196,7 @@ fn watermarks(context: &SystemContext, table: &mut Table<'_>) {
         let Some(progress) = progress(context, relation) else { continue };
         table.row([
             ("id", relation.id.into()),
-            ("name", relation.name.as_str().into()),
+            ("name", relation.full_name().to_string().into()),
             ("kind", relation.kind.noun().into()),
             ("event_time", event_time(relation).into()),
             ("expression", relation.watermark.as_ref().map(|w| w.expression.as_str()).into()),
@@ -215,7 +216,7 @@ fn partitions(context: &SystemContext, table: &mut Table<'_>) {
         for (partition, (begin, end)) in (0i32..).zip(offsets) {
             table.row([
                 ("id", relation.id.into()),
-                ("stream", relation.name.as_str().into()),
+                ("stream", relation.full_name().to_string().into()),
                 ("partition", partition.into()),
                 ("begin_offset", offset(begin)),
                 ("end_offset", offset(end)),
@@ -228,7 +229,7 @@ fn commits(context: &SystemContext, table: &mut Table<'_>) {
     // Those that are gone have a number only; and of those that the asker may not see, not even that.
     let is_hidden = |id: RelationId| context.catalog().get(id).is_none() && context.snapshot.catalog.get(id).is_some();
     let name = |id: &RelationId| match context.catalog().get(*id) {
-        Some(relation) => Some(relation.name.clone()),
+        Some(relation) => Some(relation.full_name().to_string()),
         None => (!is_hidden(*id)).then(|| id.to_string()),
     };
     for commit in context.server.commits(context.snapshot.commit) {
@@ -256,7 +257,7 @@ fn snapshot(context: &SystemContext, table: &mut Table<'_>) {
 fn backfills(context: &SystemContext, table: &mut Table<'_>) {
     let count = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
     // What is not in the catalog yet belongs to nobody else.
-    let seen = |view: &&String| context.rights.is_superuser() || context.catalog().find(view).is_some();
+    let seen = |view: &&RelationName| context.rights.is_superuser() || context.catalog().named(view).is_some();
     for build in context.server.backfills() {
         let seconds = build.elapsed.as_secs_f64();
         let rate = (build.rows > 0 && seconds > 0.0).then(|| build.rows as f64 / seconds);
@@ -266,7 +267,7 @@ fn backfills(context: &SystemContext, table: &mut Table<'_>) {
         let since = context.now.saturating_sub(i64::try_from(build.elapsed.as_micros()).unwrap_or(i64::MAX));
         for view in build.views.iter().filter(seen) {
             table.row([
-                ("view", view.as_str().into()),
+                ("view", view.to_string().into()),
                 ("rows", count(build.rows)),
                 ("total", count(build.total)),
                 ("rate", rate.into()),

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::FieldRef;
 
-use super::super::definitions::{PG_CATALOG, find, schema_name};
+use super::super::definitions::{PG_CATALOG, find};
 use super::super::objects::{self, Class, Function, Source};
 use super::super::pg_catalog::{argument_types, result_type};
 use super::super::types;
@@ -75,8 +75,9 @@ fn table_is_visible(call: &Call<'_>, values: &[Value]) -> Result<Value> {
 /// Types of pg_catalog are; row types are where their relations are.
 fn type_is_visible(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let id = oid(values, 0);
-    let is_row_type = call.context.catalog().relations().any(|r| objects::row_type_oid(r.id) == id);
-    Ok(Value::Bool(types::by_oid(id).is_some() || is_row_type))
+    let of_relation = call.context.catalog().relations().find(|r| objects::row_type_oid(r.id) == id);
+    let is_visible = of_relation.and_then(|r| call.context.objects().is_visible(call.context, r.id));
+    Ok(Value::Bool(types::by_oid(id).is_some() || is_visible == Some(true)))
 }
 
 /// Expressions are kept as SQL, so there is nothing to decompile.
@@ -108,14 +109,15 @@ fn index(call: &Call<'_>, values: &[Value]) -> Result<Value> {
 
 fn view(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let id = registered::class(call.context, &values[0])?;
-    Ok(relation(call, id).and_then(definitions::view).into())
+    Ok(relation(call, id).and_then(|relation| definitions::view(call.context, relation)).into())
 }
 
 fn rule(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let view = objects::relation_of_rule(oid(values, 0)).and_then(|id| relation(call, id));
     let text = view.and_then(|v| {
-        let query = definitions::view(v)?;
-        Some(format!("CREATE RULE \"_RETURN\" AS ON SELECT TO public.{} DO INSTEAD {query}", definitions::quote_ident(&v.name)))
+        let query = definitions::view(call.context, v)?;
+        let (schema, name) = (definitions::quote_ident(&v.schema), definitions::quote_ident(&v.name));
+        Some(format!("CREATE RULE \"_RETURN\" AS ON SELECT TO {schema}.{name} DO INSTEAD {query}"))
     });
     Ok(text.into())
 }
@@ -185,9 +187,10 @@ fn serial_sequence(call: &Call<'_>, values: &[Value]) -> Result<Value> {
 fn object_description(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let id = oid(values, 0);
     let of = |catalog: &str| values.get(1).is_none_or(|v| v.text() == Some(catalog));
-    if of("pg_namespace") && schema_name(id).is_some() {
-        let schema = super::super::definitions::SCHEMAS.iter().find(|(oid, _, _)| *oid == id);
-        return Ok(schema.map(|(_, _, purpose)| *purpose).into());
+    if of("pg_namespace")
+        && let Some((_, _, comment)) = call.context.schemas().find(|(oid, _, _)| *oid == id)
+    {
+        return Ok(comment.into());
     }
     if of("pg_proc")
         && let Some(user) = call.context.objects().function(id).and_then(|function| function.user.as_ref())

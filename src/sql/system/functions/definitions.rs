@@ -1,5 +1,6 @@
 //! The SQL text of objects, for pg_get_indexdef and its relatives and for the views that show it.
 
+use super::super::context::SystemContext;
 use super::super::objects::{has_constraint, index_name};
 use crate::catalog::Relation;
 use crate::catalog::function::{Function, Parameter};
@@ -107,8 +108,9 @@ fn key(relation: &Relation) -> String {
 
 /// `CREATE UNIQUE INDEX …` of a relation's key.
 pub(in crate::sql::system) fn index(relation: &Relation) -> String {
-    let (name, on) = (quote_ident(&index_name(relation)), quote_ident(&relation.name));
-    format!("CREATE UNIQUE INDEX {name} ON public.{on} USING btree ({})", key(relation))
+    let name = quote_ident(&index_name(relation));
+    let (schema, on) = (quote_ident(&relation.schema), quote_ident(&relation.name));
+    format!("CREATE UNIQUE INDEX {name} ON {schema}.{on} USING btree ({})", key(relation))
 }
 
 /// `PRIMARY KEY (…)`.
@@ -117,8 +119,8 @@ pub(in crate::sql::system) fn constraint(relation: &Relation) -> Option<String> 
 }
 
 /// A view's query, as it was written.
-pub(in crate::sql::system) fn view(relation: &Relation) -> Option<String> {
-    relation.query.as_ref().map(|query| format!(" {};", query.trim()))
+pub(in crate::sql::system) fn view(context: &SystemContext, relation: &Relation) -> Option<String> {
+    relation.query.as_ref().map(|query| format!(" {};", context.shown(query).trim()))
 }
 
 /// The parameters of a function: `a integer, b text DEFAULT 'x'`.

@@ -3,14 +3,14 @@
 //! Each function takes an optional role, the object by OID or name, and the privilege. An object that is named but not there
 //! is an error, and one that is numbered but not there gives NULL, as in PostgreSQL.
 
-use super::super::definitions::{schema_name, schema_oid};
 use super::super::objects::Source;
 use super::super::pg_catalog::DATABASE;
 use super::super::value::Value;
 use super::{Call, Spec, registered, stable, yes};
-use crate::catalog::acl::{Object, PUBLIC_SCHEMA, Privilege, Privileges};
+use crate::catalog::acl::{Object, Privilege, Privileges};
 use crate::catalog::rights::Rights;
 use crate::catalog::role::PUBLIC;
+use crate::catalog::schema::SYSTEM_SCHEMAS;
 use crate::error::{Error, Result};
 
 const OBJECT: &[&[&str]] = &[&["reg", "text"], &["reg", "reg", "text"]];
@@ -100,22 +100,25 @@ fn column(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     }
 }
 
+/// Those that the asker may not see have an answer, too.
 fn schema(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let (rights, [schema, privilege]) = arguments(call, values, 2)? else { return Ok(Value::Null) };
-    let oid = match schema {
-        Value::Text(name) => {
-            Some(schema_oid(name).ok_or_else(|| Error::undefined_schema(format!("schema \"{name}\" does not exist")))?)
-        }
-        other => other.oid().filter(|oid| schema_name(*oid).is_some()),
+    let users = rights.catalog().schemas();
+    let found = match schema {
+        Value::Text(name) => users.find(name),
+        other => other.oid().and_then(|oid| users.get(oid)),
     };
-    match oid {
-        None => Ok(Value::Null),
-        Some(PUBLIC_SCHEMA) => Ok(holds(&rights, Object::Schema(PUBLIC_SCHEMA), privilege)?.into()),
-        Some(_) => {
-            let asked = privilege.text().unwrap_or_default().trim();
-            Ok(Value::Bool(rights.is_superuser() || asked.eq_ignore_ascii_case("usage")))
-        }
+    if let Some(found) = found {
+        return Ok(holds(&rights, Object::Schema(found.id), privilege)?.into());
     }
+    match schema {
+        Value::Text(name) if SYSTEM_SCHEMAS.contains(&name.as_str()) => {}
+        Value::Text(name) => return Err(Error::undefined_schema(format!("schema \"{name}\" does not exist"))),
+        other if other.oid().is_none_or(|oid| call.context.schema_name(oid).is_none()) => return Ok(Value::Null),
+        _ => {}
+    }
+    let asked = privilege.text().unwrap_or_default().trim();
+    Ok(Value::Bool(rights.is_superuser() || asked.eq_ignore_ascii_case("usage")))
 }
 
 /// What is built in, everybody may call.

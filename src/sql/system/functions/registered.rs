@@ -4,13 +4,14 @@
 //! their like, by where the value is shown and where it is compared.
 
 use super::super::context::SystemContext;
-use super::super::definitions::{schema_name, schema_oid};
 use super::super::objects;
 use super::super::pg_catalog::argument_types;
 use super::super::types;
 use super::super::value::Value;
 use super::definitions::quote_ident;
 use super::{Call, Spec, oid, stable, text};
+use crate::catalog::Relation;
+use crate::catalog::schema::identifiers;
 use crate::error::{Error, Result};
 
 const REG: &[&[&str]] = &[&["reg"]];
@@ -29,7 +30,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     stable("to_regproc", TEXT, "regproc", |call, values| Ok(find_function(call.context, text(values, 0)).into())),
     stable("regnamespacein", REG, "regnamespace", |call, values| Ok(schema(call.context, &values[0])?.into())),
     stable("regnamespaceout", OID, "text", schema_text),
-    stable("to_regnamespace", TEXT, "regnamespace", |_, values| Ok(find_schema(text(values, 0)).into())),
+    stable("to_regnamespace", TEXT, "regnamespace", |call, values| Ok(find_schema(call.context, text(values, 0)).into())),
     stable("regrolein", REG, "regrole", |call, values| Ok(role(call.context, &values[0])?.into())),
     stable("regroleout", OID, "text", role_name),
     stable("to_regrole", TEXT, "regrole", |call, values| Ok(find_role(call.context, text(values, 0)).into())),
@@ -37,44 +38,8 @@ pub(super) const FUNCTIONS: &[Spec] = &[
 
 /// The parts of a possibly qualified name: unquoted parts in lower case.
 fn parts(name: &str) -> Result<Vec<String>> {
-    let invalid = || Error::syntax(format!("invalid name syntax: \"{name}\""));
-    let mut parts = Vec::new();
-    let mut rest = name.trim();
-    loop {
-        let part;
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let end = closing_quote(quoted).ok_or_else(invalid)?;
-            part = quoted[..end].replace("\"\"", "\"");
-            rest = quoted[end + 1..].trim_start();
-        } else {
-            let end = rest.find('.').unwrap_or(rest.len());
-            part = rest[..end].trim().to_lowercase();
-            rest = &rest[end..];
-        }
-        if part.is_empty() {
-            return Err(invalid());
-        }
-        parts.push(part);
-        match rest.strip_prefix('.') {
-            Some(more) => rest = more.trim_start(),
-            None if rest.is_empty() => return Ok(parts),
-            None => return Err(invalid()),
-        }
-    }
-}
-
-/// Where the quote ends; two quotes stand for one.
-fn closing_quote(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'"', &bytes[at..]) {
-        let end = at + found;
-        if bytes.get(end + 1) != Some(&b'"') {
-            return Some(end);
-        }
-        at = end + 2;
-    }
-    None
+    let parts = identifiers(name, '.').filter(|parts| parts.iter().all(|part| !part.is_empty()));
+    parts.ok_or_else(|| Error::syntax(format!("invalid name syntax: \"{name}\"")))
 }
 
 /// Schema and name; a database before them must be ours, which is not checked more than by its place.
@@ -124,7 +89,14 @@ fn class_name(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     if call.context.objects().is_visible(call.context, id) == Some(true) {
         return Ok(name.into());
     }
-    Ok(format!("{}.{name}", schema_name(class.namespace).unwrap_or_default()).into())
+    Ok(format!("{}.{name}", quote_ident(&class.schema)).into())
+}
+
+fn relation_name(context: &SystemContext, relation: &Relation) -> String {
+    match context.objects().is_visible(context, relation.id) {
+        Some(true) => quote_ident(&relation.name),
+        _ => format!("{}.{}", quote_ident(&relation.schema), quote_ident(&relation.name)),
+    }
 }
 
 fn number(id: u32) -> Value {
@@ -140,7 +112,12 @@ fn find_type(context: &SystemContext, name: &str) -> Option<u32> {
     let bare = lower.strip_prefix("pg_catalog.").unwrap_or(&lower);
     let known = types::by_name(bare).map(|t| t.oid);
     let with_modifier = || types::by_name(bare.split('(').next()?.trim()).map(|t| t.oid);
-    known.or_else(with_modifier).or_else(|| context.catalog().find(bare).map(|r| objects::row_type_oid(r.id)))
+    let row_type = || {
+        let (schema, name) = qualified(name).ok()?;
+        let relation = context.catalog().resolve(&context.search_path(), schema.as_deref(), &name)?;
+        Some(objects::row_type_oid(relation.id))
+    };
+    known.or_else(with_modifier).or_else(row_type)
 }
 
 fn type_name(call: &Call<'_>, values: &[Value]) -> Result<Value> {
@@ -149,7 +126,7 @@ fn type_name(call: &Call<'_>, values: &[Value]) -> Result<Value> {
         return Ok(types::format_type(id, None).into());
     }
     let row_type = call.context.catalog().relations().find(|r| objects::row_type_oid(r.id) == id);
-    Ok(row_type.map_or_else(|| number(id), |r| quote_ident(&r.name).into()))
+    Ok(row_type.map_or_else(|| number(id), |r| relation_name(call.context, r).into()))
 }
 
 /// The OID of a function that is given by OID, by name or with its types.
@@ -180,7 +157,7 @@ fn find_functions(context: &SystemContext, name: &str) -> Vec<u32> {
         types.map(|name| find_type(context, name)).collect::<Vec<_>>()
     });
     let named = context.objects().functions_named(&name);
-    let named = named.filter(|f| schema.as_deref().is_none_or(|schema| schema_oid(schema) == Some(f.namespace())));
+    let named = named.filter(|f| schema.as_deref().is_none_or(|schema| schema == f.schema()));
     let fits = |f: &&objects::Function| match &types {
         Some(types) => argument_types(f).into_iter().map(Some).eq(types.iter().copied()),
         None => true,
@@ -193,24 +170,23 @@ fn function_name(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     Ok(call.context.objects().function(id).map_or_else(|| number(id), |f| quote_ident(&f.info.name).into()))
 }
 
-fn schema(_: &SystemContext, value: &Value) -> Result<u32> {
-    resolve(value, "schema", |name| Ok(find_schema(name)))
+fn schema(context: &SystemContext, value: &Value) -> Result<u32> {
+    resolve(value, "schema", |name| Ok(find_schema(context, name)))
 }
 
-fn find_schema(name: &str) -> Option<u32> {
-    parts(name).ok()?.first().and_then(|part| schema_oid(part))
+fn find_schema(context: &SystemContext, name: &str) -> Option<u32> {
+    parts(name).ok()?.first().and_then(|part| context.schema_oid(part))
 }
 
-fn schema_text(_: &Call<'_>, values: &[Value]) -> Result<Value> {
+fn schema_text(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let id = oid(values, 0);
-    Ok(schema_name(id).map_or_else(|| number(id), Value::from))
+    Ok(call.context.schema_name(id).map_or_else(|| number(id), |name| quote_ident(name).into()))
 }
 
 /// A relation by its name, whether or not the asker may see it.
 pub(super) fn user_relation(context: &SystemContext, value: &Value) -> Option<u32> {
-    let parts = parts(value.text()?).ok()?;
-    let is_ours = parts.len() < 2 || parts.iter().rev().nth(1).is_some_and(|schema| schema == "public");
-    context.rights.catalog().find(parts.last()?).filter(|_| is_ours).map(|relation| relation.id)
+    let (schema, name) = qualified(value.text()?).ok()?;
+    context.rights.catalog().resolve(&context.search_path(), schema.as_deref(), &name).map(|relation| relation.id)
 }
 
 pub(super) fn role(context: &SystemContext, value: &Value) -> Result<u32> {

@@ -3,7 +3,6 @@
 use arrow::datatypes::FieldRef;
 
 use super::super::context::POSTGRES_VERSION;
-use super::super::definitions::schema_name;
 use super::super::value::Value;
 use super::{Call, Spec, flag, immutable, int, no, null, stable, text};
 use crate::error::{Error, Result};
@@ -76,15 +75,15 @@ fn set_config(call: &Call<'_>, values: &[Value]) -> Result<Value> {
 }
 
 fn current_schema(call: &Call<'_>, _: &[Value]) -> Result<Value> {
-    Ok(call.context.search_path().into_iter().next().into())
+    Ok(call.context.search_path().schemas().next().into())
 }
 
 fn current_schemas(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     if flag(values, 0) {
         let path = call.context.objects().path(call.context);
-        return Ok(path.into_iter().filter_map(schema_name).collect::<Vec<_>>().into());
+        return Ok(path.into_iter().filter_map(|oid| call.context.schema_name(oid)).collect::<Vec<_>>().into());
     }
-    Ok(call.context.search_path().into())
+    Ok(call.context.search_path().schemas().collect::<Vec<_>>().into())
 }
 
 fn user(call: &Call<'_>, _: &[Value]) -> Result<Value> {

@@ -151,7 +151,7 @@ pub(super) fn constraint(context: &SystemContext, table: &mut Table<'_>) {
         table.row([
             ("oid", constraint_oid(relation.id).into()),
             ("conname", index_name(relation).into()),
-            ("connamespace", super::super::definitions::PUBLIC.into()),
+            ("connamespace", context.catalog().schema_of(relation).into()),
             ("contype", "p".into()),
             ("convalidated", true.into()),
             ("conrelid", relation.id.into()),
@@ -176,8 +176,8 @@ pub(super) fn description(context: &SystemContext, table: &mut Table<'_>) {
             ("description", text.into()),
         ]);
     };
-    for (oid, _, purpose) in super::super::definitions::SCHEMAS {
-        row(oid, "pg_namespace", 0, purpose);
+    for (oid, _, comment) in context.schemas() {
+        comment.into_iter().for_each(|comment| row(oid, "pg_namespace", 0, comment));
     }
     for relation in context.relations() {
         if let Some(comment) = &relation.comment {

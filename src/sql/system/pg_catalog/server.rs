@@ -1,7 +1,6 @@
 //! The server itself: schemas, roles, databases, settings, sessions.
 
 use super::super::context::SystemContext;
-use super::super::definitions::SCHEMAS;
 use super::super::objects::OWNER;
 use super::super::table::Table;
 use super::super::value::Value;
@@ -12,7 +11,7 @@ pub(in crate::sql::system) const DATABASE: u32 = 5;
 const TABLESPACE: u32 = 1663;
 
 pub(super) fn namespace(context: &SystemContext, table: &mut Table<'_>) {
-    for (oid, name, _) in SCHEMAS {
+    for (oid, name, _) in context.schemas() {
         let (owner, acl) = context.access(Object::Schema(oid));
         table.row([("oid", oid.into()), ("nspname", name.into()), ("nspowner", owner.into()), ("nspacl", acl)]);
     }

@@ -1,7 +1,6 @@
 //! The views over the catalog that people read: pg_tables, pg_views, pg_matviews, pg_indexes, statistics.
 
 use super::super::context::SystemContext;
-use super::super::definitions::schema_name;
 use super::super::functions::definitions as sql;
 use super::super::objects::{self, Class, Source, has_constraint};
 use super::super::table::Table;
@@ -9,9 +8,9 @@ use super::super::value::Value;
 use crate::catalog::role::SUPERUSER;
 use crate::catalog::{Kind, Relation};
 
-fn of_kind<'a>(context: &'a SystemContext, kind: &'static str) -> impl Iterator<Item = (&'static str, &'a Class)> {
+fn of_kind<'a>(context: &'a SystemContext, kind: &'static str) -> impl Iterator<Item = (&'a str, &'a Class)> {
     let classes = context.objects().classes().iter().filter(move |c| c.kind == kind);
-    classes.map(|c| (schema_name(c.namespace).unwrap_or_default(), c))
+    classes.map(|c| (c.schema.as_str(), c))
 }
 
 fn owner(context: &SystemContext, class: &Class) -> Value {
@@ -36,13 +35,13 @@ pub(super) fn tables(context: &SystemContext, table: &mut Table<'_>) {
     }
 }
 
-fn definition(relation: &Relation) -> Value {
-    relation.query.as_ref().map(|query| format!("{query};")).into()
+fn definition(context: &SystemContext, relation: &Relation) -> Value {
+    relation.query.as_ref().map(|query| format!("{};", context.shown(query))).into()
 }
 
 pub(super) fn views(context: &SystemContext, table: &mut Table<'_>) {
     for (schema, class) in of_kind(context, "v") {
-        let query = if let Source::User(relation) = &class.source { definition(relation) } else { Value::Null };
+        let query = if let Source::User(relation) = &class.source { definition(context, relation) } else { Value::Null };
         table.row([
             ("schemaname", schema.into()),
             ("viewname", class.name.as_str().into()),
@@ -61,7 +60,7 @@ pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>)
             ("matviewowner", owner(context, class)),
             ("hasindexes", has_constraint(relation).into()),
             ("ispopulated", true.into()),
-            ("definition", definition(relation)),
+            ("definition", definition(context, relation)),
         ]);
     }
 }
@@ -69,7 +68,7 @@ pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>)
 pub(super) fn indexes(context: &SystemContext, table: &mut Table<'_>) {
     for relation in context.relations().filter(|r| has_constraint(r)) {
         table.row([
-            ("schemaname", "public".into()),
+            ("schemaname", relation.schema.as_str().into()),
             ("tablename", relation.name.as_str().into()),
             ("indexname", objects::index_name(relation).into()),
             ("indexdef", sql::index(relation).into()),
@@ -83,7 +82,7 @@ pub(super) fn stat_tables(context: &SystemContext, table: &mut Table<'_>) {
         let rows = context.snapshot.versions.get(&relation.id).map(|v| i64::try_from(v.rows()).unwrap_or(i64::MAX));
         table.row([
             ("relid", relation.id.into()),
-            ("schemaname", "public".into()),
+            ("schemaname", relation.schema.as_str().into()),
             ("relname", relation.name.as_str().into()),
             ("n_live_tup", rows.into()),
         ]);

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::super::context::SystemContext;
-use super::super::definitions::{PG_CATALOG, PUBLIC};
+use super::super::definitions::PG_CATALOG;
 use super::super::objects::{self, OWNER};
 use super::super::table::Table;
 use super::super::types::{self, PgType};
@@ -52,7 +52,7 @@ pub(super) fn pg_type(context: &SystemContext, table: &mut Table<'_>) {
             Row {
                 oid,
                 name: &relation.name,
-                namespace: PUBLIC,
+                namespace: context.catalog().schema_of(relation),
                 of: record,
                 relation: relation.id,
                 kind: "c",
@@ -66,7 +66,7 @@ pub(super) fn pg_type(context: &SystemContext, table: &mut Table<'_>) {
             Row {
                 oid: array_oid,
                 name: &array_name,
-                namespace: PUBLIC,
+                namespace: context.catalog().schema_of(relation),
                 of: array,
                 relation: 0,
                 kind: "b",
