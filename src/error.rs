@@ -58,7 +58,6 @@ sql_states! {
     /// Several functions fit a call, or a name, equally well.
     AmbiguousFunction ambiguous_function "42725",
     DuplicateTable duplicate_table "42P07",
-    DuplicateAlias duplicate_alias "42712",
     /// Several entries of FROM fit the name that qualifies a column.
     AmbiguousAlias ambiguous_alias "42P09",
     DuplicateColumn duplicate_column "42701",

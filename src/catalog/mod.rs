@@ -14,6 +14,8 @@ pub mod function;
 pub mod rights;
 pub mod role;
 pub mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use acl::{Access, Acl, Object};
 use function::{Function, FunctionId, FunctionRef};
 use role::{Role, RoleId, Roles};
-use schema::{PUBLIC, RelationName, SchemaId, Schemas, SearchPath};
+use schema::{PUBLIC, RelationName, SchemaId, Schemas};
 
 use crate::time::Micros;
 
@@ -387,18 +389,6 @@ impl Catalog {
         }
     }
 
-    /// The name is free, unless another has it already.
-    fn forget_name(&mut self, relation: &Relation) {
-        if let Some(names) = self.by_name.get_mut(&relation.schema)
-            && names.get(&relation.name) == Some(&relation.id)
-        {
-            names.remove(&relation.name);
-            if names.is_empty() {
-                self.by_name.remove(&relation.schema);
-            }
-        }
-    }
-
     /// Of the functions that a relation called, forget the versions that nothing calls any more.
     fn forget_versions(&mut self, relation: Option<&Relation>) {
         for function in relation.iter().flat_map(|relation| &relation.functions) {
@@ -416,15 +406,6 @@ impl Catalog {
 
     pub fn roles(&self) -> &Roles {
         &self.roles
-    }
-
-    pub fn schemas(&self) -> &Schemas {
-        &self.schemas
-    }
-
-    /// The id of a relation's schema.
-    pub fn schema_of(&self, relation: &Relation) -> SchemaId {
-        self.schemas.find(&relation.schema).map_or(schema::PUBLIC_SCHEMA, |schema| schema.id)
     }
 
     /// What was ever granted or given away.
@@ -465,28 +446,6 @@ impl Catalog {
 
     pub fn get(&self, id: RelationId) -> Option<&Arc<Relation>> {
         self.by_id.get(&id)
-    }
-
-    /// By exact names (already folded to lower case unless quoted).
-    pub fn find(&self, schema: &str, name: &str) -> Option<&Arc<Relation>> {
-        self.by_name.get(schema)?.get(name).and_then(|id| self.by_id.get(id))
-    }
-
-    pub fn named(&self, name: &RelationName) -> Option<&Arc<Relation>> {
-        self.find(&name.schema, &name.name)
-    }
-
-    /// What a name means, with a schema or along a path.
-    pub fn resolve(&self, path: &SearchPath, schema: Option<&str>, name: &str) -> Option<&Arc<Relation>> {
-        match schema {
-            Some(schema) => self.find(schema, name),
-            None => path.schemas().find_map(|schema| self.find(schema, name)),
-        }
-    }
-
-    /// The relations of a schema, by name.
-    pub fn relations_in(&self, schema: &str) -> impl Iterator<Item = &Arc<Relation>> {
-        self.by_name.get(schema).into_iter().flat_map(BTreeMap::values).filter_map(|id| self.by_id.get(id))
     }
 
     /// In the order of their ids.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::RelationId;
+use super::{Catalog, Relation, RelationId};
 
 /// Identifies a schema for ever; drawn from the same numbers as relations, so that it is an OID of its own.
 pub type SchemaId = RelationId;
@@ -129,6 +129,51 @@ impl SearchPath {
     /// The schemas, in order.
     pub fn schemas(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
+    }
+}
+
+impl Catalog {
+    pub fn schemas(&self) -> &Schemas {
+        &self.schemas
+    }
+
+    /// The id of a relation's schema.
+    pub fn schema_of(&self, relation: &Relation) -> SchemaId {
+        self.schemas.find(&relation.schema).map_or(PUBLIC_SCHEMA, |schema| schema.id)
+    }
+
+    /// By exact names (already folded to lower case unless quoted).
+    pub fn find(&self, schema: &str, name: &str) -> Option<&Arc<Relation>> {
+        self.by_name.get(schema)?.get(name).and_then(|id| self.by_id.get(id))
+    }
+
+    pub fn named(&self, name: &RelationName) -> Option<&Arc<Relation>> {
+        self.find(&name.schema, &name.name)
+    }
+
+    /// What a name means, with a schema or along a path.
+    pub fn resolve(&self, path: &SearchPath, schema: Option<&str>, name: &str) -> Option<&Arc<Relation>> {
+        match schema {
+            Some(schema) => self.find(schema, name),
+            None => path.schemas().find_map(|schema| self.find(schema, name)),
+        }
+    }
+
+    /// The relations of a schema, by name.
+    pub fn relations_in(&self, schema: &str) -> impl Iterator<Item = &Arc<Relation>> {
+        self.by_name.get(schema).into_iter().flat_map(BTreeMap::values).filter_map(|id| self.by_id.get(id))
+    }
+
+    /// The name is free, unless another has it already.
+    pub(super) fn forget_name(&mut self, relation: &Relation) {
+        if let Some(names) = self.by_name.get_mut(&relation.schema)
+            && names.get(&relation.name) == Some(&relation.id)
+        {
+            names.remove(&relation.name);
+            if names.is_empty() {
+                self.by_name.remove(&relation.schema);
+            }
+        }
     }
 }
 

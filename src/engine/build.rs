@@ -392,7 +392,7 @@ impl Engine {
     /// A build that is not on its thread.
     fn go_on_with(&mut self, mut build: Build) -> Result<()> {
         if let Some(failed) = build.fed.iter().find(|id| self.next.failures.contains_key(id)) {
-            let name = self.catalog.get(*failed).map_or_else(|| failed.to_string(), |r| r.name.clone());
+            let name = self.catalog.get(*failed).map_or_else(|| failed.to_string(), |r| r.full_name().to_string());
             self.stop_build(build, Error::not_ready(format!("\"{name}\", which it reads, has stopped")));
         } else if build.fed.iter().chain(&build.doubled).any(|id| self.catalog.get(*id).is_none()) {
             self.stop_build(build, Error::undefined_table("a relation that it reads was dropped"));

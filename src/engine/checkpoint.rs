@@ -229,7 +229,7 @@ impl Engine {
                     recovery.checkpoint = Some(manifest.commit);
                     engine.checkpointer.writer = Some(Writer::start(checkpoints)?);
                     for (view, why) in rebuilt {
-                        recovery.rebuilt.push((view.name.clone(), why));
+                        recovery.rebuilt.push((view.full_name().to_string(), why));
                         engine.build_view(&view);
                     }
                     return Ok((engine, recovery));

@@ -409,7 +409,7 @@ impl Engine {
     fn stop_query(&mut self, target: Target, error: Error) {
         match target {
             Target::Relation(id) | Target::Output(id) => {
-                let name = self.catalog.get(id).map_or_else(|| id.to_string(), |r| r.name.clone());
+                let name = self.catalog.get(id).map_or_else(|| id.to_string(), |r| r.full_name().to_string());
                 tracing::error!(view = name, %error, "a query has stopped; its rows stay as they were");
                 self.outputs.remove(id);
                 self.next.failures.insert(id, error);

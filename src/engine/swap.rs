@@ -175,7 +175,7 @@ impl Engine {
     pub(super) fn tell_swapped(&mut self, commit: &Commit, swap: &Swap) {
         for (id, old) in &swap.old {
             let new = self.next.versions.get(id).cloned();
-            let name = self.catalog.get(*id).map_or_else(|| id.to_string(), |r| r.name.clone());
+            let name = self.catalog.get(*id).map_or_else(|| id.to_string(), |r| r.full_name().to_string());
             self.subscribers.swapped(*id, commit.id, commit.time, [old.clone(), new], &replaced_error(&name, commit));
         }
     }

@@ -16,7 +16,7 @@ use super::views::late_relation;
 use crate::catalog::acl::{Access, Object, Privilege};
 use crate::catalog::rights::Rights;
 use crate::catalog::role::{RoleId, SUPERUSER};
-use crate::catalog::schema::{PUBLIC, RelationName};
+use crate::catalog::schema::{PUBLIC, RelationName, SearchPath};
 use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
 use crate::database::Database;
 use crate::engine::{Prepared, Rebuild};
@@ -33,8 +33,9 @@ pub(super) struct Definition<'a> {
     pub database: &'a Database,
     /// As it is before the changes.
     pub catalog: &'a Arc<Catalog>,
-    /// Who makes them.
+    /// Who makes them, and what names mean to them.
     reader: &'a Reader,
+    path: &'a SearchPath,
     ids: &'a Ids,
     pub changes: Vec<Change>,
     /// Those that read others after them.
@@ -44,7 +45,7 @@ pub(super) struct Definition<'a> {
 impl Definition<'_> {
     /// Plans queries of who asks, over what there is before the changes.
     pub fn planner(&self) -> Planner {
-        planner_over(self.database, Arc::clone(self.catalog), self.reader.clone())
+        planner_over(self.database, Arc::clone(self.catalog), self.reader.clone()).along(self.path.clone())
     }
 
     /// Plans the queries of views that are there already, over what there is after the changes so far.
@@ -161,7 +162,7 @@ impl Client {
     }
 
     async fn commit_defined(&mut self, plan: impl Fn(&mut Definition) -> Result<()>) -> Result<()> {
-        let (database, reader, ids) = (Arc::clone(&self.database), self.reader(), Ids::default());
+        let (database, reader, path, ids) = (Arc::clone(&self.database), self.reader(), self.path(), Ids::default());
         let mut prepared: Option<Prepared> = None;
         loop {
             let at = database.log.end();
@@ -172,8 +173,15 @@ impl Client {
             }
             let (changes, views) = {
                 let (changes, views) = (Vec::new(), Vec::new());
-                let mut definition =
-                    Definition { database: &database, catalog: &catalog, reader: &reader, ids: &ids, changes, views };
+                let mut definition = Definition {
+                    database: &database,
+                    catalog: &catalog,
+                    reader: &reader,
+                    path: &path,
+                    ids: &ids,
+                    changes,
+                    views,
+                };
                 plan(&mut definition)?;
                 (definition.changes, definition.views)
             };

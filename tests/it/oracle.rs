@@ -265,7 +265,7 @@ impl World {
         (database, session)
     }
 
-    /// One relation has another name while a commit comes, and perhaps a restart; all others go on as they were.
+    /// One relation has another name, or is in another schema, while a commit comes, and perhaps a restart; all others go on as they were.
     async fn under_another_name(
         &mut self,
         mut database: Arc<Database>,
@@ -275,26 +275,33 @@ impl World {
     ) -> (Arc<Database>, Client) {
         let names: Vec<&str> = ["s", "t", "p", "q", "r"].into_iter().chain(views.iter().map(|(name, _)| name.as_str())).collect();
         let name = self.one(&names).to_string();
-        let rename = |from: &str, to: &str| format!("ALTER TABLE {from} RENAME TO {to}");
-        execute(&mut session, seed, &rename(&name, "renamed")).await;
-        self.history.push(rename(&name, "renamed"));
-        let renamed = |view: &str| if view == name { "renamed".to_string() } else { view.to_string() };
+        let moved = self.rng.random_bool(0.5);
+        let new = if moved { format!("elsewhere.{name}") } else { "renamed".to_string() };
+        let (there, back) = match moved {
+            true => (format!("ALTER TABLE {name} SET SCHEMA elsewhere"), format!("ALTER TABLE {new} SET SCHEMA public")),
+            false => (format!("ALTER TABLE {name} RENAME TO {new}"), format!("ALTER TABLE {new} RENAME TO {name}")),
+        };
+        for statement in ["CREATE SCHEMA IF NOT EXISTS elsewhere", &there] {
+            execute(&mut session, seed, statement).await;
+            self.history.push(statement.to_string());
+        }
+        let renamed = |view: &str| if view == name { new.clone() } else { view.to_string() };
         if self.rng.random_bool(0.5) {
             let views: Vec<_> = views.iter().map(|(view, sql)| (renamed(view), sql.clone())).collect();
             (database, session) = self.reopen(database, session, seed, &views).await;
         }
-        let statement = "INSERT INTO renamed (k, n, x) VALUES ('k1', 3, 0.5)";
+        let statement = format!("INSERT INTO {new} (k, n, x) VALUES ('k1', 3, 0.5)");
         if ["s", "p", "q"].contains(&name.as_str()) {
-            execute(&mut session, seed, statement).await;
-            self.history.push(statement.to_string());
+            execute(&mut session, seed, &statement).await;
+            self.history.push(statement);
         }
         for (view, sql) in views {
             if let Some(differs) = differences(&mut session, seed, &renamed(view)).await {
                 panic!("{seed}: with {name} renamed, {view} differs from its batch answer\n{sql}\n{differs}");
             }
         }
-        execute(&mut session, seed, &rename("renamed", &name)).await;
-        self.history.push(rename("renamed", &name));
+        execute(&mut session, seed, &back).await;
+        self.history.push(back);
         (database, session)
     }
 
@@ -302,7 +309,7 @@ impl World {
     async fn look_up(&mut self, database: &Database, session: &mut Client, seed: &str, views: &[(String, String)]) {
         let names: Vec<&str> = ["t", "r"].into_iter().chain(views.iter().map(|(name, _)| name.as_str())).collect();
         let name = self.one(&names).to_string();
-        let id = database.catalog().find(&name).expect("it is there").id;
+        let id = database.catalog().find(PUBLIC, &name).expect("it is there").id;
         let Some(version) = database.engine().snapshot().versions.get(&id).cloned() else { return };
         let schema = version.schema();
         let key: Vec<_> = version.key().iter().map(|column| schema.field(*column)).collect();
@@ -827,7 +834,8 @@ impl World {
 }
 
 async fn await_view(database: &Arc<Database>, name: &str) {
-    let id = database.catalog().find(PUBLIC, name).expect("views outlive restarts").id;
+    let (schema, name) = name.split_once('.').unwrap_or((PUBLIC, name));
+    let id = database.catalog().find(schema, name).expect("views outlive restarts").id;
     let shown = database.engine().wait_until(move |s| s.versions.contains_key(&id) || s.failures.contains_key(&id));
     shown.await.expect("the engine runs");
 }

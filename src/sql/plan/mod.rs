@@ -206,10 +206,10 @@ impl Planner {
 
     fn plan(&self, query: &sp::Query, types: &[Option<DataType>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
         let mut query = query.clone();
-        crate::sql::system::rewrite(&mut query)?;
-        crate::sql::system::lists_of_parameters(&mut query, types);
         versions::name_commits(&mut query, self)?;
         namesakes::tell_apart(&mut query, self)?;
+        crate::sql::system::rewrite(&mut query)?;
+        crate::sql::system::lists_of_parameters(&mut query, types);
         unknown::in_values(&mut query, self)?;
         names::by_offset(&mut query);
         let hidden = names::hidden_columns(&query);

@@ -51,6 +51,31 @@ def inspector(engine):
 
 
 @on_each
+def schemas(engine):
+    metadata = sa.MetaData(schema="of_sqlalchemy")
+    things = sa.Table("orders", metadata, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False), sa.Column("name", sa.Text))
+    with engine.begin() as connection:
+        connection.execute(sa.schema.CreateSchema("of_sqlalchemy", if_not_exists=True))
+    try:
+        metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(things.insert(), [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}])
+            connection.execute(things.update().where(things.c.id == 2).values(name="zwei"))
+        with engine.connect() as connection:
+            equal(connection.execute(sa.select(things).order_by(things.c.id)).fetchall(), [(1, "one"), (2, "zwei")], "rows")
+        look = sa.inspect(engine)
+        equal("of_sqlalchemy" in look.get_schema_names(), True, "the schema is there")
+        equal(look.get_table_names(schema="of_sqlalchemy"), ["orders"], "tables of a schema")
+        equal([c["name"] for c in look.get_columns("orders", schema="of_sqlalchemy")], ["id", "name"], "columns of a table in a schema")
+        again = sa.Table("orders", sa.MetaData(), schema="of_sqlalchemy", autoload_with=engine)
+        equal([c.name for c in again.primary_key], ["id"], "reflected key")
+        metadata.drop_all(engine)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sa.schema.DropSchema("of_sqlalchemy", cascade=True, if_exists=True))
+
+
+@on_each
 def types_of_columns(engine):
     types = {column["name"]: column["type"] for column in sa.inspect(engine).get_columns("every_type")}
     expected = {
@@ -144,4 +169,4 @@ def streamed_results(engine):
         equal(connection.scalar(sa.text("SELECT CAST(:token AS uuid)"), {"token": str(TOKEN)}), TOKEN, "uuid")
 
 
-run([inspector, types_of_columns, reflected_tables, objects, streamed_results])
+run([inspector, schemas, types_of_columns, reflected_tables, objects, streamed_results])
