@@ -242,10 +242,13 @@ pub(super) fn check_dependents(catalog: &Catalog, gone: &BTreeSet<RelationId>) -
     for id in gone {
         let readers: Vec<_> = catalog.dependents(*id).filter(|r| !gone.contains(&r.id)).collect();
         if let (Some(relation), Some(_)) = (catalog.get(*id), readers.first()) {
-            let message = format!("cannot drop {} {} because other objects depend on it", relation.kind.noun(), relation.name);
+            let message =
+                format!("cannot drop {} {} because other objects depend on it", relation.kind.noun(), relation.full_name());
             let detail: Vec<String> = readers
                 .iter()
-                .map(|r| format!("{} {} depends on {} {}", r.kind.noun(), r.name, relation.kind.noun(), relation.name))
+                .map(|r| {
+                    format!("{} {} depends on {} {}", r.kind.noun(), r.full_name(), relation.kind.noun(), relation.full_name())
+                })
                 .collect();
             let hint = "use DROP … CASCADE to drop the dependent objects too";
             return Err(Error::dependent_objects(message).with_detail(detail.join("\n")).with_hint(hint));

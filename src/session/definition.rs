@@ -36,6 +36,7 @@ pub(super) struct Definition<'a> {
     /// Who makes them, and what names mean to them.
     reader: &'a Reader,
     path: &'a SearchPath,
+    session_database: &'a str,
     ids: &'a Ids,
     pub changes: Vec<Change>,
     /// Those that read others after them.
@@ -45,7 +46,8 @@ pub(super) struct Definition<'a> {
 impl Definition<'_> {
     /// Plans queries of who asks, over what there is before the changes.
     pub fn planner(&self) -> Planner {
-        planner_over(self.database, Arc::clone(self.catalog), self.reader.clone()).along(self.path.clone())
+        planner_over(self.database, Arc::clone(self.catalog), self.reader.clone())
+            .for_session(self.path.clone(), self.session_database)
     }
 
     /// Plans the queries of views that are there already, over what there is after the changes so far.
@@ -163,6 +165,7 @@ impl Client {
 
     async fn commit_defined(&mut self, plan: impl Fn(&mut Definition) -> Result<()>) -> Result<()> {
         let (database, reader, path, ids) = (Arc::clone(&self.database), self.reader(), self.path(), Ids::default());
+        let session_database = self.database_name.clone();
         let mut prepared: Option<Prepared> = None;
         loop {
             let at = database.log.end();
@@ -178,6 +181,7 @@ impl Client {
                     catalog: &catalog,
                     reader: &reader,
                     path: &path,
+                    session_database: &session_database,
                     ids: &ids,
                     changes,
                     views,

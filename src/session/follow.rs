@@ -21,7 +21,8 @@ use crate::sql::lower::lower;
 impl Client {
     /// The operators of a running query.
     fn fragment(&self, query: &sp::Query, emit: Emit) -> Result<Fragment> {
-        let planner = planner_over(&self.database, Arc::clone(&self.peek_snapshot().catalog), self.reader()).along(self.path());
+        let planner = planner_over(&self.database, Arc::clone(&self.peek_snapshot().catalog), self.reader())
+            .for_session(self.path(), &self.database_name);
         lower(&planner, &planner.continuous(query)?, emit)
     }
 

@@ -148,8 +148,9 @@ impl Named {
     fn objects(&self, catalog: &Catalog, target: &GrantTarget) -> Result<Vec<Object>> {
         match target {
             GrantTarget::Relations(names) => {
-                let relation =
-                    |name| existing(catalog, &relation_name(catalog, &self.path, name)?).map(|r| Object::Relation(r.id));
+                let relation = |name| {
+                    existing(catalog, &relation_name(catalog, &self.path, &self.database, name)?).map(|r| Object::Relation(r.id))
+                };
                 names.iter().map(relation).collect()
             }
             GrantTarget::AllIn(schemas) => {

@@ -15,7 +15,7 @@ use crate::catalog::schema::{RelationName, SYSTEM_SCHEMAS, Schema, SearchPath};
 use crate::error::{Error, Result};
 use crate::sql::ast::{Parsed, Statement};
 use crate::sql::parse::parse;
-use crate::sql::plan::names::fold_object;
+use crate::sql::plan::names::{fold, fold_object};
 use crate::sql::rename::{Renaming, Scope};
 
 impl Client {
@@ -26,7 +26,7 @@ impl Client {
 
     /// The name of a relation that a statement speaks of.
     pub(super) fn relation_name(&self, name: &sp::ObjectName) -> Result<RelationName> {
-        relation_name(&self.database.log.catalog(), &self.path(), name)
+        relation_name(&self.database.log.catalog(), &self.path(), &self.database_name, name)
     }
 
     /// The same in statements that define, which tell of a schema that is not there.
@@ -55,7 +55,7 @@ impl Client {
 
     /// The name of a relation that a statement makes.
     pub(super) fn new_name(&self, name: &sp::ObjectName) -> Result<RelationName> {
-        let (schema, name) = parts(name)?;
+        let (schema, name) = parts(name, &self.database_name)?;
         check_new_name(&name)?;
         Ok(RelationName { schema: self.new_schema(schema, &name)?, name })
     }
@@ -100,14 +100,21 @@ impl Client {
     }
 }
 
-pub(super) fn relation_name(catalog: &Catalog, path: &SearchPath, name: &sp::ObjectName) -> Result<RelationName> {
-    let (schema, name) = parts(name)?;
+pub(super) fn relation_name(catalog: &Catalog, path: &SearchPath, database: &str, name: &sp::ObjectName) -> Result<RelationName> {
+    let (schema, name) = parts(name, database)?;
     let found = |schema: &&str| catalog.find(schema, &name).is_some();
     let schema = schema.or_else(|| path.schemas().find(found).map(str::to_string));
     Ok(RelationName { schema: schema.unwrap_or_default(), name })
 }
 
-fn parts(name: &sp::ObjectName) -> Result<(Option<String>, String)> {
+/// Schema and name of a relation in the one database there is.
+fn parts(name: &sp::ObjectName, database: &str) -> Result<(Option<String>, String)> {
+    if let [named, _, _] = name.0.as_slice()
+        && named.as_ident().is_some_and(|named| fold(named) != database)
+    {
+        let error = Error::unsupported(format!("cross-database references are not implemented: {name}"));
+        return Err(error.with_hint(format!("the database is \"{database}\"; its name may be left out")));
+    }
     fold_object(name).ok_or_else(|| Error::syntax(format!("improper relation name \"{name}\"")))
 }
 

@@ -62,7 +62,7 @@ impl Client {
 
     pub(super) fn planner(&self, snapshot: &Arc<Snapshot>) -> Planner {
         planner_over(&self.database, Arc::clone(&snapshot.catalog), self.reader())
-            .along(self.path())
+            .for_session(self.path(), &self.database_name)
             .with_system(self.system(snapshot))
     }
 

@@ -156,7 +156,8 @@ impl Client {
 
     fn explain_continuous(&self, query: &sp::Query, emit: Emit) -> Result<Vec<String>> {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
-        let planner = planner_over(&self.database, Arc::clone(&catalog), self.reader()).along(self.path());
+        let planner =
+            planner_over(&self.database, Arc::clone(&catalog), self.reader()).for_session(self.path(), &self.database_name);
         Ok(explain(&lower(&planner, &planner.continuous(query)?, emit)?, &catalog))
     }
 

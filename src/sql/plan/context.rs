@@ -113,7 +113,7 @@ fn undefined_relation(planner: &Planner, schema: Option<&str>, name: &str) -> Er
             error.with_hint(format!("write \"{}\" with its quotes", other.name))
         }
         Some((_, false, other)) => error.with_hint(format!("did you mean {}?", other.name)),
-        Some((_, true, other)) => error.with_hint(format!("did you mean {}?", other.full_name())),
+        Some((_, true, other)) => error.with_hint(format!("did you mean {}.{}?", other.schema, other.name)),
     }
 }
 
@@ -142,6 +142,12 @@ impl TableSource for ViewSource {
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
         let (schema, table) = (name.schema(), name.table());
+        if let (Some(named), Some(database)) = (name.catalog(), &self.planner.database)
+            && named != &**database
+        {
+            let error = Error::unsupported(format!("cross-database references are not implemented: {name}"));
+            return Err(error.with_hint(format!("the database is \"{database}\"; its name may be left out")).into());
+        }
         let system = |schema: Option<&str>| self.planner.system.as_ref().and_then(|system| system.table(schema, table));
         let found = match schema {
             // pg_catalog is looked at first, wherever it is on the path.

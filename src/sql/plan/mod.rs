@@ -99,6 +99,8 @@ pub struct Planner {
     catalog: Arc<Catalog>,
     /// Where those without a schema are looked up.
     path: SearchPath,
+    /// The only database there is, as the session calls it; `None`: names are taken for those of it.
+    database: Option<Arc<str>>,
     /// What the names in the queries of views start from, see [`Planner::with_columns_of`].
     whole: Arc<Catalog>,
     state: Arc<SessionState>,
@@ -134,6 +136,7 @@ impl Planner {
             whole: Arc::clone(&catalog),
             catalog,
             path: SearchPath::default(),
+            database: None,
             state,
             system: None,
             reader: Reader::Server,
@@ -149,10 +152,11 @@ impl Planner {
         self
     }
 
-    /// Names without a schema are looked up along a session's path. What is stored is read along the default.
+    /// Names mean what they mean to a session: those without a schema are looked up along its path, and it has one database. What is
+    /// stored is read along the default path.
     #[must_use]
-    pub fn along(mut self, path: SearchPath) -> Planner {
-        self.path = path;
+    pub fn for_session(mut self, path: SearchPath, database: &str) -> Planner {
+        (self.path, self.database) = (path, Some(Arc::from(database)));
         self
     }
 
@@ -241,7 +245,8 @@ impl Planner {
             |error: Error| error.without_position().with_context(format!("query of {} \"{}\"", view.kind.noun(), view.name));
         let sql = view.query.as_deref().ok_or_else(|| Error::internal(format!("\"{}\" has no query", view.name)))?;
         let query = parse_query(sql).map_err(in_view)?;
-        let planner = self.with_columns_of(view).as_made(view).along(SearchPath::default());
+        let planner = self.with_columns_of(view).as_made(view);
+        let planner = Planner { path: SearchPath::default(), database: None, ..planner };
         let plan = planner.plan(&query, &[], inlining).map_err(in_view)?;
         let plan = rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))?;
         Ok(dialect::as_declared(plan, view.query_columns())?)
