@@ -227,22 +227,23 @@ async fn session(server: &Server, user: &str) -> Client {
 
 /// What the role may do of everything that can be done to a table and a view, as letters.
 async fn matrix(client: &Client) -> String {
+    // With its schema: a name without one is looked up in schemas that the role may use.
     let attempts = [
-        ('r', "SELECT * FROM t"),
-        ('v', "SELECT * FROM v"),
-        ('m', "SELECT * FROM mv"),
-        ('s', "SELECT * FROM st"),
-        ('a', "INSERT INTO t VALUES (9, 9)"),
-        ('A', "INSERT INTO st VALUES (9)"),
-        ('w', "UPDATE t SET x = 1 WHERE id = 9"),
-        ('d', "DELETE FROM t WHERE id = 9"),
-        ('D', "TRUNCATE t"),
-        ('c', "COPY t TO STDOUT"),
-        ('x', "EXPLAIN SELECT * FROM t"),
-        ('V', "VERIFY mv"),
-        ('L', "SELECT * FROM \"st$dead\""),
-        ('q', "WITH q AS (SELECT * FROM t) SELECT (SELECT max(x) FROM q)"),
-        ('o', "COMMENT ON TABLE t IS 'mine'"),
+        ('r', "SELECT * FROM public.t"),
+        ('v', "SELECT * FROM public.v"),
+        ('m', "SELECT * FROM public.mv"),
+        ('s', "SELECT * FROM public.st"),
+        ('a', "INSERT INTO public.t VALUES (9, 9)"),
+        ('A', "INSERT INTO public.st VALUES (9)"),
+        ('w', "UPDATE public.t SET x = 1 WHERE id = 9"),
+        ('d', "DELETE FROM public.t WHERE id = 9"),
+        ('D', "TRUNCATE public.t"),
+        ('c', "COPY public.t TO STDOUT"),
+        ('x', "EXPLAIN SELECT * FROM public.t"),
+        ('V', "VERIFY public.mv"),
+        ('L', "SELECT * FROM public.\"st$dead\""),
+        ('q', "WITH q AS (SELECT * FROM public.t) SELECT (SELECT max(x) FROM q)"),
+        ('o', "COMMENT ON TABLE public.t IS 'mine'"),
     ];
     let mut may = String::new();
     for (letter, sql) in attempts {

@@ -66,7 +66,7 @@ impl NameCommits<'_> {
     fn name(&self, args: &mut Vec<sp::FunctionArg>, first: &sp::TableFactor) -> Result<()> {
         let commit = || sp::Ident::new(Hidden::Commit.name());
         let path = match args.first_mut() {
-            None => vec![self.stream(first)?, commit()],
+            None => self.stream(first)?.into_iter().chain([commit()]).collect(),
             Some(sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::CompoundIdentifier(path)))) => {
                 if let Some(last) = path.last_mut().filter(|last| fold(last) == Hidden::IngestedAt.name()) {
                     *last = commit();
@@ -86,13 +86,13 @@ impl NameCommits<'_> {
     }
 
     /// What the columns of the left are called, if that is a stream.
-    fn stream(&self, factor: &sp::TableFactor) -> Result<sp::Ident> {
+    fn stream(&self, factor: &sp::TableFactor) -> Result<Vec<sp::Ident>> {
         if let sp::TableFactor::Table { name, alias, args, .. } = factor
             && let Some(name) = args.as_ref().map_or(Some(name.clone()), |args| window_input(name, args))
-            && let Some(stream) = self.planner.relation(&name).filter(|relation| relation.kind == Kind::Stream)
+            && self.planner.relation(&name).is_some_and(|relation| relation.kind == Kind::Stream)
         {
-            let last = name.0.last().and_then(|part| part.as_ident().cloned());
-            return Ok(alias.as_ref().map(|alias| alias.name.clone()).or(last).unwrap_or_else(|| sp::Ident::new(&stream.name)));
+            let written = || name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+            return Ok(alias.as_ref().map_or_else(written, |alias| vec![alias.name.clone()]));
         }
         let error = Error::unsupported("FOR SYSTEM_TIME AS OF the time of processing needs a stream on the left");
         Err(error.with_hint("name the stream's rows first in FROM, or write AS OF a time column"))
