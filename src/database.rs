@@ -308,6 +308,12 @@ impl Backend for Served {
         }
         let seat = Seat::take(&self.0, role)?;
         let mut client = Client::new(Arc::clone(&self.0), role.id, database).seated(seat);
+        for (name, value) in &role.settings {
+            // One that has become wrong keeps nobody out.
+            if let Err(error) = client.start_up_setting(name, value) {
+                tracing::warn!(role = role.name, setting = name, %error, "a setting of a role is passed over");
+            }
+        }
         for (name, value) in settings {
             client.start_up_setting(name, value)?;
         }

@@ -45,6 +45,9 @@ pub struct Role {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Micros>,
     pub member_of: Vec<Membership>,
+    /// What its sessions begin with, names in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// Of one role in another.
@@ -71,6 +74,7 @@ impl Role {
             verifier: None,
             valid_until: None,
             member_of: Vec::new(),
+            settings: BTreeMap::new(),
         }
     }
 

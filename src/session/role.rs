@@ -9,13 +9,13 @@ use super::client::done;
 use super::define::collect;
 use super::function::Gone;
 use super::identity::Who;
-use super::{Client, Outcome};
+use super::{Client, Outcome, settings};
 use crate::auth::Verifier;
 use crate::catalog::acl::{Access, Object};
 use crate::catalog::role::{Membership, PUBLIC, Role, RoleId, SUPERUSER};
 use crate::catalog::{Catalog, Change};
 use crate::error::{Error, Result};
-use crate::sql::ast::{MemberChange, RoleName, RoleOptions, RoleStatement};
+use crate::sql::ast::{MemberChange, RoleName, RoleOptions, RoleStatement, SetValue};
 use crate::sql::plan::names::fold;
 use crate::time::Micros;
 
@@ -25,6 +25,7 @@ impl Client {
             RoleStatement::Create { name, options } => self.create_role(name, options).await,
             RoleStatement::Alter { role, options } => self.alter_role(role, options).await,
             RoleStatement::Rename { role, to } => self.rename_role(role, to).await,
+            RoleStatement::Set { role, name, value } => self.set_of_role(role, name.as_deref(), value).await,
             RoleStatement::Drop { roles, if_exists } => self.drop_roles(roles, *if_exists).await,
             RoleStatement::Member(change) => self.change_members(change).await,
             RoleStatement::ReassignOwned { from, to } => self.reassign_owned(from, to).await,
@@ -84,6 +85,30 @@ impl Client {
                     .with_detail("it is the one that every database begins with"));
             }
             set_attributes(&mut role, options, verifier.as_ref())?;
+            Ok(vec![Change::SetRole(role)])
+        })
+        .await?;
+        done("ALTER ROLE")
+    }
+
+    /// What the role's sessions begin with. A role may say so of itself.
+    async fn set_of_role(&mut self, role: &RoleName, name: Option<&str>, value: &SetValue) -> Result<Outcome> {
+        self.beside_block("ALTER ROLE")?;
+        let who = self.who;
+        let value = match (name, value) {
+            (Some(name), SetValue::Value(value)) => Some((name.to_string(), settings::checked(name, value)?)),
+            _ => None,
+        };
+        self.commit_catalog(|catalog| {
+            let mut role = existing_role(catalog, role_id(catalog, who, role)?)?.clone();
+            if role.id != who.current {
+                check_may_change(catalog, who, &role)?;
+            }
+            match (&value, name) {
+                (Some((name, value)), _) => drop(role.settings.insert(name.clone(), value.clone())),
+                (None, Some(name)) => drop(role.settings.remove(name)),
+                (None, None) => role.settings.clear(),
+            }
             Ok(vec![Change::SetRole(role)])
         })
         .await?;

@@ -170,13 +170,7 @@ impl Settings {
     /// `local`: until the transaction block ends.
     pub fn set(&self, name: &str, value: &str, local: bool, notices: &mut Vec<Error>) -> Result<()> {
         let lower = name.to_ascii_lowercase();
-        if FIXED.contains(&lower.as_str()) {
-            let error = Error::cannot_change_parameter(format!("parameter \"{name}\" cannot be changed"));
-            return Err(match IDENTITY.contains(&lower.as_str()) {
-                true => error.with_hint("use SET ROLE or SET SESSION AUTHORIZATION"),
-                false => error,
-            });
-        }
+        let value = checked(&lower, value)?;
         let known = find(name);
         if known.is_none() && !name.contains('.') {
             // Clients set many that have no meaning here; refusing one would refuse the client.
@@ -184,7 +178,6 @@ impl Settings {
                 "parameter \"{name}\" is not known here; it is remembered without effect"
             )));
         }
-        let value = check(&lower, value)?;
         let mut changed = self.0.lock();
         changed.insert(&lower, &value, local);
         if let Some((name, _, true)) = known {
@@ -319,6 +312,18 @@ impl system::Settings for Settings {
         };
         Settings::all(self).into_iter().map(setting).collect()
     }
+}
+
+/// The value in its usual form, if the setting, its name in lower case, may be given it.
+pub(super) fn checked(name: &str, value: &str) -> Result<String> {
+    if FIXED.contains(&name) {
+        let error = Error::cannot_change_parameter(format!("parameter \"{name}\" cannot be changed"));
+        return Err(match IDENTITY.contains(&name) {
+            true => error.with_hint("use SET ROLE or SET SESSION AUTHORIZATION"),
+            false => error,
+        });
+    }
+    check(name, value)
 }
 
 /// The value in its usual form, or why it is none.

@@ -368,6 +368,12 @@ pub enum RoleStatement {
         role: RoleName,
         to: sp::Ident,
     },
+    /// `ALTER ROLE … SET setting`; no value: RESET, without a name of all.
+    Set {
+        role: RoleName,
+        name: Option<String>,
+        value: SetValue,
+    },
     Drop {
         roles: Vec<RoleName>,
         if_exists: bool,

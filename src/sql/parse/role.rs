@@ -3,8 +3,8 @@
 use sqlparser::tokenizer::Token;
 
 use super::grammar::Grammar;
-use crate::error::Result;
-use crate::sql::ast::{RoleName, RoleOptions, RoleStatement, Statement};
+use crate::error::{Error, Result};
+use crate::sql::ast::{RoleName, RoleOptions, RoleStatement, SetValue, Statement};
 
 /// USER is ROLE with LOGIN, and GROUP is ROLE.
 const ROLE: [&str; 3] = ["ROLE", "USER", "GROUP"];
@@ -28,11 +28,27 @@ impl Grammar<'_> {
         if self.eat("RENAME TO") {
             return Ok(Some(Statement::Role(RoleStatement::Rename { role, to: self.identifier()? })));
         }
-        if self.is("SET") || self.is("RESET") || self.is("IN") {
-            return Err(self.unsupported("settings of roles are not supported").with_hint("SET them in the session"));
+        if self.is("IN") {
+            return Err(self.unsupported("there is one database").with_hint("leave IN DATABASE out"));
+        }
+        if self.is("SET") || self.is("RESET") {
+            return self.role_setting(role).map(Some);
         }
         let options = self.role_options()?;
         Ok(Some(Statement::Role(RoleStatement::Alter { role, options })))
+    }
+
+    /// `SET setting = value`, `RESET setting`, `RESET ALL`.
+    fn role_setting(&mut self, role: RoleName) -> Result<Statement> {
+        let position = self.position();
+        let statement = if self.is("SET") { self.set()? } else { self.reset()? };
+        let (name, value) = match statement {
+            Statement::Set { local: false, name, value } => (Some(name), value),
+            Statement::Reset(name) if name == "all" => (None, SetValue::Default),
+            Statement::Reset(name) => (Some(name), SetValue::Default),
+            _ => return Err(Error::syntax("a role is given a setting by SET name = value").at(position)),
+        };
+        Ok(Statement::Role(RoleStatement::Set { role, name, value }))
     }
 
     pub(super) fn drop_role(&mut self) -> Result<Option<Statement>> {

@@ -32,6 +32,11 @@ impl<'a> Table<'a> {
 
     /// Adds a row. Columns that are not named are null, or their type's zero where they can't be null.
     pub fn row<const N: usize>(&mut self, values: [(&'static str, Value); N]) {
+        self.row_of(values);
+    }
+
+    /// The same, of values whose number is not known before.
+    pub fn row_of(&mut self, values: impl IntoIterator<Item = (&'static str, Value)>) {
         for (name, value) in values {
             let at = self.relation.column(name);
             let at = at.unwrap_or_else(|| panic!("{} has no column {name}", self.relation.name));

@@ -43,6 +43,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "pg_group" => roles::groups(context, table),
         "pg_auth_members" => roles::auth_members(context, table),
         "pg_default_acl" => roles::default_acl(context, table),
+        "pg_db_role_setting" => roles::settings(context, table),
         "pg_database" => server::database(context, table),
         "pg_tablespace" => server::tablespace(table),
         "pg_settings" => server::settings(context, table),

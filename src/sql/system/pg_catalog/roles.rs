@@ -25,7 +25,7 @@ pub(super) fn roles(context: &SystemContext, table: &mut Table<'_>, with_passwor
             true => role.verifier.as_ref().map(Verifier::to_text),
             false => Some(HIDDEN.to_string()),
         };
-        table.row([
+        let row: [(&'static str, Value); 12] = [
             ("oid", role.id.into()),
             ("rolname", role.name.as_str().into()),
             ("rolsuper", role.is_superuser.into()),
@@ -38,7 +38,21 @@ pub(super) fn roles(context: &SystemContext, table: &mut Table<'_>, with_passwor
             ("rolconnlimit", limit(role)),
             ("rolpassword", password.into()),
             ("rolvaliduntil", role.valid_until.into()),
-        ]);
+        ];
+        let config = (!with_passwords).then(|| ("rolconfig", config(role)));
+        table.row_of(row.into_iter().chain(config));
+    }
+}
+
+/// `setting=value`, of all settings that the role's sessions begin with; NULL if there are none.
+fn config(role: &Role) -> Value {
+    let all: Vec<String> = role.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    (!all.is_empty()).then_some(all).into()
+}
+
+pub(super) fn settings(context: &SystemContext, table: &mut Table<'_>) {
+    for role in context.roles().all().filter(|role| !role.settings.is_empty()) {
+        table.row([("setdatabase", 0.into()), ("setrole", role.id.into()), ("setconfig", config(role))]);
     }
 }
 
