@@ -240,6 +240,12 @@ impl std::error::Error for Error {}
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
+        Error::from(&error)
+    }
+}
+
+impl From<&std::io::Error> for Error {
+    fn from(error: &std::io::Error) -> Error {
         match error.kind() {
             std::io::ErrorKind::StorageFull => Error::disk_full(error.to_string()),
             _ => Error::io(error.to_string()),
@@ -249,6 +255,12 @@ impl From<std::io::Error> for Error {
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Error {
+        Error::from(&error)
+    }
+}
+
+impl From<&arrow::error::ArrowError> for Error {
+    fn from(error: &arrow::error::ArrowError) -> Error {
         use arrow::error::ArrowError::*;
         match error {
             DivideByZero => Error::division_by_zero("division by zero"),
@@ -257,13 +269,15 @@ impl From<arrow::error::ArrowError> for Error {
             CastError(message) | ParseError(message) => Error::invalid_text(message),
             NotYetImplemented(message) => Error::unsupported(message),
             IoError(message, _) => Error::io(message),
-            ExternalError(inner) => match inner.downcast::<Error>() {
-                Ok(own) => *own,
-                Err(other) => in_words(&other, SqlState::InternalError),
-            },
-            other => in_words(&other, SqlState::InternalError),
+            ExternalError(inner) => own_or_in_words(inner.as_ref()),
+            other => in_words(other, SqlState::InternalError),
         }
     }
+}
+
+/// An error of ours that passed through a library, or one of somebody else's.
+fn own_or_in_words(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    error.downcast_ref::<Error>().cloned().unwrap_or_else(|| in_words(&error, SqlState::InternalError))
 }
 
 /// An error that says what it is in words alone.
@@ -321,31 +335,28 @@ fn of_message(message: &str) -> Option<SqlState> {
 
 impl From<datafusion::error::DataFusionError> for Error {
     fn from(error: datafusion::error::DataFusionError) -> Error {
+        Error::from(&error)
+    }
+}
+
+impl From<&datafusion::error::DataFusionError> for Error {
+    fn from(error: &datafusion::error::DataFusionError) -> Error {
         use datafusion::common::SchemaError;
         use datafusion::error::DataFusionError as E;
         match error {
-            E::External(inner) => match inner.downcast::<Error>() {
-                Ok(own) => *own,
-                Err(other) => in_words(&other, SqlState::InternalError),
-            },
-            E::Context(_, inner) | E::Diagnostic(_, inner) => Error::from(*inner),
-            E::Shared(inner) => match inner.as_ref() {
-                E::External(own) => match own.downcast_ref::<Error>() {
-                    Some(own) => own.clone(),
-                    None => in_words(own, SqlState::InternalError),
-                },
-                other => in_words(other, SqlState::InternalError),
-            },
-            E::Collection(mut errors) if !errors.is_empty() => Error::from(errors.remove(0)),
-            E::ArrowError(inner, _) => Error::from(*inner),
+            E::External(inner) => own_or_in_words(inner.as_ref()),
+            E::Context(_, inner) | E::Diagnostic(_, inner) => Error::from(inner.as_ref()),
+            E::Shared(inner) => Error::from(inner.as_ref()),
+            E::Collection(errors) if !errors.is_empty() => Error::from(&errors[0]),
+            E::ArrowError(inner, _) => Error::from(inner.as_ref()),
             E::SQL(inner, _) => Error::syntax(inner.to_string()),
             E::IoError(inner) => Error::from(inner),
             E::NotImplemented(message) => Error::unsupported(message),
             E::ResourcesExhausted(message) => Error::out_of_memory("the statement needs more memory than it may take")
                 .with_detail(message)
                 .with_hint("sort, group or join fewer rows; SET statement_memory if that is the bound"),
-            E::SchemaError(inner, _) => match *inner {
-                SchemaError::FieldNotFound { ref field, ref valid_fields } => {
+            E::SchemaError(inner, _) => match inner.as_ref() {
+                SchemaError::FieldNotFound { field, valid_fields } => {
                     if let Some(table) = &field.relation
                         && !valid_fields.iter().any(|valid| valid.relation.as_ref().is_some_and(|t| t.resolved_eq(table)))
                     {
@@ -377,9 +388,9 @@ impl From<datafusion::error::DataFusionError> for Error {
             {
                 Error::grouping(message)
             }
-            E::Plan(message) => in_words(&message, SqlState::DatatypeMismatch),
-            E::Execution(message) => in_words(&message, SqlState::InvalidParameterValue),
-            other => in_words(&other, SqlState::InternalError),
+            E::Plan(message) => in_words(message, SqlState::DatatypeMismatch),
+            E::Execution(message) => in_words(message, SqlState::InvalidParameterValue),
+            other => in_words(other, SqlState::InternalError),
         }
     }
 }

@@ -68,6 +68,9 @@ pub const QUERY_BYTES: usize = 2 << 30;
 /// Memory that one statement may take, unless its session says otherwise (`statement_memory`).
 pub const STATEMENT_MEMORY: usize = 1 << 30;
 
+/// What the results of one function for a batch of rows may take, of functions that make much of little.
+pub const FUNCTION_BYTES: u64 = 256 << 20;
+
 /// Connections at most, unless the server is told otherwise.
 pub const CONNECTIONS: usize = 256;
 

@@ -132,8 +132,9 @@ fn round<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef, unit: i64, zero:
         return None;
     }
     let round = |value: i64| {
-        let half = if value < zero { -unit / 2 } else { unit / 2 };
-        value.saturating_add(half) / unit * unit
+        let from_zero = value.saturating_sub(zero);
+        let half = if from_zero < 0 { -unit / 2 } else { unit / 2 };
+        (from_zero.saturating_add(half) / unit * unit).saturating_add(zero)
     };
     Some(Arc::new(array.unary::<_, T>(round).with_data_type(array.data_type().clone())))
 }

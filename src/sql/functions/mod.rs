@@ -4,11 +4,13 @@
 //! per family.
 
 mod aggregates;
+mod bounded;
 mod common;
 pub mod convert;
 mod fields;
 pub mod instants;
 pub mod operators;
+mod optimizer;
 mod precision;
 mod rounding;
 pub mod sessions;
@@ -41,7 +43,9 @@ fn state_with(planners: Vec<Arc<dyn ExprPlanner>>) -> SessionState {
     let config = SessionConfig::new()
         .with_batch_size(limits::BATCH_ROWS)
         .with_target_partitions(TARGET_PARTITIONS)
-        .with_information_schema(false);
+        .with_information_schema(false)
+        // Some expressions, `b IS TRUE` among them, say once that they may be NULL and once that they are never.
+        .set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true);
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(planners)
@@ -49,6 +53,8 @@ fn state_with(planners: Vec<Arc<dyn ExprPlanner>>) -> SessionState {
         .with_query_planner(Arc::new(crate::sql::pattern::exec::Queries))
         // Correlated subqueries of any shape, before DataFusion's own rules for some.
         .with_analyzer_rule(Arc::new(crate::sql::system::Decorrelate))
+        .with_optimizer_rules(optimizer::rules())
+        .with_physical_optimizer_rules(optimizer::physical_rules())
         .build();
     // Statements reach files and the network through connectors only.
     state.table_factories_mut().clear();
@@ -109,7 +115,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Resul
     for function in sums::all().into_iter().chain(renamed) {
         registry.register_udaf(Arc::new(function))?;
     }
-    Ok(())
+    bounded::bound(registry)
 }
 
 /// Ours, by the name they have here. Word counts are the first query everyone writes: `split` is `string_to_array`.

@@ -79,6 +79,8 @@ impl Rounding {
         if decimals >= from {
             return power(scale - from).and_then(|factor| value.checked_mul(factor)).ok_or_else(too_many);
         }
+        // No number has more digits than that before its point.
+        let decimals = decimals.max(-i32::from(MAX_PRECISION));
         let whole = match power(from - decimals) {
             Some(unit) => self.whole(value, unit),
             None => self.whole(value.signum(), 10),

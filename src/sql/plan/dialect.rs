@@ -9,22 +9,24 @@
 //! | rows of a UNION, of VALUES, results of CASE and COALESCE | of their common type, see [`unknown`](super::unknown) |
 //!
 //! Operators are [`functions::operators`](crate::sql::functions::operators)'s. The planner reads every whole number as a
-//! `bigint`; an argument of a window function, and what is behind the first one of an aggregate, stays one.
+//! `bigint`; an argument of a function of windows alone, and what is behind the first one of an aggregate, stays one.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::expr::{Case, Cast};
+use datafusion::logical_expr::expr::{Case, Cast, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, cast};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, WindowFunctionDefinition, cast, lit,
+};
 
 use super::unknown::{of_branches, of_one_type, string_column};
 use crate::error::Error;
 use crate::sql::functions::convert::{converted, differs, numeric_literal};
-use crate::sql::functions::operators::{truth, whole};
+use crate::sql::functions::operators::{common_bits, of_floats, truth, whole};
 use crate::sql::types;
 
 /// The plan with PostgreSQL's types.
@@ -145,8 +147,19 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
         Ok(match expr {
             Expr::Literal(..) => Transformed::yes(whole(expr)),
             Expr::Cast(cast) => Transformed::yes(meant(cast, schema)?),
+            Expr::Between(mut between) => {
+                let parts = [&mut between.expr, &mut between.low, &mut between.high];
+                floats_beside_decimals(parts.into_iter().map(AsMut::as_mut).collect(), schema)?;
+                Transformed::yes(Expr::Between(between))
+            }
+            Expr::InList(mut list) => {
+                floats_beside_decimals([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
+                Transformed::yes(Expr::InList(list))
+            }
             Expr::WindowFunction(mut call) => {
-                call.params.args.iter_mut().for_each(as_planned);
+                let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
+                let known = usize::from(is_aggregate && call.fun.name() != "count");
+                call.params.args.iter_mut().skip(known).for_each(as_planned);
                 Transformed::yes(Expr::WindowFunction(call))
             }
             Expr::AggregateFunction(mut call) => {
@@ -160,11 +173,31 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
                 of_one_type(what, call.args.iter_mut().collect(), schema)?;
                 Transformed::yes(Expr::ScalarFunction(call))
             }
+            Expr::ScalarFunction(call) if call.name() == "to_hex" => Transformed::yes(hexadecimal(call, schema)?),
             Expr::ScalarFunction(ref call) if COUNTS.contains(&call.name()) => Transformed::yes(cast(expr, DataType::Int32)),
             other => Transformed::no(other),
         })
     })?;
     Ok(typed.data)
+}
+
+/// `to_hex` of an `integer` shows 32 bits.
+fn hexadecimal(mut call: ScalarFunction, schema: &DFSchema) -> DfResult<Expr> {
+    for argument in &mut call.args {
+        if matches!(argument.get_type(schema)?, DataType::Int16 | DataType::Int32) {
+            *argument = common_bits(cast(std::mem::take(argument), DataType::Int64), lit(i64::from(u32::MAX)));
+        }
+    }
+    Ok(Expr::ScalarFunction(call))
+}
+
+/// What is compared with each other, in `double precision` where there is a float beside a `numeric`.
+fn floats_beside_decimals(mut parts: Vec<&mut Expr>, schema: &DFSchema) -> DfResult<()> {
+    let types = parts.iter().map(|part| part.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
+    if of_floats(&types) {
+        parts.iter_mut().for_each(|part| **part = cast(std::mem::take(*part), DataType::Float64));
+    }
+    Ok(())
 }
 
 /// Functions that give an `integer`.

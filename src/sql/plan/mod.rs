@@ -34,6 +34,7 @@ pub mod errors;
 pub mod event_time;
 pub mod final_rows;
 mod gap_fill;
+mod grouping;
 pub mod inline;
 pub mod late_rows;
 mod lateral;
@@ -224,6 +225,7 @@ impl Planner {
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
             .and_then(set_all::count_copies)
+            .and_then(grouping::by_columns)
             .and_then(dialect::in_postgres_types)
             .and_then(inline::inline)
             .and_then(lateral::inline_lateral)

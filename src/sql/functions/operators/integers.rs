@@ -1,10 +1,13 @@
-//! `+`, `-` and `*` of integers: of the wider type, and an error where the result has no room in it. Arrow would wrap.
+//! `+`, `-`, `*`, `&`, `|` and `#` of integers: of the wider type, and an error where the result has no room in it.
+//!
+//! Arrow would wrap; and of bits, DataFusion's simplifier takes `-x` for the bits that are not in `x`, and NULL for 0.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Datum};
+use arrow::array::{Array, ArrayRef, AsArray, Datum, Int64Array};
+use arrow::compute::cast;
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::error::ArrowError;
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::planner::RawBinaryExpr;
@@ -19,6 +22,9 @@ enum Operation {
     Plus,
     Minus,
     Times,
+    And,
+    Or,
+    Xor,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -33,10 +39,22 @@ pub(super) fn plan(expr: &RawBinaryExpr) -> Option<Expr> {
         B::Plus => Operation::Plus,
         B::Minus => Operation::Minus,
         B::Multiply => Operation::Times,
+        B::BitwiseAnd => Operation::And,
+        B::BitwiseOr => Operation::Or,
+        B::BitwiseXor | B::PGBitwiseXor => Operation::Xor,
         _ => return None,
     };
+    Some(checked(operation, expr.left.clone(), expr.right.clone()))
+}
+
+/// The bits that both have.
+pub fn common_bits(left: Expr, right: Expr) -> Expr {
+    checked(Operation::And, left, right)
+}
+
+fn checked(operation: Operation, left: Expr, right: Expr) -> Expr {
     let checked = Checked { operation, signature: Signature::user_defined(Volatility::Immutable) };
-    Some(ScalarUDF::new_from_impl(checked).call(vec![expr.left.clone(), expr.right.clone()]))
+    ScalarUDF::new_from_impl(checked).call(vec![left, right])
 }
 
 fn wider(types: &[DataType]) -> DataType {
@@ -52,12 +70,29 @@ fn wider(types: &[DataType]) -> DataType {
     }
 }
 
+/// Both are of one type.
+fn bits(a: &dyn Datum, b: &dyn Datum, op: fn(i64, i64) -> i64) -> Result<ArrayRef, ArrowError> {
+    let ((left, left_is_one), (right, right_is_one)) = (a.get(), b.get());
+    let rows = if left_is_one { right.len() } else { left.len() };
+    let (lefts, rights) = (cast(left, &DataType::Int64)?, cast(right, &DataType::Int64)?);
+    let (lefts, rights) = (lefts.as_primitive::<Int64Type>(), rights.as_primitive::<Int64Type>());
+    let value = |of: &Int64Array, is_one: bool, row: usize| {
+        let row = if is_one { 0 } else { row };
+        of.is_valid(row).then(|| of.value(row))
+    };
+    let result = (0..rows).map(|row| Some(op(value(lefts, left_is_one, row)?, value(rights, right_is_one, row)?)));
+    cast(&result.collect::<Int64Array>(), left.data_type())
+}
+
 impl ScalarUDFImpl for Checked {
     fn name(&self) -> &str {
         match self.operation {
             Operation::Plus => "integer_plus",
             Operation::Minus => "integer_minus",
             Operation::Times => "integer_times",
+            Operation::And => "integer_and",
+            Operation::Or => "integer_or",
+            Operation::Xor => "integer_xor",
         }
     }
 
@@ -66,6 +101,9 @@ impl ScalarUDFImpl for Checked {
             Operation::Plus => '+',
             Operation::Minus => '-',
             Operation::Times => '*',
+            Operation::And => '&',
+            Operation::Or => '|',
+            Operation::Xor => '#',
         };
         Ok(super::infix(arguments, sign))
     }
@@ -88,6 +126,9 @@ impl ScalarUDFImpl for Checked {
                 Operation::Plus => numeric::add(a, b),
                 Operation::Minus => numeric::sub(a, b),
                 Operation::Times => numeric::mul(a, b),
+                Operation::And => bits(a, b, |a, b| a & b),
+                Operation::Or => bits(a, b, |a, b| a | b),
+                Operation::Xor => bits(a, b, |a, b| a ^ b),
             };
             result.map_err(|error| match error {
                 ArrowError::ArithmeticOverflow(_) => out_of_range(args.return_field.data_type()).into(),

@@ -3,8 +3,8 @@
 //! | written | planned |
 //! | --- | --- |
 //! | `column > '2024-01-31'`, `5 + '3'` | the string is read as the type beside it |
-//! | `int + int`, `-`, `*` | the same, and an error where the result has no room ([`integers`]) |
-//! | `real + int`, `real * numeric` | in `double precision` |
+//! | `int + int`, `-`, `*`, `&`, `|`, `#` | the same, and an error where the result has no room ([`integers`]) |
+//! | `real + int`, `real * numeric`, `real < numeric` | in `double precision` |
 //! | `numeric / numeric` | rounded, with 16 decimals or more ([`decimals`]) |
 //! | `date + interval`, `timestamp - timestamp` | a timestamp; days and hours ([`moments`]) |
 //! | `interval < interval` | by length, a month as 30 days |
@@ -14,6 +14,8 @@
 pub mod decimals;
 mod integers;
 mod moments;
+
+pub use integers::common_bits;
 
 use std::sync::Arc;
 
@@ -73,6 +75,9 @@ impl Operators {
             }
             (B::PGStartsWith, _) => call(&self.starts_with),
             (B::PGOverlap, (DataType::List(_), DataType::List(_))) => call(&self.overlap),
+            (B::BitwiseAnd | B::BitwiseOr | B::BitwiseXor | B::PGBitwiseXor, (a, b)) if a.is_integer() && b.is_integer() => {
+                Ok(integers::plan(expr))
+            }
             (B::Plus | B::Minus | B::Multiply | B::Divide | B::Modulo, (a, b)) if a.is_numeric() && b.is_numeric() => {
                 numbers(expr, (a, b))
             }
@@ -131,7 +136,16 @@ fn comparison(expr: &RawBinaryExpr, (a, b): (&DataType, &DataType)) -> Result<Op
         let length = |side: &Expr| moments::length(side.clone());
         return Ok(Some(operation(length(&expr.left), &expr.op, length(&expr.right))));
     }
+    if of_floats([a, b]) {
+        let double = |side: &Expr| cast(side.clone(), DataType::Float64);
+        return Ok(Some(operation(double(&expr.left), &expr.op, double(&expr.right))));
+    }
     Ok(None)
+}
+
+/// Are these compared as `double precision`, as floats beside numbers of other kinds are? DataFusion brings them to `numeric`.
+pub fn of_floats<'a>(types: impl IntoIterator<Item = &'a DataType> + Clone) -> bool {
+    types.clone().into_iter().any(DataType::is_floating) && types.into_iter().any(DataType::is_decimal)
 }
 
 const TEXT: u8 = 1;
@@ -282,9 +296,12 @@ pub fn as_written(call: &ScalarFunction) -> Option<Expr> {
         _ => None,
     };
     match call.func.name() {
-        "integer_plus" => binary(O::Plus),
-        "integer_minus" | "timestamp_minus" => binary(O::Minus),
+        "integer_plus" | "date_plus" => binary(O::Plus),
+        "integer_minus" | "timestamp_minus" | "date_minus" => binary(O::Minus),
         "integer_times" => binary(O::Multiply),
+        "integer_and" => binary(O::BitwiseAnd),
+        "integer_or" => binary(O::BitwiseOr),
+        "integer_xor" => binary(O::BitwiseXor),
         "numeric_div" => binary(O::Divide),
         "interval_length" => call.args.first().cloned(),
         _ => as_cast(call),

@@ -1,12 +1,13 @@
 //! What lies between two moments, and how long an interval is.
 //!
-//! `timestamp - timestamp` is in days and hours, `date - date` a number of days. Intervals are compared by their length, in
+//! `timestamp - timestamp` is in days and hours, `date - date` a number of days, `date + days` a date. Intervals are compared by their length, in
 //! which a month has 30 days and a day 24 hours; Arrow would compare their parts.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
 use arrow::datatypes::*;
+use arrow::error::ArrowError;
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::planner::RawBinaryExpr;
 use datafusion::logical_expr::{
@@ -24,6 +25,9 @@ enum Measure {
     Elapsed,
     /// Of an interval, in nanoseconds.
     Length,
+    /// The day so many days after, or before, another.
+    After,
+    Before,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -46,6 +50,9 @@ pub(super) fn plan(expr: &RawBinaryExpr, (a, b): (&DataType, &DataType)) -> Opti
         (B::Minus, D::Timestamp(..), D::Timestamp(..) | D::Date32) | (B::Minus, D::Date32, D::Timestamp(..)) => {
             Some(measured(Measure::Elapsed, vec![left, right]))
         }
+        (B::Plus, D::Date32, days) if days.is_integer() => Some(measured(Measure::After, vec![left, right])),
+        (B::Plus, days, D::Date32) if days.is_integer() => Some(measured(Measure::After, vec![right, left])),
+        (B::Minus, D::Date32, days) if days.is_integer() => Some(measured(Measure::Before, vec![left, right])),
         _ => None,
     }
 }
@@ -63,12 +70,15 @@ impl ScalarUDFImpl for Measured {
         match self.measure {
             Measure::Elapsed => "timestamp_minus",
             Measure::Length => "interval_length",
+            Measure::After => "date_plus",
+            Measure::Before => "date_minus",
         }
     }
 
     fn schema_name(&self, arguments: &[Expr]) -> DfResult<String> {
         match (self.measure, arguments) {
             (Measure::Length, [interval]) => Ok(interval.to_string()),
+            (Measure::After, _) => Ok(super::infix(arguments, '+')),
             _ => Ok(super::infix(arguments, '-')),
         }
     }
@@ -81,6 +91,7 @@ impl ScalarUDFImpl for Measured {
         Ok(match self.measure {
             Measure::Elapsed => vec![TIMESTAMP; types.len()],
             Measure::Length => vec![DataType::Interval(IntervalUnit::MonthDayNano); types.len()],
+            Measure::After | Measure::Before => vec![DataType::Date32, DataType::Int64],
         })
     }
 
@@ -88,6 +99,7 @@ impl ScalarUDFImpl for Measured {
         Ok(match self.measure {
             Measure::Elapsed => DataType::Interval(IntervalUnit::MonthDayNano),
             Measure::Length => LENGTH,
+            Measure::After | Measure::Before => DataType::Date32,
         })
     }
 
@@ -112,6 +124,15 @@ impl ScalarUDFImpl for Measured {
                     });
                 Arc::new(lengths.with_data_type(LENGTH))
             }
+            (Measure::After | Measure::Before, [dates, days]) => {
+                let (dates, days) = (dates.as_primitive::<Date32Type>(), days.as_primitive::<Int64Type>());
+                let sign = if self.measure == Measure::After { 1 } else { -1 };
+                let shifted: PrimitiveArray<Date32Type> = arrow::compute::try_binary(dates, days, |date, days| {
+                    let shifted = days.checked_mul(sign).and_then(|days| i64::from(date).checked_add(days));
+                    shifted.and_then(|day| i32::try_from(day).ok()).ok_or_else(|| ArrowError::from_external_error(no_such_day()))
+                })?;
+                Arc::new(shifted)
+            }
             _ => return Err(Error::internal("a measure has one operand or two").into()),
         };
         match constant {
@@ -121,6 +142,10 @@ impl ScalarUDFImpl for Measured {
     }
 }
 
-fn too_long() -> arrow::error::ArrowError {
-    arrow::error::ArrowError::ArithmeticOverflow("interval out of range".into())
+fn no_such_day() -> Box<Error> {
+    Box::new(Error::datetime_overflow("date out of range"))
+}
+
+fn too_long() -> ArrowError {
+    ArrowError::ArithmeticOverflow("interval out of range".into())
 }

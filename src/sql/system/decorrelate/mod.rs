@@ -12,9 +12,11 @@
 //!                                                            subquery × domain (distinct a.x)
 //! ```
 //!
-//! It takes correlated scalar subqueries everywhere, EXISTS outside of WHERE, and LATERAL; EXISTS and IN in WHERE are left to
-//! DataFusion's semi joins. A scalar subquery that gives a second row for a row that asks is an error, as in PostgreSQL.
+//! It takes correlated scalar subqueries everywhere, EXISTS outside of WHERE, and LATERAL; EXISTS in WHERE is left to
+//! DataFusion's semi joins, and so is IN but for what [`membership`] says. A scalar subquery that gives a second row for a row that asks is an error, as in PostgreSQL.
 
+mod conditions;
+mod membership;
 mod one_row;
 mod outer;
 mod push;
@@ -32,6 +34,7 @@ use datafusion::logical_expr::expr::Exists;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit};
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::decorrelate::PullUpCorrelatedExpr;
 
 use crate::error::Error;
 use one_row::ONE_ROW;
@@ -108,6 +111,12 @@ impl Unnesting {
         {
             return Ok(joined);
         }
+        if let LogicalPlan::Join(join) = &plan
+            && let Some(joined) = self.condition(join)?
+        {
+            return Ok(joined);
+        }
+        let plan = memberships(plan)?;
         let mut inside = |expr: Expr| match subquery_of(&expr) {
             Some(subquery) => {
                 let inner = self.plan(subquery.subquery.as_ref().clone())?;
@@ -145,7 +154,9 @@ impl Unnesting {
         let name = NamePreserver::new(plan).save(&expr);
         let replaced = expr.transform_down(|expr| {
             let (expr, counted) = match expr {
-                Expr::Exists(Exists { subquery, negated }) if !is_filter => (as_count(subquery, negated)?, true),
+                Expr::Exists(Exists { subquery, negated }) if !(is_filter && becomes_semi_join(&subquery)) => {
+                    (as_count(subquery, negated)?, true)
+                }
                 other => (other, false),
             };
             let Expr::ScalarSubquery(subquery) = &expr else { return Ok(Transformed::no(expr)) };
@@ -227,6 +238,23 @@ impl Unnesting {
     }
 }
 
+/// The plan with the IN of its expressions put in terms of EXISTS, where it has to be.
+fn memberships(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let [input] = plan.inputs()[..] else { return Ok(plan) };
+    let schema = Arc::clone(input.schema());
+    let is_filter = matches!(plan, LogicalPlan::Filter(_));
+    let names = NamePreserver::new(&plan);
+    let rewritten = plan.map_expressions(|expr| {
+        if !expr.exists(|e| Ok(membership::asks(e)))? {
+            return Ok(Transformed::no(expr));
+        }
+        let name = names.save(&expr);
+        let new = if is_filter { membership::in_where(expr, &schema)? } else { membership::anywhere(expr, &schema)? };
+        Ok(Transformed::yes(name.restore(new)))
+    })?;
+    Ok(rewritten.data)
+}
+
 fn unsupported(what: &str) -> DataFusionError {
     Error::unsupported(format!("a correlated subquery with {what} is not supported"))
         .with_hint("write it as a join, or move the outer column into the subquery's WHERE")
@@ -244,6 +272,13 @@ fn as_count(subquery: Subquery, negated: bool) -> DfResult<Expr> {
         .build()?;
     let outer_ref_columns = plan.all_out_ref_exprs();
     Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans }))
+}
+
+/// Whether DataFusion makes a semi or mark join of an EXISTS in WHERE: it has to find the outer columns in conditions.
+fn becomes_semi_join(subquery: &Subquery) -> bool {
+    let mut pull_up = PullUpCorrelatedExpr::new().with_exists_sub_query(true);
+    let pulled_up = subquery.subquery.as_ref().clone().rewrite(&mut pull_up);
+    pulled_up.is_ok() && pull_up.can_pull_up
 }
 
 /// It gives exactly one row, whatever the outer values are.

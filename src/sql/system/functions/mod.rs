@@ -35,6 +35,7 @@ use super::definitions::{PG_TYPE, arrow_type};
 use super::types;
 use super::value::{Value, array, value_at};
 use crate::error::{Error, Result};
+use crate::limits::FUNCTION_BYTES;
 
 /// What a function needs besides its arguments' values.
 pub(super) struct Call<'a> {
@@ -290,11 +291,18 @@ fn invoke(spec: &Spec, context: Option<&SystemContext>, args: ScalarFunctionArgs
 fn by_row(spec: &Spec, columns: &[ArrayRef], rows: usize, call: impl Fn(&[Value]) -> Result<Value>) -> Result<ArrayRef> {
     let mut values = Vec::with_capacity(columns.len());
     let mut results = Vec::with_capacity(rows);
+    let mut bytes = 0;
     for row in 0..rows {
         values.clear();
         values.extend(columns.iter().map(|c| value_at(c, row)));
         let is_null = spec.strict && values.contains(&Value::Null);
-        results.push(if is_null { Value::Null } else { call(&values)? });
+        let result = if is_null { Value::Null } else { call(&values)? };
+        bytes += result.text().map_or(0, |text| text.len() as u64);
+        if bytes > FUNCTION_BYTES {
+            let message = format!("requested length too large: the results of {} for a batch of rows take too much", spec.name);
+            return Err(Error::limit_exceeded(message));
+        }
+        results.push(result);
     }
     array(&results, &arrow_type(spec.result))
 }

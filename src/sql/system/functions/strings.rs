@@ -7,6 +7,7 @@ use super::super::types;
 use super::super::value::Value;
 use super::{Call, Spec, definitions, immutable, int, stable, text};
 use crate::error::{Error, Result};
+use crate::limits::FUNCTION_BYTES;
 
 pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("quote_ident", &[&["text"]], "text", |_, values| Ok(definitions::quote_ident(text(values, 0)).into())),
@@ -33,13 +34,10 @@ fn json_in(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     Ok(json.to_string().into())
 }
 
-/// The longest text that a value may be.
-const TEXT_BYTES: usize = 1 << 28;
-
 fn repeat(_: &[FieldRef], values: &[Value]) -> Result<Value> {
     let (text, times) = (text(values, 0), usize::try_from(int(values, 1)).unwrap_or(0));
     match text.len().checked_mul(times) {
-        Some(bytes) if bytes <= TEXT_BYTES => Ok(text.repeat(times).into()),
+        Some(bytes) if bytes as u64 <= FUNCTION_BYTES => Ok(text.repeat(times).into()),
         _ => Err(Error::limit_exceeded("requested length too large")),
     }
 }

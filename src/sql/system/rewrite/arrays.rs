@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType;
 use sqlparser::ast as sp;
 
-use super::{call, literal, string, take};
+use super::{binary, call, literal, nested, string, take};
 use crate::error::{Error, Result};
 
 /// `'{a,b}'` where an array must be: `ARRAY['a', 'b']`. Other expressions stay.
@@ -19,6 +19,44 @@ pub(super) fn read_literal(expr: &mut sp::Expr) -> Result<()> {
     });
     *expr = sp::Expr::Array(sp::Array { elem: elem.collect(), named: true });
     Ok(())
+}
+
+/// `x = ANY (ARRAY[a, b])` is `x IN (a, b)`, and `x < ALL (ARRAY[a, b])` is `x < a AND x < b`: they mean the same to the NULL. Of a
+/// column that is an array, the planner knows `ANY` only where the column is not an outer one, and a function everywhere.
+pub(super) fn by_element(expr: &mut sp::Expr) {
+    let (left, op, right, is_any) = match expr {
+        sp::Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op.clone(), right, true),
+        sp::Expr::AllOp { left, compare_op, right } => (left, compare_op.clone(), right, false),
+        _ => return,
+    };
+    let elements = match elements(right) {
+        Some(elements) if !elements.is_empty() => std::mem::take(elements),
+        _ => {
+            let is_name = matches!(right.as_ref(), sp::Expr::Identifier(_) | sp::Expr::CompoundIdentifier(_));
+            if is_any && is_name && op == sp::BinaryOperator::Eq {
+                *expr = call("array_has", vec![take(right), take(left)]);
+            }
+            return;
+        }
+    };
+    let left = Box::new(nested(take(left)));
+    let is_list = matches!((&op, is_any), (sp::BinaryOperator::Eq, true) | (sp::BinaryOperator::NotEq, false));
+    *expr = if is_list {
+        sp::Expr::InList { expr: left, list: elements, negated: !is_any }
+    } else {
+        let joined = if is_any { sp::BinaryOperator::Or } else { sp::BinaryOperator::And };
+        let each = elements.into_iter().map(|element| binary(left.as_ref().clone(), op.clone(), nested(element)));
+        let all = each.reduce(|all, one| binary(all, joined.clone(), one));
+        nested(all.unwrap_or(sp::Expr::Value(sp::Value::Null.with_empty_span())))
+    };
+}
+
+fn elements(array: &mut sp::Expr) -> Option<&mut Vec<sp::Expr>> {
+    match array {
+        sp::Expr::Array(array) => Some(&mut array.elem),
+        sp::Expr::Nested(inner) => elements(inner),
+        _ => None,
+    }
 }
 
 /// The elements of the text of a one-dimensional array.

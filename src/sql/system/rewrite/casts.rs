@@ -5,7 +5,7 @@
 
 use sqlparser::ast as sp;
 
-use super::{arrays, call, normal, simple_name, string, take};
+use super::{arrays, call, literal, normal, simple_name, string, take};
 use crate::error::{Error, Result};
 
 /// The types that are OIDs of named objects, and the functions that read and write them.
@@ -160,6 +160,12 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
         *expr = sp::Expr::Value(sp::Value::HexStringLiteral(digits).with_empty_span());
         return Ok(());
     }
+    // Beyond what a `numeric` holds, too.
+    if let (sp::DataType::DoublePrecision | sp::DataType::Float8 | sp::DataType::Real | sp::DataType::Float4, Some(number)) =
+        (&*data_type, exponential(inner))
+    {
+        **inner = literal(&number);
+    }
     if let (sp::DataType::Array(_), Some(_)) = (&*data_type, string(inner)) {
         arrays::read_literal(inner)?;
     }
@@ -186,6 +192,18 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
         *expr = call(function, vec![value, sp::Expr::Value(sp::Value::Number(argument.to_string(), false).with_empty_span())]);
     }
     Ok(())
+}
+
+/// `1e300`
+fn exponential(expr: &sp::Expr) -> Option<String> {
+    match expr {
+        sp::Expr::Value(value) => match &value.value {
+            sp::Value::Number(number, _) if number.contains(['e', 'E']) => Some(number.clone()),
+            _ => None,
+        },
+        sp::Expr::Nested(inner) => exponential(inner),
+        _ => None,
+    }
 }
 
 /// The function that makes a value fit a type with a modifier, and its second argument: an explicit cast cuts a text, and rounds

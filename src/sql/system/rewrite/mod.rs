@@ -7,8 +7,10 @@
 //! | `x::oid`, `x::name`, `x::"char"`, `x::pg_catalog.int4[]` | casts to the types that hold them |
 //! | `ARRAY(SELECT …)` | `rows_or_empty((SELECT array_agg(…) …))` |
 //! | `x LIKE p ESCAPE '!'` | `x LIKE p'`, with the backslash as escape |
-//! | `x = ANY ('{a,b}')`, `x = '{a,b}'` | `x = ANY (ARRAY['a', 'b'])`, `array_out(x) = '{a,b}'` |
+//! | `x = ANY ('{a,b}')`, `x = '{a,b}'` | `x IN ('a', 'b')`, `array_out(x) = '{a,b}'` |
+//! | `x < ALL (ARRAY[a, b])` | `x < a AND x < b` |
 //! | `FROM pg_catalog.unnest(x) y`, `FROM version() v` | `FROM UNNEST(x) AS y(y)`, `FROM (SELECT version() AS v) v` |
+//! | `(a, b) < (c, d)` | `a < c OR a = c AND b < d` |
 //! | `SELECT 1, 1` | every column has a name of its own, see [`names`] |
 //! | `c.tableoid`, `mod(a, b)` | `regclassin('pg_catalog.pg_class')::oid`, `a % b` |
 //! | `SELECT k FROM a FULL JOIN b USING (k)` | `SELECT coalesce(a.k, b.k) AS k FROM a FULL JOIN b ON a.k = b.k` |
@@ -25,6 +27,7 @@ mod arrays;
 mod casts;
 mod from;
 mod names;
+mod rows;
 mod templates;
 mod using;
 mod windows;
@@ -128,6 +131,7 @@ fn go_on(result: Result<()>) -> ControlFlow<Error> {
 }
 
 fn expression(expr: &mut sp::Expr) -> Result<()> {
+    rows::compare(expr)?;
     match expr {
         sp::Expr::Function(function) => {
             unqualify(&mut function.name);
@@ -166,6 +170,7 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 *compare_op = plain;
             }
             arrays::read_literal(right)?;
+            arrays::by_element(expr);
         }
         sp::Expr::Like { pattern, escape_char, .. } | sp::Expr::ILike { pattern, escape_char, .. } => {
             if let Some(escape) = escape_char.take() {
@@ -379,6 +384,10 @@ fn string(expr: &sp::Expr) -> Option<&str> {
     }
 }
 
+fn binary(left: sp::Expr, op: sp::BinaryOperator, right: sp::Expr) -> sp::Expr {
+    sp::Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
 fn call(name: &str, arguments: Vec<sp::Expr>) -> sp::Expr {
     sp::Expr::Function(function(name, arguments))
 }
@@ -412,7 +421,7 @@ mod tests {
     #[case("SELECT a FROM t ORDER BY o::regclass::text", "SELECT a FROM t ORDER BY regclassout(regclassin(o))")]
     #[case("SELECT a FROM t WHERE b::\"char\" = 'c'", "SELECT a FROM t WHERE left(b::TEXT, 1) = 'c'")]
     #[case("SELECT a FROM t WHERE a LIKE 'x!_%' ESCAPE '!'", "SELECT a FROM t WHERE a LIKE 'x\\_%'")]
-    #[case("SELECT a FROM t WHERE a = ANY ('{r,\"v w\"}')", "SELECT a FROM t WHERE a = ANY(ARRAY['r', 'v w'])")]
+    #[case("SELECT a FROM t WHERE a = ANY ('{r,\"v w\"}')", "SELECT a FROM t WHERE (a) IN ('r', 'v w')")]
     #[case("SELECT a FROM t WHERE r <> '{0}'", "SELECT a FROM t WHERE array_out(r) <> '{0}'")]
     #[case("SELECT a FROM t WHERE mod(a, 2 + 1) = 0", "SELECT a FROM t WHERE ((a) % (2 + 1)) = 0")]
     #[case("SELECT x FROM pg_catalog.unnest(a) x", "SELECT x FROM UNNEST(a) x (x)")]

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast as sp;
 use sqlparser::ast::{VisitMut, VisitorMut};
 
-use super::{call, normal};
+use super::{binary, call, normal};
 use crate::error::{Error, Result};
 
 /// Rewrites the joins of a select, and its expressions; `order` are those of its ORDER BY.
@@ -150,10 +150,6 @@ fn unclear(name: &sp::Ident) -> Error {
 
 fn of(relation: &sp::Ident, column: &sp::Ident) -> sp::Expr {
     sp::Expr::CompoundIdentifier(vec![relation.clone(), column.clone()])
-}
-
-fn binary(left: sp::Expr, op: sp::BinaryOperator, right: sp::Expr) -> sp::Expr {
-    sp::Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 /// Rewrites the select list; the names of its columns.

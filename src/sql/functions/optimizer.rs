@@ -1,0 +1,95 @@
+//! DataFusion's optimizer, without what it does wrong.
+//!
+//! | rule | what it does | here |
+//! | --- | --- | --- |
+//! | `extract_equijoin_predicate` | adds an equality of WHERE to the keys of a join that takes NULLs for equal, and so takes that equality's NULLs for equal, too | leaves such joins alone: the equality stays a condition |
+//! | `eliminate_cross_join` | merges inner joins that take NULLs for equal with others that do not | leaves plans with such joins alone |
+//! | physical `FilterPushdown` | takes columns of both sides of an outer join that have one name for the same column | is left out: the logical plan has its filters where they belong |
+//! | the second physical `ProjectionPushdown` | puts a projection below a filter that has one already, whose condition is then of other columns | is left out: the first finds no such filters |
+//! | `single_distinct_aggregation_to_group_by` | sums sums, whose type is another one than that of a sum | is left out |
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{JoinType, NullEquality, Result as DfResult};
+use datafusion::logical_expr::{Join, LogicalPlan};
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
+use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
+
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// The rules, in DataFusion's order.
+pub fn rules() -> Vec<Rule> {
+    let rules = Optimizer::new().rules.into_iter();
+    let rules = rules.filter(|rule| rule.name() != SingleDistinctToGroupBy::new().name());
+    let careful = rules.map(|rule| match rule.name() {
+        name if name == ExtractEquijoinPredicate::new().name() => Careful::of(rule, has_null_keys),
+        name if name == EliminateCrossJoin::new().name() => Careful::of(rule, has_inner_join_of_nulls),
+        _ => rule,
+    });
+    careful.collect()
+}
+
+/// The rules for physical plans, in DataFusion's order.
+pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let (filters, projections) = (FilterPushdown::new().name().to_string(), ProjectionPushdown::new().name().to_string());
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with(&filters));
+    if let Some(first) = rules.iter().position(|rule| rule.name() == projections) {
+        let mut later = rules.split_off(first + 1);
+        later.retain(|rule| rule.name() != projections);
+        rules.append(&mut later);
+    }
+    rules
+}
+
+/// A rule that is not applied to some plans.
+#[derive(Debug)]
+struct Careful {
+    rule: Rule,
+    spared: fn(&LogicalPlan) -> bool,
+}
+
+impl Careful {
+    fn of(rule: Rule, spared: fn(&LogicalPlan) -> bool) -> Rule {
+        Arc::new(Careful { rule, spared })
+    }
+}
+
+impl OptimizerRule for Careful {
+    fn name(&self) -> &str {
+        self.rule.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.rule.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+        if (self.spared)(&plan) { Ok(Transformed::no(plan)) } else { self.rule.rewrite(plan, config) }
+    }
+}
+
+fn has_null_keys(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Join(join) if takes_nulls_for_equal(join))
+}
+
+fn takes_nulls_for_equal(join: &Join) -> bool {
+    join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty()
+}
+
+/// This rule goes down through the plan by itself.
+fn has_inner_join_of_nulls(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Join(join) if join.join_type == JoinType::Inner && takes_nulls_for_equal(join));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found || visited.is_err()
+}
