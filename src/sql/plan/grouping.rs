@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result as DfResult};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder};
 
 /// The plan with columns in its grouping sets.
@@ -42,9 +43,28 @@ fn computed_below(aggregate: Aggregate, sets: GroupingSet) -> DfResult<Aggregate
         GroupingSet::Cube(exprs) => GroupingSet::Cube(columns(exprs)),
         GroupingSet::GroupingSets(sets) => GroupingSet::GroupingSets(sets.into_iter().map(columns).collect()),
     };
+    let aggr_expr = aggregate.aggr_expr.into_iter().map(|expr| of_columns(expr, &computed)).collect::<DfResult<_>>()?;
     let own = aggregate.input.schema().columns().into_iter().map(Expr::Column);
     let input = LogicalPlanBuilder::new_from_arc(Arc::clone(&aggregate.input)).project(own.chain(computed))?.build()?;
-    Aggregate::try_new(Arc::new(input), vec![Expr::GroupingSet(sets)], aggregate.aggr_expr)
+    Aggregate::try_new(Arc::new(input), vec![Expr::GroupingSet(sets)], aggr_expr)
+}
+
+/// GROUPING asks for a group by its expression.
+fn of_columns(expr: Expr, computed: &[Expr]) -> DfResult<Expr> {
+    let name = NamePreserver::new_for_projection().save(&expr);
+    let column = |argument: Expr| {
+        let name = argument.schema_name().to_string();
+        let is_group = computed.iter().any(|group| group.schema_name().to_string() == name);
+        if is_group { Expr::Column(Column::new_unqualified(name)) } else { argument }
+    };
+    let replaced = expr.transform_down(|expr| match expr {
+        Expr::AggregateFunction(mut call) if call.func.name() == "grouping" => {
+            call.params.args = call.params.args.into_iter().map(column).collect();
+            Ok(Transformed::yes(Expr::AggregateFunction(call)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(name.restore(replaced.data))
 }
 
 fn is_column(expr: &Expr) -> bool {
