@@ -83,14 +83,16 @@ impl Client {
             Statement::AlterView(_) | Statement::AlterRelation(_) | Statement::RunningInsert(_) => None,
             _ => return Ok(Cow::Borrowed(parsed)),
         };
-        let (path, kept) = (self.path(), SearchPath::default());
-        if path == kept {
+        let path = self.path();
+        if path == SearchPath::default() {
             return Ok(Cow::Borrowed(parsed));
         }
+        // Every name gets its schema: what others make meanwhile must not come before it on the path.
+        let nowhere = SearchPath::new("", None, |_| false);
         let new = new.map(|name| self.new_name(name)).transpose()?;
         let catalog = self.database.log.catalog();
         let scope = |path| Scope { catalog: &catalog, path };
-        let renaming = Renaming { from: scope(&path), to: scope(&kept), new: new.as_ref() };
+        let renaming = Renaming { from: scope(&path), to: scope(&nowhere), new: new.as_ref() };
         let sql = renaming.apply(&parsed.sql)?;
         if sql == parsed.sql {
             return Ok(Cow::Borrowed(parsed));

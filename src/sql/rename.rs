@@ -26,7 +26,7 @@ use super::ast::{CreateView, Statement};
 use super::parse::parse;
 use super::plan::names::{Ctes, fold, fold_object, read_by};
 use super::system::quote_ident;
-use crate::catalog::schema::{PUBLIC, RelationName, SearchPath};
+use crate::catalog::schema::{RelationName, SearchPath};
 use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, Result};
 
@@ -164,7 +164,7 @@ impl Places<'_> {
     /// The name of what a CREATE makes: a new one, or, in a definition that is kept, that of the relation.
     fn own_name(&mut self, name: &sp::ObjectName) {
         let Some(new) = self.renaming.new else { return self.name(name) };
-        let is_said = name.0.len() > 1 || new.schema == PUBLIC;
+        let is_said = name.0.len() > 1;
         if let (false, Some(at)) = (is_said, range(name)) {
             self.edits.push(Edit { at, text: qualified(&new.schema, &new.name) });
         }
