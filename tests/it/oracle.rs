@@ -503,12 +503,18 @@ impl World {
         }
         let nearest = self.one(&["a.n >= b.n", "a.n > b.n", "b.n >= a.n", "a.n < b.n", "a.x >= b.n", "a.n - 3 >= b.n"]);
         let (asof, equal) = (self.one(&["ASOF JOIN", "ASOF LEFT JOIN"]), self.one(&["a.k = b.k AND ", "a.k = b.k AND ", ""]));
-        match self.rng.random_range(0..15) {
+        match self.rng.random_range(0..18) {
             13 if ["s", "t", "p", "q"].contains(&a) => {
                 format!("SELECT a.k, a.n, a.x, b.k AS bk, b.n AS bn FROM {a} a {asof} {c} b ON {equal}{nearest}")
             }
             14 => format!(
                 "SELECT a.k, COUNT(*) AS c, COUNT(b.n) AS matched, SUM(b.x) AS total FROM t a {asof} {c} b ON {equal}{nearest} GROUP BY a.k"
+            ),
+            15 => format!("SELECT k, n, n {not}IN (SELECT n FROM {b}{filter}) AS there FROM {a}"),
+            16 => format!("SELECT k, n FROM {a} a WHERE k = 'k1' OR n {not}IN (SELECT n FROM {b} b WHERE b.k = a.k)"),
+            17 => format!(
+                "SELECT k, n, n >= ALL (SELECT n FROM {b} b WHERE b.k = a.k) AS most, n < ANY (SELECT n FROM {b}{filter}) AS less
+                 FROM {a} a"
             ),
             0 | 1 => format!("SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {a} a {kind} {b} b ON a.k = b.k{rest}"),
             2 => {
