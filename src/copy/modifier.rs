@@ -31,6 +31,7 @@ pub enum Modifier {
         scale: i8,
     },
     Json,
+    Jsonb,
     Uuid,
 }
 
@@ -51,7 +52,8 @@ impl Modifier {
             (_, DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale)) => {
                 Modifier::Digits { precision: *precision, scale: *scale }
             }
-            ("json" | "jsonb", DataType::Utf8) => Modifier::Json,
+            ("json", DataType::Utf8) => Modifier::Json,
+            ("jsonb", DataType::Utf8) => Modifier::Jsonb,
             ("uuid", DataType::Utf8) => Modifier::Uuid,
             _ => Modifier::None,
         }
@@ -85,6 +87,7 @@ impl Modifier {
                 digits::<Decimal256Type>(array, precision, scale, |v| limit.wrapping_neg() < v && v < limit)
             }
             (Modifier::Json, DataType::Utf8) => json(array.as_string()),
+            (Modifier::Jsonb, DataType::Utf8) => jsonb(array.as_string()),
             (Modifier::Uuid, DataType::Utf8) => uuid(array.as_string()),
             (Modifier::None, _) => Ok(None),
             (_, DataType::List(_)) => self.apply_to_elements(array.as_list()),
@@ -159,6 +162,18 @@ fn json(array: &StringArray) -> Result<Option<ArrayRef>, Bad> {
         }
     }
     Ok(None)
+}
+
+/// All spellings of a document to the one that stands for its value.
+fn jsonb(array: &StringArray) -> Result<Option<ArrayRef>, Bad> {
+    let mut changed = false;
+    let mut out = StringBuilder::with_capacity(array.len(), array.value_data().len());
+    for (row, text) in array.iter().enumerate() {
+        let document = text.map(super::json::canonical).transpose().map_err(Bad::at(row))?;
+        changed |= document.as_deref() != text;
+        out.append_option(document);
+    }
+    Ok(changed.then(|| Arc::new(out.finish()) as ArrayRef))
 }
 
 /// All spellings of a UUID to the one in lower case with four hyphens.

@@ -4,15 +4,16 @@
 //! columns without a key are missing. A scalar is read like its text: `"12"` and `12` are the same integer. Arrays, records and
 //! maps are read from JSON arrays and objects; a text column takes the JSON of whatever else it is given.
 
+mod document;
+pub(crate) mod inside;
 mod nested;
 mod parse;
 mod write;
 
+pub(crate) use document::{Json, canonical};
 pub(crate) use nested::build;
 pub(crate) use parse::check;
-#[cfg(test)]
-pub(super) use write::push_string;
-pub(crate) use write::{json_writer, key};
+pub(crate) use write::{json_writer, key, push_string};
 
 use std::collections::HashMap;
 

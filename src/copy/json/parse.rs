@@ -7,6 +7,14 @@ use crate::error::{Error, Result};
 /// Arrays and objects within each other, at most.
 const DEPTH: usize = 128;
 
+/// May a value stand so deep within others?
+pub(super) fn check_depth(depth: usize) -> Result<()> {
+    if depth > DEPTH {
+        return Err(Error::statement_too_complex(format!("JSON is nested deeper than {DEPTH} levels")));
+    }
+    Ok(())
+}
+
 pub(super) struct Parser<'a> {
     pub data: &'a [u8],
     pub at: usize,
@@ -82,9 +90,7 @@ impl<'a> Parser<'a> {
 
     /// Over one value of any kind.
     pub fn skip_value(&mut self, depth: usize) -> Result<()> {
-        if depth > DEPTH {
-            return Err(Error::statement_too_complex(format!("JSON is nested deeper than {DEPTH} levels")));
-        }
+        check_depth(depth)?;
         match self.peek() {
             Some(b'"') => {
                 let text = self.string()?;
@@ -163,11 +169,16 @@ impl<'a> Parser<'a> {
 
 /// Whether a text is one JSON value.
 pub(crate) fn check(text: &[u8]) -> Result<()> {
+    whole(text, |parser| parser.skip_value(0))
+}
+
+/// A text that is one value, which `read` reads.
+pub(super) fn whole<'a, T>(text: &'a [u8], read: impl FnOnce(&mut Parser<'a>) -> Result<T>) -> Result<T> {
     let mut parser = Parser { data: text, at: 0 };
     parser.space();
-    parser.skip_value(0)?;
+    let value = read(&mut parser)?;
     parser.space();
-    if parser.at < text.len() { Err(parser.error()) } else { Ok(()) }
+    if parser.at < text.len() { Err(parser.error()) } else { Ok(value) }
 }
 
 /// The content of a string without its escapes.

@@ -7,6 +7,7 @@ mod aggregates;
 mod bounded;
 mod common;
 pub mod convert;
+pub mod declared;
 mod fields;
 pub mod instants;
 pub mod operators;
@@ -63,7 +64,7 @@ fn state_with(planners: Vec<Arc<dyn ExprPlanner>>) -> SessionState {
 }
 
 /// Names that mean something else in SQL than a function that is registered.
-const FORMS: [&str; 14] = [
+const FORMS: [&str; 19] = [
     "array",
     "earliest_by_offset",
     "exists",
@@ -71,6 +72,10 @@ const FORMS: [&str; 14] = [
     "gap_fill",
     "gen_random_uuid",
     "generate_subscripts",
+    "json_agg",
+    "json_object_agg",
+    "jsonb_agg",
+    "jsonb_object_agg",
     "latest_by_offset",
     "mod",
     "overlay",
@@ -78,6 +83,7 @@ const FORMS: [&str; 14] = [
     "row",
     "substring",
     "unnest",
+    crate::sql::plan::documents::WHOLE_ROW,
 ];
 
 /// Does a call of this name mean something already? Then users cannot give it.
@@ -89,6 +95,7 @@ pub fn is_built_in(state: &SessionState, name: &str) -> bool {
         || state.table_functions().contains_key(name)
         || crate::sql::system::is_function(name)
         || FORMS.contains(&name)
+        || crate::sql::system::gives_rows(name)
         || crate::sql::ast::WINDOW_FUNCTIONS.contains(&name)
 }
 

@@ -61,7 +61,12 @@ pub fn declared(computed: &SchemaRef, plan: &LogicalPlan, catalog: &Catalog) -> 
 
 /// The SQL type of an expression without columns, where Arrow does not tell it.
 pub(super) fn type_of(expr: &Expr, catalog: &Catalog) -> Option<String> {
-    Described { catalog }.expression(expr, &[]).sql_type
+    type_beside(expr, &[], catalog)
+}
+
+/// The same of an expression over the columns of these plans.
+pub(super) fn type_beside(expr: &Expr, inputs: &[&LogicalPlan], catalog: &Catalog) -> Option<String> {
+    Described { catalog }.expression(expr, inputs).sql_type
 }
 
 /// A column of a relation as clients are told of it, under a name of the query's.
@@ -151,6 +156,11 @@ impl Described<'_> {
                 }
                 None => Some(self.output(&alias.input, index)),
             },
+            LogicalPlan::Unnest(unnest) => unnest.dependency_indices.get(index).map(|from| {
+                let known = self.output(&unnest.input, *from);
+                let is_list = unnest.list_type_columns.iter().any(|(list, _)| list == from);
+                if is_list { Known { sql_type: known.sql_type.as_deref().and_then(item_type), origin: None } } else { known }
+            }),
             LogicalPlan::Union(union) => {
                 let mut branches = union.inputs.iter().map(|input| self.output(input, index).sql_type);
                 let first = branches.next().flatten().filter(|first| branches.all(|other| other.as_deref() == Some(first)));
@@ -183,6 +193,17 @@ impl Described<'_> {
             Expr::AggregateFunction(call) if matches!(call.func.name(), "min" | "max" | "first_value" | "last_value") => {
                 self.common(&call.params.args, inputs)
             }
+            Expr::AggregateFunction(call) if call.func.name() == "array_agg" => self.list_of(&call.params.args, inputs),
+            Expr::Case(case) => {
+                let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref().clone());
+                let results: Vec<Expr> = results.chain(case.else_expr.as_deref().cloned()).collect();
+                self.common(&results, inputs)
+            }
+            Expr::ScalarFunction(call) if call.name() == "make_array" => self.list_of(&call.args, inputs),
+            Expr::ScalarFunction(call) if call.name() == "array_element" => {
+                let list = call.args.first().and_then(|list| self.expression(list, inputs).sql_type);
+                Known { sql_type: list.as_deref().and_then(item_type), origin: None }
+            }
             Expr::ScalarFunction(call) if matches!(call.name(), "coalesce" | "nullif" | "greatest" | "least") => {
                 self.common(&call.args, inputs)
             }
@@ -196,6 +217,11 @@ impl Described<'_> {
         let mut each = exprs.iter().filter(|expr| !is_null(expr)).map(|expr| self.expression(expr, inputs).sql_type);
         let first = each.next().flatten().filter(|first| each.all(|other| other.as_deref() == Some(first)));
         Known { sql_type: first, origin: None }
+    }
+
+    fn list_of(&self, items: &[Expr], inputs: &[&LogicalPlan]) -> Known {
+        let known = self.common(items, inputs);
+        Known { sql_type: known.sql_type.map(|item| format!("{item}[]")), origin: None }
     }
 
     fn parameters_of(&self, node: &LogicalPlan, expr: &Expr, found: &mut Vec<Option<String>>) {
@@ -226,12 +252,17 @@ impl Described<'_> {
     }
 }
 
+/// The type of a list's items.
+fn item_type(list: &str) -> Option<String> {
+    list.strip_suffix("[]").map(str::to_string)
+}
+
 /// The type that an input function reads.
 fn read_by(function: &str) -> Option<&'static str> {
     Some(match function {
         "uuid_from_text" => "uuid",
         "json_from_text" => "json",
-        "jsonb_from_text" => "jsonb",
+        "jsonb_from_text" | "jsonb_sort_key" => "jsonb",
         _ => return None,
     })
 }

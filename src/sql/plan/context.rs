@@ -200,6 +200,7 @@ impl ContextProvider for Context<'_> {
         let system = || self.planner.system.as_ref().and_then(|system| system.function(name));
         ours.or_else(system)
             .or_else(|| marks::function(name))
+            .or_else(|| super::documents::function(name))
             .or_else(|| self.planner.state.scalar_functions().get(name).cloned())
     }
 

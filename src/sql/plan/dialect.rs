@@ -41,17 +41,7 @@ pub(super) fn in_postgres_types(plan: LogicalPlan) -> DfResult<LogicalPlan> {
             LogicalPlan::Extension(_) | LogicalPlan::Limit(_) => node,
             node => {
                 let schema = merge_schema(&node.inputs());
-                let names = NamePreserver::new(&node);
-                let named = |expr: Expr| {
-                    let name = names.save(&expr);
-                    Ok(Transformed::yes(name.restore(expression(expr, &schema)?)))
-                };
-                let mapped = node.map_expressions(|expr| match expr {
-                    // The columns are those of its parts.
-                    Expr::GroupingSet(_) => expr.map_children(named),
-                    expr => named(expr),
-                })?;
-                mapped.data
+                map_expressions(node, |expr| expression(expr, &schema).map(Transformed::yes))?.data
             }
         };
         let node = match node {
@@ -70,6 +60,23 @@ pub(super) fn in_postgres_types(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         Ok(Transformed::yes(node))
     })?;
     Ok(typed.data)
+}
+
+/// A node with other expressions, whose results have the names that they had.
+pub(super) fn map_expressions(
+    node: LogicalPlan,
+    mut map: impl FnMut(Expr) -> DfResult<Transformed<Expr>>,
+) -> DfResult<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&node);
+    let mut named = |expr: Expr| {
+        let name = names.save(&expr);
+        Ok(map(expr)?.update_data(|expr| name.restore(expr)))
+    };
+    node.map_expressions(|expr| match expr {
+        // The columns are those of its parts.
+        Expr::GroupingSet(_) => expr.map_children(&mut named),
+        expr => named(expr),
+    })
 }
 
 fn has_window(predicate: &Expr) -> bool {

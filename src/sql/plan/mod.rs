@@ -8,6 +8,7 @@
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * [`columns`]: what the columns of a query are to a client;
 //! * `dialect`: what PostgreSQL means by literals and casts;
+//! * [`documents`]: `json` and `jsonb`, which are text to Arrow;
 //! * [`as_of`]: relations as they were at a former commit;
 //! * [`inline`], `overload`: users' functions: what their calls stand for, and which of several one means;
 //! * `lateral`: UNNEST of a column beside it in FROM;
@@ -30,6 +31,7 @@ pub mod columns;
 mod context;
 pub mod continuous;
 mod dialect;
+pub mod documents;
 pub mod errors;
 pub mod event_time;
 pub mod final_rows;
@@ -229,6 +231,7 @@ impl Planner {
             .and_then(dialect::in_postgres_types)
             .and_then(inline::inline)
             .and_then(lateral::inline_lateral)
+            .and_then(|plan| documents::in_plan(plan, self))
             .and_then(on_time::cut_late_rows)
             .and_then(|plan| match &self.system {
                 Some(system) => registered::show(plan, system.as_ref()),
@@ -280,6 +283,7 @@ impl Planner {
             .sql_to_expr(expr, schema, &mut PlannerContext::new())
             .and_then(|expr| dialect::expression(expr, schema))
             .and_then(|expr| inline::inline_calls(expr, schema))
+            .and_then(|expr| documents::expression(expr, schema, self))
             .map_err(errors::locate)
     }
 

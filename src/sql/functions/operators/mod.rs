@@ -9,7 +9,7 @@
 //! | `date + interval`, `timestamp - timestamp` | a timestamp; days and hours ([`moments`]) |
 //! | `interval < interval` | by length, a month as 30 days |
 //! | `x AND 'yes'` | the string is read as a boolean; what is none is refused |
-//! | `interval * number`, `json -> key`, `x ^ y`, `a && b` | the functions that PostgreSQL has for these operators |
+//! | `interval * number`, `json -> key`, `jsonb @> jsonb`, `x ^ y`, `a && b` | the functions that PostgreSQL has for these operators |
 
 pub mod decimals;
 mod integers;
@@ -17,13 +17,14 @@ mod moments;
 
 pub use integers::common_bits;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, cast};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, cast};
 use sqlparser::ast::BinaryOperator as B;
 
 use super::convert::{as_cast, converted, numeric_literal};
@@ -34,8 +35,8 @@ use crate::time::TIMESTAMP;
 /// Plans operators; functions are called by name where PostgreSQL has one for an operator.
 #[derive(Debug)]
 pub struct Operators {
-    get: Arc<ScalarUDF>,
-    get_text: Arc<ScalarUDF>,
+    /// Functions of documents.
+    documents: HashMap<&'static str, Arc<ScalarUDF>>,
     interval_times: Arc<ScalarUDF>,
     interval_divided: Arc<ScalarUDF>,
     power: Arc<ScalarUDF>,
@@ -48,8 +49,7 @@ impl Operators {
     /// `function` finds a function by its name.
     pub fn new(function: impl Fn(&str) -> Option<Arc<ScalarUDF>>) -> Option<Operators> {
         Some(Operators {
-            get: function("json_get")?,
-            get_text: function("json_get_text")?,
+            documents: DOCUMENTS.iter().map(|name| Some((*name, function(name)?))).collect::<Option<_>>()?,
             interval_times: function("interval_mul")?,
             interval_divided: function("interval_div")?,
             power: function("power")?,
@@ -66,9 +66,13 @@ impl Operators {
         if is_comparison(&expr.op) {
             return comparison(expr, types);
         }
+        if let Some(function) = document_function(&expr.op, types) {
+            // `part <@ whole` is `whole @> part`.
+            let arguments = [left.clone(), right.clone()];
+            let arguments = if expr.op == B::ArrowAt { arguments.into_iter().rev().collect() } else { arguments.to_vec() };
+            return Ok(self.documents.get(function).map(|function| function.call(arguments)));
+        }
         match (&expr.op, types) {
-            (B::Arrow, _) => call(&self.get),
-            (B::LongArrow, _) => call(&self.get_text),
             (B::PGExp, (a, b)) if a.is_numeric() && b.is_numeric() => {
                 let float = |side: &Expr| cast(side.clone(), DataType::Float64);
                 Ok(Some(self.power.call(vec![float(left), float(right)])))
@@ -97,6 +101,40 @@ impl Operators {
             _ => Ok(None),
         }
     }
+}
+
+/// What the operators of documents call.
+const DOCUMENTS: [&str; 10] = [
+    "json_get",
+    "json_get_text",
+    "json_get_path",
+    "json_get_path_text",
+    "jsonb_contains",
+    "jsonb_exists",
+    "jsonb_exists_any",
+    "jsonb_exists_all",
+    "jsonb_delete",
+    "jsonb_delete_path",
+];
+
+/// Documents are text here; which of them are `jsonb` is known later, see `plan/documents.rs`.
+fn document_function(op: &B, (left, right): (&DataType, &DataType)) -> Option<&'static str> {
+    let is_text = |side: &DataType| types::is_text(side) || side.is_null();
+    Some(match op {
+        B::Arrow => "json_get",
+        B::LongArrow => "json_get_text",
+        B::HashArrow => "json_get_path",
+        B::HashLongArrow => "json_get_path_text",
+        B::AtArrow | B::ArrowAt if is_text(left) && is_text(right) => "jsonb_contains",
+        B::Question => "jsonb_exists",
+        B::QuestionPipe => "jsonb_exists_any",
+        B::QuestionAnd => "jsonb_exists_all",
+        B::HashMinus => "jsonb_delete_path",
+        B::Minus if types::is_text(left) && (is_text(right) || right.is_integer() || matches!(right, DataType::List(_))) => {
+            "jsonb_delete"
+        }
+        _ => return None,
+    })
 }
 
 fn scaled(function: &Arc<ScalarUDF>, interval: &Expr, number: &Expr) -> Result<Option<Expr>> {
@@ -215,6 +253,22 @@ impl ExprPlanner for Operators {
             }
         }
         Ok(PlannerResult::Original(expr))
+    }
+
+    /// `document['key']`, `document[0]`.
+    fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
+        if !expr.expr.get_type(schema).is_ok_and(|of| types::is_text(&of)) {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let step = match &expr.field_access {
+            GetFieldAccess::NamedStructField { name } => Expr::Literal(name.clone(), None),
+            GetFieldAccess::ListIndex { key } => key.as_ref().clone(),
+            GetFieldAccess::ListRange { .. } => return Err(Error::unsupported("a document has no slices").into()),
+        };
+        Ok(match self.documents.get("json_get") {
+            Some(get) => PlannerResult::Planned(get.call(vec![expr.expr, step])),
+            None => PlannerResult::Original(expr),
+        })
     }
 
     fn plan_extract(&self, arguments: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {

@@ -9,6 +9,7 @@ pub(super) mod definitions;
 mod json;
 mod numbers;
 mod privileges;
+mod regexps;
 mod registered;
 mod session;
 mod sizes;
@@ -95,9 +96,9 @@ impl Spec {
 fn all() -> impl Iterator<Item = &'static Spec> {
     let tables: [&'static [Spec]; 10] = [
         catalog::FUNCTIONS,
-        json::FUNCTIONS,
         numbers::FUNCTIONS,
         privileges::FUNCTIONS,
+        regexps::FUNCTIONS,
         registered::FUNCTIONS,
         session::FUNCTIONS,
         sizes::FUNCTIONS,
@@ -105,7 +106,7 @@ fn all() -> impl Iterator<Item = &'static Spec> {
         time::FUNCTIONS,
         to_char::FUNCTIONS,
     ];
-    tables.into_iter().flatten()
+    tables.into_iter().flatten().chain(json::all())
 }
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Spec>> = LazyLock::new(|| all().map(|s| (s.name, s)).collect());
@@ -140,7 +141,7 @@ pub(super) fn document_type(name: &str) -> Option<&'static str> {
 }
 
 fn is_document(result: &str) -> bool {
-    matches!(result, "uuid" | "json" | "jsonb")
+    matches!(result.trim_end_matches("[]"), "uuid" | "json" | "jsonb")
 }
 
 /// One of the functions of this module has the name.

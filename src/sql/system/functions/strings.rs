@@ -20,7 +20,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
         Ok(crate::copy::canonical_uuid(text(values, 0).trim_ascii())?.into())
     }),
     immutable("json_from_text", &[&["text"]], "json", json_in),
-    immutable("jsonb_from_text", &[&["text"]], "jsonb", json_in),
+    immutable("jsonb_from_text", &[&["text"]], "jsonb", |_, values| Ok(crate::copy::json::canonical(text(values, 0))?.into())),
     immutable("array_out", &[&["any"]], "text", |_, values| Ok(array_out(&values[0]).into())),
     immutable("array_upper", &[&["any", "int4"]], "int4", array_upper),
     immutable("array_lower", &[&["any", "int4"]], "int4", array_lower),

@@ -12,7 +12,7 @@ pub(super) fn read_literal(expr: &mut sp::Expr) -> Result<()> {
         return read_literal(inner);
     }
     let Some(text) = string(expr) else { return Ok(()) };
-    let items = items(text).ok_or_else(|| Error::invalid_text(format!("malformed array literal: \"{text}\"")))?;
+    let items = array_items(text)?;
     let elem = items.into_iter().map(|item| match item {
         Some(text) => literal(&text),
         None => sp::Expr::Value(sp::Value::Null.with_empty_span()),
@@ -59,7 +59,11 @@ fn elements(array: &mut sp::Expr) -> Option<&mut Vec<sp::Expr>> {
     }
 }
 
-/// The elements of the text of a one-dimensional array.
+/// The elements of the text of a one-dimensional array; a text that is none is an error.
+pub fn array_items(text: &str) -> Result<Vec<Option<String>>> {
+    items(text).ok_or_else(|| Error::invalid_text(format!("malformed array literal: \"{text}\"")))
+}
+
 fn items(text: &str) -> Option<Vec<Option<String>>> {
     let inside = text.trim().strip_prefix('{')?.strip_suffix('}')?;
     let mut items = Vec::new();

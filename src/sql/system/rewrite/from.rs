@@ -5,26 +5,29 @@ use std::ops::ControlFlow;
 use sqlparser::ast as sp;
 use sqlparser::ast::{VisitMut, VisitorMut};
 
-use super::{call, literal, normal, simple_name, take, unqualify};
+use super::{call, literal, normal, sets, simple_name, take, unqualify};
 
 pub(super) fn table_factor(factor: &mut sp::TableFactor) {
-    if let sp::TableFactor::UNNEST { alias: Some(alias), array_exprs, with_ordinality: false, .. } = factor
-        && array_exprs.len() == 1
-    {
-        name_column(alias);
+    as_table(factor);
+    if let sp::TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = factor {
+        name_columns("unnest", alias, array_exprs, &[], with_ordinality);
     }
-    let sp::TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } = factor else { return };
+    let sp::TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } = factor else { return };
     unqualify(name);
     let Some(function) = simple_name(name) else { return };
     let arguments = unnamed(&args.args);
+    if let (Some(rows), Some(arguments)) = (sets::rows(&function), &arguments) {
+        let mut array_exprs = sets::lists(rows, arguments.clone());
+        name_columns(&function, alias, &mut array_exprs, rows.columns, with_ordinality);
+        *factor = unnest(array_exprs, alias.take());
+        return;
+    }
     match (function.as_str(), arguments) {
-        ("unnest", Some(array_exprs)) => {
-            let mut alias = alias.take();
-            if let (Some(alias), 1) = (&mut alias, array_exprs.len()) {
-                name_column(alias);
-            }
-            *factor = unnest(array_exprs, alias);
+        ("unnest", Some(mut array_exprs)) => {
+            name_columns("unnest", alias, &mut array_exprs, &[], with_ordinality);
+            *factor = unnest(array_exprs, alias.take());
         }
+        _ if *with_ordinality => {}
         // With constants DataFusion's own table function makes the rows without an array of them.
         ("generate_series" | "range", Some(arguments)) => {
             let mut alias = alias.take().unwrap_or_else(|| plain_alias(&function));
@@ -58,6 +61,48 @@ pub(super) fn table_factor(factor: &mut sp::TableFactor) {
             *factor = sp::TableFactor::Derived { lateral: false, subquery: Box::new(query), alias, sample: None };
         }
         _ => {}
+    }
+}
+
+/// A function in FROM sees what stands before it whether LATERAL is said or not.
+fn as_table(factor: &mut sp::TableFactor) {
+    let sp::TableFactor::Function { name, args, with_ordinality, alias, .. } = factor else { return };
+    let args = sp::TableFunctionArgs { args: std::mem::take(args), settings: None };
+    *factor = sp::TableFactor::Table {
+        name: name.clone(),
+        alias: alias.take(),
+        args: Some(args),
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: *with_ordinality,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    };
+}
+
+/// Columns of lists: called as the function says, or one like the function's alias; then the elements' numbers.
+fn name_columns(
+    function: &str,
+    alias: &mut Option<sp::TableAlias>,
+    array_exprs: &mut Vec<sp::Expr>,
+    names: &[&str],
+    with_ordinality: &mut bool,
+) {
+    let lists = array_exprs.len();
+    if alias.is_none() && names.is_empty() && !*with_ordinality {
+        return;
+    }
+    let alias = alias.get_or_insert_with(|| plain_alias(function));
+    if alias.columns.is_empty() && !names.is_empty() {
+        let column = |name: &&str| sp::TableAliasColumnDef { name: sp::Ident::new(*name), data_type: None };
+        alias.columns = names.iter().map(column).collect();
+    } else if lists == 1 {
+        name_column(alias);
+    }
+    if std::mem::take(with_ordinality) {
+        sets::number(array_exprs, alias, lists);
     }
 }
 

@@ -16,10 +16,11 @@
 //! | `SELECT k FROM a FULL JOIN b USING (k)` | `SELECT coalesce(a.k, b.k) AS k FROM a FULL JOIN b ON a.k = b.k` |
 //! | `to_timestamp(x, 'YYYY-MM-DD')`, `to_date(…)` | with the planner's templates, see [`templates`] |
 //! | `t AT TIME ZONE z`, `localtimestamp` | `timezone(z, t)`, `localtimestamp()` |
-//! | `substring(s FROM 'a(b)')`, `regexp_substr(s, p)` | `(regexp_match(s, 'a(b)'))[1]`, `(regexp_match(s, '(' || p || ')'))[1]` |
+//! | `substring(s FROM 'a(b)')` | `(regexp_match(s, 'a(b)'))[1]` |
 //! | `make_interval(days => 1)` | `make_interval(0, 0, 0, 1, 0, 0, 0)` |
 //! | `OVER w`, `OVER (w ORDER BY b)` with `WINDOW w AS (PARTITION BY a)` | `OVER (PARTITION BY a)`, `OVER (PARTITION BY a ORDER BY b)` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
+//! | `json_agg(x)`, `jsonb_array_elements(j)`, `to_json(t)` | see [`sets`] |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
 
@@ -28,6 +29,7 @@ mod casts;
 mod from;
 mod names;
 mod rows;
+mod sets;
 mod templates;
 mod using;
 mod windows;
@@ -39,8 +41,10 @@ use sqlparser::ast::{VisitMut, VisitorMut};
 
 use crate::error::{Error, Result};
 
+pub(super) use arrays::array_items;
 pub use arrays::lists_of_parameters;
 pub use names::visible_name;
+pub use sets::gives_rows;
 
 /// Rewrites a query in place. Its output columns' names may carry a mark afterwards: [`visible_name`] takes it off.
 pub fn rewrite(query: &mut sp::Query) -> Result<()> {
@@ -89,6 +93,7 @@ impl VisitorMut for Forms {
 
     fn post_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<Error> {
         from::table_oids(select);
+        sets::name_rows(select);
         [&mut select.selection, &mut select.having].into_iter().flatten().for_each(casts::read_condition);
         go_on(refused(select))
     }
@@ -218,6 +223,9 @@ fn function_form(function: &mut sp::Function) -> Option<sp::Expr> {
             _ => None,
         };
     }
+    if let Some(form) = sets::expression(&name, function) {
+        return Some(form);
+    }
     let sp::FunctionArguments::List(list) = &mut function.args else { return None };
     match (name.as_str(), &mut list.args[..]) {
         (
@@ -246,21 +254,6 @@ fn function_form(function: &mut sp::Function) -> Option<sp::Expr> {
             ],
         ) => templates::parse_call(&name, text, template),
         ("make_interval", arguments) => make_interval(arguments),
-        (
-            "regexp_substr",
-            [
-                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(text)),
-                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(pattern)),
-            ],
-        ) => {
-            let concat = |left, right| sp::Expr::BinaryOp {
-                left: Box::new(left),
-                op: sp::BinaryOperator::StringConcat,
-                right: Box::new(right),
-            };
-            let whole = concat(concat(literal("("), nested(take(pattern))), literal(")"));
-            Some(first_match(take(text), whole))
-        }
         ("gen_random_uuid", []) => Some(call("uuid", Vec::new())),
         _ => None,
     }

@@ -1,0 +1,198 @@
+//! Functions that give rows, and aggregates that are made of `array_agg`.
+//!
+//! | written | planned |
+//! | --- | --- |
+//! | `SELECT jsonb_array_elements(j)` | `SELECT unnest(jsonb_array_items(j))` |
+//! | `FROM jsonb_each(j) AS e` | `FROM UNNEST(json_keys(j), jsonb_values(j)) AS e(key, value)` |
+//! | `FROM unnest(a) WITH ORDINALITY` | `FROM UNNEST(a, generate_series(1, array_upper(a, 1)))` |
+//! | `SELECT e -> 'a' FROM jsonb_array_elements(j) AS e` | `SELECT e.value -> 'a' …` |
+//! | `json_agg(x ORDER BY y)` | `json_from_list(array_agg(x ORDER BY y))` |
+//! | `json_object_agg(k, v)` | `json_from_pairs(array_agg(json_pair(k, v)))` |
+//! | `to_json(t)`, with `t` in FROM | `to_json(whole_row(t.*))` |
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast as sp;
+use sqlparser::ast::{VisitMut, VisitorMut};
+
+use super::{call, function, normal, simple_name, take};
+use crate::sql::plan::documents::WHOLE_ROW;
+
+/// A function of rows: the functions of lists that its columns are taken from, and the names of these, where they have names.
+pub(super) struct Rows {
+    name: &'static str,
+    pub lists: &'static [&'static str],
+    pub columns: &'static [&'static str],
+}
+
+const ROWS: [Rows; 13] = [
+    Rows { name: "json_array_elements", lists: &["json_array_items"], columns: &["value"] },
+    Rows { name: "jsonb_array_elements", lists: &["jsonb_array_items"], columns: &["value"] },
+    Rows { name: "json_array_elements_text", lists: &["json_array_texts"], columns: &["value"] },
+    Rows { name: "jsonb_array_elements_text", lists: &["json_array_texts"], columns: &["value"] },
+    Rows { name: "json_object_keys", lists: &["json_keys"], columns: &[] },
+    Rows { name: "jsonb_object_keys", lists: &["jsonb_keys"], columns: &[] },
+    Rows { name: "json_each", lists: &["json_keys", "json_values"], columns: &["key", "value"] },
+    Rows { name: "jsonb_each", lists: &["jsonb_keys", "jsonb_values"], columns: &["key", "value"] },
+    Rows { name: "json_each_text", lists: &["json_keys", "json_value_texts"], columns: &["key", "value"] },
+    Rows { name: "jsonb_each_text", lists: &["jsonb_keys", "jsonb_value_texts"], columns: &["key", "value"] },
+    Rows { name: "regexp_matches", lists: &["regexp_match_list"], columns: &[] },
+    Rows { name: "regexp_split_to_table", lists: &["regexp_split_to_array"], columns: &[] },
+    Rows { name: "string_to_table", lists: &["string_to_array"], columns: &[] },
+];
+
+pub(super) fn rows(name: &str) -> Option<&'static Rows> {
+    ROWS.iter().find(|rows| rows.name == name)
+}
+
+/// Is it the name of a function that gives rows?
+pub fn gives_rows(name: &str) -> bool {
+    rows(name).is_some()
+}
+
+/// A call in a select list, or of an aggregate.
+pub(super) fn expression(name: &str, of: &mut sp::Function) -> Option<sp::Expr> {
+    if let Some(Rows { lists: [list], .. }) = rows(name) {
+        of.name = sp::ObjectName::from(vec![sp::Ident::new(*list)]);
+        return Some(call("unnest", vec![sp::Expr::Function(of.clone())]));
+    }
+    let (outer, is_pairs) = match name {
+        "json_agg" => ("json_from_list", false),
+        "jsonb_agg" => ("jsonb_from_list", false),
+        "json_object_agg" => ("json_from_pairs", true),
+        "jsonb_object_agg" => ("jsonb_from_pairs", true),
+        _ => return None,
+    };
+    of.name = sp::ObjectName::from(vec![sp::Ident::new("array_agg")]);
+    if is_pairs {
+        let sp::FunctionArguments::List(list) = &mut of.args else { return None };
+        let pair = function("json_pair", Vec::new());
+        let mut pair = sp::Function { args: sp::FunctionArguments::List(list.clone()), ..pair };
+        if let sp::FunctionArguments::List(arguments) = &mut pair.args {
+            arguments.clauses.clear();
+            arguments.duplicate_treatment = None;
+        }
+        list.args = vec![sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::Function(pair)))];
+    }
+    Some(call(outer, vec![sp::Expr::Function(of.clone())]))
+}
+
+/// Functions that take whole rows.
+const OF_ROWS: [&str; 8] = [
+    "to_json",
+    "to_jsonb",
+    "row_to_json",
+    "json_build_object",
+    "jsonb_build_object",
+    "json_build_array",
+    "jsonb_build_array",
+    "json_pair",
+];
+
+/// Names of FROM that stand for rows: of relations, and of lists that are taken apart.
+pub(super) fn name_rows(select: &mut sp::Select) {
+    let mut names = Names::default();
+    for from in &select.from {
+        std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)).for_each(|factor| names.add(factor));
+    }
+    if !names.relations.is_empty() || !names.lists.is_empty() {
+        let _ = select.visit(&mut names);
+    }
+}
+
+#[derive(Default)]
+struct Names {
+    relations: Vec<sp::Ident>,
+    /// With the name of the one column.
+    lists: Vec<(sp::Ident, sp::Ident)>,
+}
+
+impl Names {
+    fn add(&mut self, factor: &sp::TableFactor) {
+        match factor {
+            sp::TableFactor::Table { name, alias, args: None, .. } => {
+                let last = name.0.last().and_then(|part| part.as_ident());
+                self.relations.extend(alias.as_ref().map(|alias| &alias.name).or(last).cloned());
+            }
+            sp::TableFactor::Derived { alias: Some(alias), .. } => self.relations.push(alias.name.clone()),
+            sp::TableFactor::UNNEST { alias: Some(alias), .. } => {
+                if let [column] = alias.columns.as_slice()
+                    && normal(&column.name) != normal(&alias.name)
+                {
+                    self.lists.push((alias.name.clone(), column.name.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl VisitorMut for Names {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
+        let same = |a: &sp::Ident, b: &sp::Ident| normal(a) == normal(b);
+        match expr {
+            sp::Expr::Identifier(name) => {
+                if let Some((_, column)) = self.lists.iter().find(|(list, _)| same(list, name)) {
+                    *expr = sp::Expr::CompoundIdentifier(vec![name.clone(), column.clone()]);
+                }
+            }
+            sp::Expr::Function(function) => {
+                let name = simple_name(&function.name).unwrap_or_default();
+                // The one of `json_agg`; others collect what they are given.
+                let of_json = |f: &&mut sp::Function| simple_name(&f.name).is_some_and(|name| name == "array_agg");
+                match (name.as_str(), &mut function.args) {
+                    ("json_from_list" | "jsonb_from_list", sp::FunctionArguments::List(list)) => {
+                        let inner = list.args.first_mut().and_then(|argument| match argument {
+                            sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::Function(inner))) => Some(inner),
+                            _ => None,
+                        });
+                        if let Some(inner) = inner.filter(of_json) {
+                            self.rows_of(inner);
+                        }
+                    }
+                    (name, _) if OF_ROWS.contains(&name) => self.rows_of(function),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Names {
+    /// Its arguments that are names of relations become their rows.
+    fn rows_of(&self, function: &mut sp::Function) {
+        let sp::FunctionArguments::List(list) = &mut function.args else { return };
+        for argument in &mut list.args {
+            let sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(expr)) = argument else { continue };
+            let sp::Expr::Identifier(name) = expr else { continue };
+            let Some(relation) = self.relations.iter().find(|relation| normal(relation) == normal(name)) else { continue };
+            let relation = sp::ObjectName::from(vec![relation.clone()]);
+            let mut row = super::function(WHOLE_ROW, Vec::new());
+            if let sp::FunctionArguments::List(arguments) = &mut row.args {
+                arguments.args = vec![sp::FunctionArg::Unnamed(sp::FunctionArgExpr::QualifiedWildcard(relation))];
+            }
+            *expr = sp::Expr::Function(row);
+        }
+    }
+}
+
+/// The lists beside each other that are the columns of a function in FROM.
+pub(super) fn lists(rows: &Rows, arguments: Vec<sp::Expr>) -> Vec<sp::Expr> {
+    rows.lists.iter().map(|list| call(list, arguments.clone())).collect()
+}
+
+/// One more list: the numbers of the elements of the first.
+pub(super) fn number(array_exprs: &mut Vec<sp::Expr>, alias: &mut sp::TableAlias, named: usize) {
+    let Some(first) = array_exprs.first_mut() else { return };
+    let list = take(first);
+    *first = list.clone();
+    let one = sp::Expr::Value(sp::Value::Number("1".to_string(), false).with_empty_span());
+    array_exprs.push(super::from::subscripts(list, one));
+    if alias.columns.len() == named {
+        alias.columns.push(sp::TableAliasColumnDef { name: sp::Ident::new("ordinality"), data_type: None });
+    }
+}
