@@ -163,9 +163,6 @@ pub const PATTERN_STEPS_PER_ROW: u64 = 10_000;
 /// Rows with which GAP_FILL fills one gap.
 pub const GAP_STEPS: i64 = 1_000_000;
 
-/// The longest text that a function makes.
-pub const TEXT_BYTES: usize = 1 << 28;
-
 /// The exponent that a number of a `jsonb` may be written with, up or down: it is kept as digits.
 pub const JSON_EXPONENT: i32 = 400;
 

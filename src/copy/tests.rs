@@ -270,7 +270,7 @@ fn nested_json() {
     let data =
         "{\"json\":{\"k\":[1]},\"ints\":[1,null,\"3\"],\"recs\":[{\"y\":\"a b\",\"x\":1},null],\"map\":{\"p\":1,\"q\":null}}\n";
     let rows = decode(&columns, &Options::of(CopyFormat::Json), data.as_bytes()).unwrap();
-    assert_eq!(show(&rows), "{\"k\":[1]}|{1,NULL,3}|{\"(1,\\\"a b\\\")\",NULL}|{\"p\":1,\"q\":null};");
+    assert_eq!(show(&rows), "{\"k\": [1]}|{1,NULL,3}|{\"(1,\\\"a b\\\")\",NULL}|{\"p\":1,\"q\":null};");
     let error = decode(&columns, &Options::of(CopyFormat::Json), b"{\"ints\":[1]}\n{\"ints\":[2,\"x\"]}\n").unwrap_err();
     let context = "COPY t, line 2, column ints: \"[2,\"x\"]\"";
     assert_eq!(show_error(&error), format!("22P02 invalid input syntax for type integer: \"x\"; {context}"));

@@ -19,6 +19,7 @@ use crate::copy::value::parse_interval;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::plan::Planner;
+use crate::sql::types;
 use crate::time::Micros;
 
 /// The column that stands for `now()`.
@@ -46,7 +47,7 @@ impl CompiledRelation {
     pub fn compile(relation: Arc<Relation>, planner: &Planner) -> Result<CompiledRelation> {
         let planner = planner.as_made(&relation);
         let schema = relation.schema();
-        let over_columns = with_now(schema.fields().iter().cloned());
+        let over_columns = with_now(types::declare(&schema, &relation.columns).fields().iter().cloned());
         let over_nothing = with_now(std::iter::empty());
         let mut defaults = Vec::new();
         let mut generated = Vec::new();

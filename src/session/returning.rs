@@ -21,6 +21,7 @@ use crate::log::{Committed, Header, Kind, Write};
 use crate::sql::plan::columns::of_relation;
 use crate::sql::plan::names::fold;
 use crate::sql::system::visible_name;
+use crate::sql::types;
 use crate::time::NO_TIME;
 
 /// What RETURNING computes.
@@ -48,7 +49,7 @@ impl Client {
     fn returning(&self, items: &[sp::SelectItem], relation: &Relation) -> Result<Returning> {
         let hidden = HIDDEN_COLUMNS.map(|(name, data_type)| Arc::new(Field::new(name, data_type, true)));
         let all = Arc::new(Schema::new(relation.schema().fields().iter().cloned().chain(hidden).collect::<Vec<_>>()));
-        let schema = DFSchema::try_from(all.as_ref().clone())?;
+        let schema = DFSchema::try_from(types::declare(&all, &relation.columns))?;
         let planner = self.planner(&self.peek_snapshot());
         let (mut expressions, mut fields): (Vec<Arc<dyn PhysicalExpr>>, Vec<Field>) = (Vec::new(), Vec::new());
         for item in items {

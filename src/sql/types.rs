@@ -12,9 +12,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, TimeUnit};
 use sqlparser::ast as sp;
 
+use crate::catalog::Column;
 use crate::error::{Error, Result};
 use crate::limits::STATEMENT_NESTING;
 use crate::time::TIMESTAMP;
@@ -199,6 +200,15 @@ pub fn with_type(field: Field, sql_type: &str) -> Field {
     let mut metadata = field.metadata().clone();
     metadata.insert(PG_TYPE.to_string(), sql_type.to_string());
     field.with_metadata(metadata)
+}
+
+/// Fields that say what Arrow does not tell of the columns that they are of.
+pub fn declare(schema: &Schema, columns: &[Column]) -> Schema {
+    let declare = |field: &FieldRef| match columns.iter().find(|column| column.name == *field.name()) {
+        Some(column) if column.sql_type != sql_type(&column.data_type) => with_type(field.as_ref().clone(), &column.sql_type),
+        _ => field.as_ref().clone(),
+    };
+    Schema::new(schema.fields().iter().map(declare).collect::<Vec<_>>())
 }
 
 /// Is it text, however it is stored?

@@ -55,7 +55,7 @@ const FRAMES: [&str; 9] = [
 ];
 
 /// Aggregates of which a group keeps all values.
-const VALUES: [&str; 26] = [
+const VALUES: [&str; 30] = [
     "arg_max(k, n)",
     "min_by(x, n)",
     "topk(n, 3)",
@@ -82,6 +82,10 @@ const VALUES: [&str; 26] = [
     "bool_and(n > 0)",
     "bit_or(n)",
     "bit_and(n) FILTER (WHERE n > 3)",
+    "json_agg(n)",
+    "jsonb_agg(k ORDER BY x DESC) FILTER (WHERE n > 0)",
+    "jsonb_object_agg(coalesce(n, 0), x)",
+    "percentile_disc(0.3) WITHIN GROUP (ORDER BY n DESC)",
 ];
 
 pub fn one<'a>(rng: &mut SmallRng, of: &[&'a str]) -> &'a str {
@@ -99,7 +103,8 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
     let from = one(rng, &["s", "t", "p"]);
     let (order, group) = (one(rng, &ORDERS), one(rng, &GROUPS));
     let bound = rng.random_range(1..5);
-    match rng.random_range(0..12) {
+    match rng.random_range(0..13) {
+        12 => documents(rng, &format!("{from}{filter}")),
         11 => {
             let partition = one(rng, &[" PARTITION BY k", " PARTITION BY (k)", ""]);
             let fills = one(rng, &["LOCF(n), INTERPOLATE(x)", "INTERPOLATE(n), LOCF(k)", "KEEP(x), LOCF(k), LOCF(n)"]);
@@ -150,6 +155,21 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
             format!("SELECT k, n % 3 AS m, {shown} FROM {from}{filter} GROUP BY {sets}")
         }
         _ => over(rng, &format!("{from}{filter}"), group, order),
+    }
+}
+
+/// Documents made of rows, changed, taken apart and put together.
+fn documents(rng: &mut SmallRng, from: &str) -> String {
+    let made = format!("(SELECT k, n, jsonb_build_object('n', n, 'k', k, 'l', jsonb_build_array(n, x, k)) AS j FROM {from}) d");
+    match rng.random_range(0..5) {
+        0 => format!(
+            "SELECT k, j || jsonb_build_object('m', n % 3) AS a, j - 'k' AS b, jsonb_set(j, '{{l,1}}', to_jsonb(k)) AS c,
+             j @> '{{\"n\": 3}}' AS e, to_jsonb(d) AS w FROM {made}"
+        ),
+        1 => format!("SELECT k, key, value FROM {made}, jsonb_each(d.j)"),
+        2 => format!("SELECT k, e, o FROM {made}, jsonb_array_elements(d.j -> 'l') WITH ORDINALITY AS t(e, o)"),
+        3 => format!("SELECT j -> 'n' AS v, count(*) AS c, jsonb_agg(j ORDER BY k) AS all_of FROM {made} GROUP BY j -> 'n'"),
+        _ => format!("SELECT k, j FROM {made} ORDER BY j, k LIMIT {}", rng.random_range(1..5)),
     }
 }
 

@@ -1,5 +1,6 @@
-//! A value, and the SQL type that it is known to have: for functions that ask what they were given, as `to_json` and `pg_typeof` do.
-//! To Arrow a `jsonb` is text. It is no function of SQL: the planner puts it around an argument.
+//! A value, and what is known of it besides: its SQL type, for functions that ask what they were given, as `to_json` and `pg_typeof`
+//! do (to Arrow a `jsonb` is text); that it may be NULL, where DataFusion believes that it is not. These are no functions of SQL: the
+//! planner puts them around a value.
 
 use std::sync::Arc;
 
@@ -14,14 +15,23 @@ use crate::sql::types;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Declared {
-    sql_type: String,
+    /// Of a value that may be NULL, nothing.
+    sql_type: Option<String>,
     signature: Signature,
 }
 
 /// The value, in a field that names its type.
 pub fn declared(value: Expr, sql_type: &str) -> Expr {
-    let signature = Signature::any(1, Volatility::Immutable);
-    ScalarUDF::new_from_impl(Declared { sql_type: sql_type.to_string(), signature }).call(vec![value])
+    call(value, Some(sql_type.to_string()))
+}
+
+/// The value, in a field that may be NULL.
+pub fn may_be_null(value: Expr) -> Expr {
+    call(value, None)
+}
+
+fn call(value: Expr, sql_type: Option<String>) -> Expr {
+    ScalarUDF::new_from_impl(Declared { sql_type, signature: Signature::any(1, Volatility::Immutable) }).call(vec![value])
 }
 
 impl ScalarUDFImpl for Declared {
@@ -43,8 +53,11 @@ impl ScalarUDFImpl for Declared {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
         let value = args.arg_fields.first().ok_or_else(|| Error::internal("a type is declared of one value"))?;
-        let field = Field::new(self.name(), value.data_type().clone(), value.is_nullable());
-        Ok(Arc::new(types::with_type(field, &self.sql_type)))
+        let field = |nullable| Field::new(self.name(), value.data_type().clone(), nullable);
+        Ok(Arc::new(match &self.sql_type {
+            Some(sql_type) => types::with_type(field(value.is_nullable()), sql_type),
+            None => field(true),
+        }))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

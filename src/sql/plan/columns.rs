@@ -141,6 +141,10 @@ impl Described<'_> {
             LogicalPlan::Projection(projection) => {
                 projection.expr.get(index).map(|expr| self.expression(expr, &[projection.input.as_ref()]))
             }
+            LogicalPlan::Values(values) => {
+                let cells: Option<Vec<Expr>> = values.values.iter().map(|row| row.get(index).cloned()).collect();
+                cells.map(|cells| Known { origin: None, ..self.common(&cells, &[]) })
+            }
             LogicalPlan::Aggregate(aggregate) => {
                 let mut exprs = aggregate.group_expr.iter().chain(&aggregate.aggr_expr);
                 let plain = !matches!(aggregate.group_expr.first(), Some(Expr::GroupingSet(_)));
@@ -199,6 +203,7 @@ impl Described<'_> {
                 let results: Vec<Expr> = results.chain(case.else_expr.as_deref().cloned()).collect();
                 self.common(&results, inputs)
             }
+            Expr::ScalarFunction(call) if call.name() == "declared" => Known { origin: None, ..self.common(&call.args, inputs) },
             Expr::ScalarFunction(call) if call.name() == "make_array" => self.list_of(&call.args, inputs),
             Expr::ScalarFunction(call) if call.name() == "array_element" => {
                 let list = call.args.first().and_then(|list| self.expression(list, inputs).sql_type);

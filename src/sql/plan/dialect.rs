@@ -26,6 +26,7 @@ use datafusion::logical_expr::{
 use super::unknown::{of_branches, of_one_type, string_column};
 use crate::error::Error;
 use crate::sql::functions::convert::{converted, differs, numeric_literal};
+use crate::sql::functions::declared::may_be_null;
 use crate::sql::functions::operators::{common_bits, of_floats, truth, whole};
 use crate::sql::types;
 
@@ -153,6 +154,10 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let typed = expr.transform_up(|expr| {
         Ok(match expr {
             Expr::Literal(..) => Transformed::yes(whole(expr)),
+            // It is NULL where the query has no row.
+            Expr::ScalarSubquery(ref query) if !query.subquery.schema().field(0).is_nullable() => {
+                Transformed::yes(may_be_null(expr))
+            }
             Expr::Cast(cast) => Transformed::yes(meant(cast, schema)?),
             Expr::Between(mut between) => {
                 let parts = [&mut between.expr, &mut between.low, &mut between.high];

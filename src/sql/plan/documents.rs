@@ -18,14 +18,14 @@ use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, EmptyRelation, Expr, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, lit,
+    BinaryExpr, ColumnarValue, EmptyRelation, Expr, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, lit,
 };
 
+use super::Planner;
 use super::columns::type_beside;
 use super::dialect::map_expressions;
 use super::unknown::is_string;
-use super::Planner;
 use crate::error::{Error, Result};
 use crate::sql::functions::declared::declared;
 use crate::sql::types;
@@ -294,7 +294,11 @@ impl Place<'_> {
             return Ok(Expr::Column(column));
         }
         let of_relation = columns().filter(|column| column.relation.as_ref().is_some_and(|of| of.resolved_eq(relation)));
-        self.row(of_relation.map(|column| (crate::sql::system::visible_name(&column.name).to_string(), Expr::Column(column))).collect())
+        self.row(
+            of_relation
+                .map(|column| (crate::sql::system::visible_name(&column.name).to_string(), Expr::Column(column)))
+                .collect(),
+        )
     }
 }
 
@@ -336,9 +340,8 @@ fn not_deleted(arguments: &[Expr], schema: &DFSchema) -> Error {
 
 /// The function that stands for a whole row until the plan has its columns.
 pub(super) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-        Arc::new(ScalarUDF::new_from_impl(WholeRow { signature: Signature::any(1, Volatility::Immutable) }))
-    });
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(WholeRow { signature: Signature::any(1, Volatility::Immutable) })));
     (name == WHOLE_ROW).then(|| Arc::clone(&FUNCTION))
 }
 

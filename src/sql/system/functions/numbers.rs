@@ -24,14 +24,89 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("justify_days", &[&["interval"]], "interval", |_, values| Ok(justified(values, true, false))),
     immutable("justify_interval", &[&["interval"]], "interval", |_, values| Ok(justified(values, true, true))),
     immutable("isfinite", &[&["any"]], "bool", |_, values| Ok((!matches!(values, [Value::Float(x)] if !x.is_finite())).into())),
+    immutable("num_nulls", ANY, "int4", |_, values| Ok(nulls(values).into())).lenient(),
+    immutable("num_nonnulls", ANY, "int4", |_, values| Ok((count(values.len()) - nulls(values)).into())).lenient(),
+    immutable("sind", DEGREES, "float8", |_, values| Ok(sine(float(values, 0)).into())),
+    immutable("cosd", DEGREES, "float8", |_, values| Ok(sine(90.0 - float(values, 0).abs()).into())),
+    immutable("tand", DEGREES, "float8", |_, values| Ok(tangent(float(values, 0)).into())),
+    immutable("number_by_template", &[&["text", "text"]], "text", |_, values| by_template(text(values, 0), text(values, 1))),
     stable("transaction_timestamp", &[&[]], "timestamptz", |call, _| Ok(call.context.now.into())),
     stable("statement_timestamp", &[&[]], "timestamptz", |call, _| Ok(call.context.now.into())),
     stable("localtimestamp", &[&[]], "timestamp", now),
 ];
 
+const ANY: &[&[&str]] = &[&["any", "..."]];
+const DEGREES: &[&[&str]] = &[&["float8"]];
 const CIVIL: &[&str] = &["int4", "int4", "int4", "int4", "int4", "float8"];
 const CIVIL_IN_ZONE: &[&str] = &["int4", "int4", "int4", "int4", "int4", "float8", "text"];
 const INTERVAL: &[&str] = &["int4", "int4", "int4", "int4", "int4", "int4", "float8"];
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn nulls(values: &[Value]) -> i32 {
+    count(values.iter().filter(|value| **value == Value::Null).count())
+}
+
+/// Of degrees: exact where the result is a half or a whole.
+fn sine(degrees: f64) -> f64 {
+    let degrees = degrees % 360.0;
+    let (sign, degrees) = if degrees < 0.0 { (-1.0, -degrees) } else { (1.0, degrees) };
+    let (sign, degrees) = if degrees > 180.0 { (-sign, degrees - 180.0) } else { (sign, degrees) };
+    let degrees = if degrees > 90.0 { 180.0 - degrees } else { degrees };
+    sign * match degrees {
+        0.0 => 0.0,
+        30.0 => 0.5,
+        90.0 => 1.0,
+        other => other.to_radians().sin(),
+    }
+}
+
+fn tangent(degrees: f64) -> f64 {
+    match degrees % 180.0 {
+        45.0 | -135.0 => 1.0,
+        -45.0 | 135.0 => -1.0,
+        _ => sine(degrees) / sine(90.0 - degrees.abs()),
+    }
+}
+
+/// The text of the number that a template finds: a digit for each 9 and 0, what is between them skipped.
+fn by_template(text: &str, template: &str) -> Result<Value> {
+    let mut number = String::new();
+    let mut is_negative = false;
+    let mut rest = text.trim_start().chars().peekable();
+    let mut template = template.chars().peekable();
+    while let Some(pattern) = template.next() {
+        let wanted = pattern.to_ascii_uppercase();
+        if !matches!(wanted, '9' | '0' | 'S' | 'M' | 'P') && rest.peek().is_none() {
+            break;
+        }
+        // A sign may stand before the digits, and where the template has one.
+        while let Some(sign) = rest.next_if(|c| matches!(c, '-' | '+' | '<' | '>' | ' ')) {
+            is_negative |= matches!(sign, '-' | '<');
+        }
+        match wanted {
+            '9' | '0' => number.extend(rest.next_if(char::is_ascii_digit)),
+            '.' | 'D' => {
+                if rest.next_if_eq(&'.').is_some() {
+                    number.push('.');
+                }
+            }
+            ',' | 'G' => drop(rest.next_if_eq(&',')),
+            'L' => drop(rest.next_if(|c| !c.is_ascii_digit() && *c != '.')),
+            'F' => drop(template.next_if_eq(&'M')),
+            'S' => drop(template.next_if(|next| matches!(next, 'G' | 'g'))),
+            'M' => drop(template.next_if(|next| matches!(next, 'I' | 'i'))),
+            'P' => drop(template.next_if(|next| matches!(next, 'L' | 'l' | 'R' | 'r'))),
+            _ => drop(rest.next()),
+        }
+    }
+    if !number.contains(|c: char| c.is_ascii_digit()) {
+        return Err(Error::invalid_text(format!("invalid input syntax for type numeric: \"{text}\"")));
+    }
+    Ok(if is_negative { format!("-{number}") } else { number }.into())
+}
 
 fn now(call: &Call<'_>, _: &[Value]) -> Result<Value> {
     Ok(call.context.now.into())
@@ -139,6 +214,24 @@ fn justified(values: &[Value], by_days: bool, by_hours: bool) -> Value {
     match (i32::try_from(months), i32::try_from(days)) {
         (Ok(months), Ok(days)) => Value::Interval { months, days, micros },
         _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod template_tests {
+    use rstest::rstest;
+
+    // Answers of PostgreSQL 15.
+    #[rstest]
+    #[case("12,454.8-", "99G999D9S", Some("-12454.8"))]
+    #[case("1,234.56", "9,999.99", Some("1234.56"))]
+    #[case("-12", "S99", Some("-12"))]
+    #[case("$1,234", "L9,999", Some("1234"))]
+    #[case("1234", "99", Some("12"))]
+    #[case("abc", "999", None)]
+    #[case("", "9", None)]
+    fn templates_read_numbers(#[case] text: &str, #[case] template: &str, #[case] number: Option<&str>) {
+        assert_eq!(super::by_template(text, template).ok(), number.map(Into::into));
     }
 }
 

@@ -21,11 +21,13 @@
 //! | `OVER w`, `OVER (w ORDER BY b)` with `WINDOW w AS (PARTITION BY a)` | `OVER (PARTITION BY a)`, `OVER (PARTITION BY a ORDER BY b)` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //! | `json_agg(x)`, `jsonb_array_elements(j)`, `to_json(t)` | see [`sets`] |
+//! | `x > ALL (SELECT …)`, `LIKE ANY`, `FETCH FIRST`, `percentile_disc` | see [`forms`] |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
 
 mod arrays;
 mod casts;
+mod forms;
 mod from;
 mod names;
 mod rows;
@@ -72,10 +74,18 @@ impl VisitorMut for Forms {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<Error> {
+        forms::fetch(query);
         match query.body.as_mut() {
             sp::SetExpr::Select(select) => go_on(clauses(select, query.order_by.as_mut())),
             _ => ControlFlow::Continue(()),
         }
+    }
+
+    fn post_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<Error> {
+        if let (sp::SetExpr::Select(select), Some(order_by)) = (query.body.as_ref(), &mut query.order_by) {
+            sets::name_rows(&select.from, order_by);
+        }
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<Error> {
@@ -93,7 +103,8 @@ impl VisitorMut for Forms {
 
     fn post_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<Error> {
         from::table_oids(select);
-        sets::name_rows(select);
+        let from = select.from.clone();
+        sets::name_rows(&from, select);
         [&mut select.selection, &mut select.having].into_iter().flatten().for_each(casts::read_condition);
         go_on(refused(select))
     }
@@ -136,6 +147,10 @@ fn go_on(result: Result<()>) -> ControlFlow<Error> {
 }
 
 fn expression(expr: &mut sp::Expr) -> Result<()> {
+    if let Some(form) = forms::unary(expr).or_else(|| forms::compared(expr)).or_else(|| forms::like_several(expr)) {
+        *expr = form;
+        return Ok(());
+    }
     rows::compare(expr)?;
     match expr {
         sp::Expr::Function(function) => {
@@ -148,7 +163,9 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 let message = "count(*) must be used to call a parameterless aggregate function";
                 return Err(Error::wrong_object_type(message));
             }
-            if let Some(new) = function_form(function) {
+            let name = simple_name(&function.name);
+            let form = name.map_or(Ok(None), |name| forms::function(&name, function))?;
+            if let Some(new) = form.or_else(|| function_form(function)) {
                 *expr = new;
             }
         }

@@ -89,14 +89,14 @@ const OF_ROWS: [&str; 8] = [
     "json_pair",
 ];
 
-/// Names of FROM that stand for rows: of relations, and of lists that are taken apart.
-pub(super) fn name_rows(select: &mut sp::Select) {
+/// Names of FROM that stand for rows where a tree has them: of relations, and of lists that are taken apart.
+pub(super) fn name_rows(from: &[sp::TableWithJoins], tree: &mut impl VisitMut) {
     let mut names = Names::default();
-    for from in &select.from {
+    for from in from {
         std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)).for_each(|factor| names.add(factor));
     }
     if !names.relations.is_empty() || !names.lists.is_empty() {
-        let _ = select.visit(&mut names);
+        let _ = tree.visit(&mut names);
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::super::value::Value;
 use super::{DOCUMENT, Spec, immutable, path, text};
 use crate::copy::json::Json;
 use crate::error::{Error, Result};
-use crate::limits::TEXT_BYTES;
+use crate::limits::FUNCTION_BYTES;
 use crate::sql::system::functions::{Body, flag};
 
 pub(super) const FUNCTIONS: &[Spec] = &[
@@ -164,7 +164,8 @@ fn without_element(document: Json, place: i64) -> Result<Value> {
 
 /// The place of an element that is there; negative ones count from the end.
 fn index(place: i64, length: usize) -> Option<usize> {
-    let at = if place < 0 { length.checked_sub(usize::try_from(place.unsigned_abs()).ok()?)? } else { usize::try_from(place).ok()? };
+    let at =
+        if place < 0 { length.checked_sub(usize::try_from(place.unsigned_abs()).ok()?)? } else { usize::try_from(place).ok()? };
     (at < length).then_some(at)
 }
 
@@ -209,9 +210,10 @@ fn enter<'j>(document: &'j mut Json, step: &str, number: usize) -> Result<Option
 }
 
 fn place(step: &str, number: usize) -> Result<i64> {
-    step.trim().parse::<i32>().map(i64::from).map_err(|_| {
-        Error::invalid_text(format!("path element at position {} is not an integer: \"{step}\"", number + 1))
-    })
+    step.trim()
+        .parse::<i32>()
+        .map(i64::from)
+        .map_err(|_| Error::invalid_text(format!("path element at position {} is not an integer: \"{step}\"", number + 1)))
 }
 
 impl Edit {
@@ -288,7 +290,7 @@ fn push_pretty(document: &Json, depth: usize, out: &mut Vec<u8>) -> Result<()> {
         out.push(b'\n');
         out.extend(std::iter::repeat_n(b' ', 4 * depth));
     };
-    if out.len() > TEXT_BYTES {
+    if out.len() as u64 > FUNCTION_BYTES {
         return Err(Error::limit_exceeded("requested length too large"));
     }
     match document {

@@ -13,7 +13,7 @@ use super::super::super::value::Value;
 use super::{DOCUMENT, Spec, immutable};
 use crate::copy::json::{Json, canonical, inside, json_writer, push_string};
 use crate::error::{Error, Result};
-use crate::limits::TEXT_BYTES;
+use crate::limits::FUNCTION_BYTES;
 use crate::sql::functions::convert::convert;
 use crate::sql::system::functions::{Body, Columns, text};
 use crate::sql::types;
@@ -103,7 +103,7 @@ fn by_row(columns: &[ArrayRef], mut row: impl FnMut(usize, &mut Vec<u8>) -> Resu
     for at in 0..rows {
         out.clear();
         let is_there = row(at, &mut out)?;
-        if out.len() > TEXT_BYTES {
+        if out.len() as u64 > FUNCTION_BYTES {
             return Err(Error::limit_exceeded("requested length too large"));
         }
         texts.append_option(is_there.then(|| String::from_utf8_lossy(&out)));

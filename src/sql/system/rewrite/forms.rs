@@ -1,0 +1,189 @@
+//! Forms that are others in short.
+//!
+//! | written | planned |
+//! | --- | --- |
+//! | `x = ANY (SELECT …)`, `x <> ALL (SELECT …)` | `x IN (SELECT …)`, `x NOT IN (SELECT …)` |
+//! | `x > ANY (SELECT …)` | `EXISTS (SELECT 1 FROM (SELECT …) AS q(v) WHERE x > q.v)` |
+//! | `x > ALL (SELECT …)` | `NOT EXISTS (SELECT 1 FROM (SELECT …) AS q(v) WHERE (x > q.v) IS NOT TRUE)` |
+//! | `x LIKE ANY (ARRAY[p, q])` | `x LIKE p OR x LIKE q` |
+//! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
+//! | `@ x`, `\|/ x`, `\|\|/ x`, `~ x` | `abs(x)`, `sqrt(x)`, `cbrt(x)`, `-1 - x` |
+//! | `- INTERVAL '1 day 2 hours'` | `INTERVAL '1 day 2 hours' * -1` |
+//! | `percentile_disc(f) WITHIN GROUP (ORDER BY x)` | the element of `array_agg(x ORDER BY x)` |
+//! | `to_number(x, '9G999D99')` | `number_by_template(x, '9G999D99')::numeric(38, 2)` |
+//! | `date(x)` | `x::date` |
+
+use sqlparser::ast as sp;
+
+use super::{call, literal, nested, string, take};
+use crate::error::{Error, Result};
+
+/// The name of a subquery that a value is compared with, and of its column.
+const COMPARED: (&str, &str) = ("compared", "compared_value");
+
+/// `x op ANY (query)` and `x op ALL (query)`; of lists, nothing.
+pub(super) fn compared(expr: &mut sp::Expr) -> Option<sp::Expr> {
+    let (left, op, right, is_any) = match expr {
+        sp::Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, true),
+        sp::Expr::AllOp { left, compare_op, right } => (left, compare_op, right, false),
+        _ => return None,
+    };
+    let sp::Expr::Subquery(query) = right.as_mut() else { return None };
+    let subquery = query.clone();
+    let negated = !is_any;
+    if matches!((&*op, is_any), (sp::BinaryOperator::Eq, true) | (sp::BinaryOperator::NotEq, false)) {
+        return Some(sp::Expr::InSubquery { expr: Box::new(take(left)), subquery, negated });
+    }
+    let ident = |name: &str| sp::Ident::new(name);
+    let value = sp::Expr::CompoundIdentifier(vec![ident(COMPARED.0), ident(COMPARED.1)]);
+    let holds = nested(sp::Expr::BinaryOp { left: Box::new(nested(take(left))), op: op.clone(), right: Box::new(value) });
+    let columns = vec![sp::TableAliasColumnDef { name: ident(COMPARED.1), data_type: None }];
+    let alias = Some(sp::TableAlias { explicit: true, name: ident(COMPARED.0), columns, at: None });
+    let relation = sp::TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+    let mut rows = super::from::select_from(number("1"), vec![sp::TableWithJoins { relation, joins: Vec::new() }]);
+    if let sp::SetExpr::Select(select) = rows.body.as_mut() {
+        select.selection = Some(if is_any { holds } else { sp::Expr::IsNotTrue(Box::new(holds)) });
+    }
+    Some(sp::Expr::Exists { subquery: Box::new(rows), negated })
+}
+
+/// LIKE of several patterns.
+pub(super) fn like_several(expr: &mut sp::Expr) -> Option<sp::Expr> {
+    let (any, pattern) = match expr {
+        sp::Expr::Like { any, pattern, .. } | sp::Expr::ILike { any, pattern, .. } => (any, pattern),
+        _ => return None,
+    };
+    let (patterns, op) = match (patterns(pattern), &**pattern) {
+        (Some(patterns), _) if *any => (patterns, sp::BinaryOperator::Or),
+        (_, sp::Expr::Function(function)) if super::simple_name(&function.name).is_some_and(|name| name == "all") => {
+            (patterns_of_call(function)?, sp::BinaryOperator::And)
+        }
+        _ => return None,
+    };
+    let one = |one: sp::Expr| {
+        let mut like = expr.clone();
+        if let sp::Expr::Like { any, pattern, .. } | sp::Expr::ILike { any, pattern, .. } = &mut like {
+            (*any, **pattern) = (false, one);
+        }
+        like
+    };
+    let each: Vec<sp::Expr> = patterns.into_iter().map(one).collect();
+    let both = |left, right| sp::Expr::BinaryOp { left: Box::new(left), op: op.clone(), right: Box::new(right) };
+    let is_any = op == sp::BinaryOperator::Or;
+    let none = sp::Expr::Value(sp::Value::Boolean(!is_any).with_empty_span());
+    Some(nested(each.into_iter().reduce(both).unwrap_or(none)))
+}
+
+fn patterns(pattern: &sp::Expr) -> Option<Vec<sp::Expr>> {
+    match pattern {
+        sp::Expr::Array(array) => Some(array.elem.clone()),
+        sp::Expr::Nested(inner) => patterns(inner),
+        _ => None,
+    }
+}
+
+fn patterns_of_call(function: &sp::Function) -> Option<Vec<sp::Expr>> {
+    let sp::FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.as_slice() {
+        [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(pattern))] => patterns(pattern),
+        _ => None,
+    }
+}
+
+/// FETCH is LIMIT; WITH TIES and PERCENT stay for the planner to refuse.
+pub(super) fn fetch(query: &mut sp::Query) {
+    let Some(fetch) = query.fetch.take_if(|fetch| !fetch.with_ties && !fetch.percent) else { return };
+    let rows = fetch.quantity.unwrap_or_else(|| number("1"));
+    match &mut query.limit_clause {
+        Some(sp::LimitClause::LimitOffset { limit, .. }) => *limit = Some(rows),
+        other => *other = Some(sp::LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() }),
+    }
+}
+
+/// Operators before a value.
+pub(super) fn unary(expr: &mut sp::Expr) -> Option<sp::Expr> {
+    use sp::UnaryOperator as U;
+    let sp::Expr::UnaryOp { op, expr: operand } = expr else { return None };
+    let binary =
+        |left: sp::Expr, op, right: sp::Expr| nested(sp::Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) });
+    match op {
+        U::PGAbs => Some(call("abs", vec![take(operand)])),
+        U::PGSquareRoot => Some(call("sqrt", vec![take(operand)])),
+        U::PGCubeRoot => Some(call("cbrt", vec![take(operand)])),
+        U::BitwiseNot => {
+            let minus_one = sp::Expr::UnaryOp { op: U::Minus, expr: Box::new(number("1")) };
+            Some(binary(minus_one, sp::BinaryOperator::Minus, nested(take(operand))))
+        }
+        U::Minus if matches!(operand.as_ref(), sp::Expr::Interval(_)) => {
+            let minus_one = sp::Expr::UnaryOp { op: U::Minus, expr: Box::new(number("1")) };
+            Some(binary(take(operand), sp::BinaryOperator::Multiply, minus_one))
+        }
+        _ => None,
+    }
+}
+
+/// Calls that are other calls, or casts.
+pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option<sp::Expr>> {
+    if name == "percentile_disc" {
+        return percentile(function);
+    }
+    let sp::FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
+    Ok(match (name, list.args.as_mut_slice()) {
+        ("date", [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value))]) => Some(cast(take(value), sp::DataType::Date)),
+        (
+            "to_number",
+            [
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(text)),
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(template)),
+            ],
+        ) => string(template).map(|template| {
+            let decimals = template.split_once(['.', 'D', 'd']).map_or(0, |(_, rest)| rest.matches(['9', '0']).count());
+            let info = sp::ExactNumberInfo::PrecisionAndScale(38, i64::try_from(decimals.min(38)).unwrap_or(0));
+            let number = call("number_by_template", vec![take(text), literal(template)]);
+            cast(number, sp::DataType::Numeric(info))
+        }),
+        _ => None,
+    })
+}
+
+/// The first value that so much of the group is not above: an element of the group's sorted values.
+fn percentile(function: &mut sp::Function) -> Result<Option<sp::Expr>> {
+    let sp::FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
+    let ([sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(part))], [by]) =
+        (list.args.as_mut_slice(), function.within_group.as_slice())
+    else {
+        return Ok(None);
+    };
+    if let sp::Expr::Value(value) = &*part
+        && let sp::Value::Number(number, _) = &value.value
+        && !number.parse::<f64>().is_ok_and(|part| (0.0..=1.0).contains(&part))
+    {
+        return Err(Error::numeric_out_of_range(format!("percentile value {number} is not between 0 and 1")));
+    }
+    let part = nested(take(part));
+    let is_there = sp::Expr::IsNotNull(Box::new(nested(by.expr.clone())));
+    let filter = match function.filter.take() {
+        None => is_there,
+        Some(filter) => {
+            sp::Expr::BinaryOp { left: Box::new(nested(*filter)), op: sp::BinaryOperator::And, right: Box::new(is_there) }
+        }
+    };
+    let mut values = super::function("array_agg", vec![by.expr.clone()]);
+    if let sp::FunctionArguments::List(arguments) = &mut values.args {
+        arguments.clauses.push(sp::FunctionArgumentClause::OrderBy(vec![by.clone()]));
+    }
+    (values.filter, values.over) = (Some(Box::new(filter)), function.over.take());
+    let values = sp::Expr::Function(values);
+    let count = call("cardinality", vec![values.clone()]);
+    let place = sp::Expr::BinaryOp { left: Box::new(part), op: sp::BinaryOperator::Multiply, right: Box::new(count) };
+    let place = cast(call("ceil", vec![cast(nested(place), sp::DataType::DoublePrecision)]), sp::DataType::BigInt(None));
+    Ok(Some(call("array_element", vec![values, call("greatest", vec![number("1"), place])])))
+}
+
+fn number(digits: &str) -> sp::Expr {
+    sp::Expr::Value(sp::Value::Number(digits.to_string(), false).with_empty_span())
+}
+
+fn cast(expr: sp::Expr, data_type: sp::DataType) -> sp::Expr {
+    sp::Expr::Cast { kind: sp::CastKind::DoubleColon, array: false, expr: Box::new(expr), data_type, format: None }
+}
