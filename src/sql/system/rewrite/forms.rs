@@ -2,9 +2,6 @@
 //!
 //! | written | planned |
 //! | --- | --- |
-//! | `x = ANY (SELECT …)`, `x <> ALL (SELECT …)` | `x IN (SELECT …)`, `x NOT IN (SELECT …)` |
-//! | `x > ANY (SELECT …)` | `EXISTS (SELECT 1 FROM (SELECT …) AS q(v) WHERE x > q.v)` |
-//! | `x > ALL (SELECT …)` | `NOT EXISTS (SELECT 1 FROM (SELECT …) AS q(v) WHERE (x > q.v) IS NOT TRUE)` |
 //! | `x LIKE ANY (ARRAY[p, q])` | `x LIKE p OR x LIKE q` |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
 //! | `@ x`, `\|/ x`, `\|\|/ x`, `~ x` | `abs(x)`, `sqrt(x)`, `cbrt(x)`, `-1 - x` |
@@ -17,35 +14,6 @@ use sqlparser::ast as sp;
 
 use super::{call, literal, nested, string, take};
 use crate::error::{Error, Result};
-
-/// The name of a subquery that a value is compared with, and of its column.
-const COMPARED: (&str, &str) = ("compared", "compared_value");
-
-/// `x op ANY (query)` and `x op ALL (query)`; of lists, nothing.
-pub(super) fn compared(expr: &mut sp::Expr) -> Option<sp::Expr> {
-    let (left, op, right, is_any) = match expr {
-        sp::Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, true),
-        sp::Expr::AllOp { left, compare_op, right } => (left, compare_op, right, false),
-        _ => return None,
-    };
-    let sp::Expr::Subquery(query) = right.as_mut() else { return None };
-    let subquery = query.clone();
-    let negated = !is_any;
-    if matches!((&*op, is_any), (sp::BinaryOperator::Eq, true) | (sp::BinaryOperator::NotEq, false)) {
-        return Some(sp::Expr::InSubquery { expr: Box::new(take(left)), subquery, negated });
-    }
-    let ident = |name: &str| sp::Ident::new(name);
-    let value = sp::Expr::CompoundIdentifier(vec![ident(COMPARED.0), ident(COMPARED.1)]);
-    let holds = nested(sp::Expr::BinaryOp { left: Box::new(nested(take(left))), op: op.clone(), right: Box::new(value) });
-    let columns = vec![sp::TableAliasColumnDef { name: ident(COMPARED.1), data_type: None }];
-    let alias = Some(sp::TableAlias { explicit: true, name: ident(COMPARED.0), columns, at: None });
-    let relation = sp::TableFactor::Derived { lateral: false, subquery, alias, sample: None };
-    let mut rows = super::from::select_from(number("1"), vec![sp::TableWithJoins { relation, joins: Vec::new() }]);
-    if let sp::SetExpr::Select(select) = rows.body.as_mut() {
-        select.selection = Some(if is_any { holds } else { sp::Expr::IsNotTrue(Box::new(holds)) });
-    }
-    Some(sp::Expr::Exists { subquery: Box::new(rows), negated })
-}
 
 /// LIKE of several patterns.
 pub(super) fn like_several(expr: &mut sp::Expr) -> Option<sp::Expr> {

@@ -21,7 +21,7 @@
 //! | `OVER w`, `OVER (w ORDER BY b)` with `WINDOW w AS (PARTITION BY a)` | `OVER (PARTITION BY a)`, `OVER (PARTITION BY a ORDER BY b)` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //! | `json_agg(x)`, `jsonb_array_elements(j)`, `to_json(t)` | see [`sets`] |
-//! | `x > ALL (SELECT …)`, `LIKE ANY`, `FETCH FIRST`, `percentile_disc` | see [`forms`] |
+//! | `LIKE ANY`, `FETCH FIRST`, `percentile_disc` | see [`forms`] |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
 
@@ -147,7 +147,7 @@ fn go_on(result: Result<()>) -> ControlFlow<Error> {
 }
 
 fn expression(expr: &mut sp::Expr) -> Result<()> {
-    if let Some(form) = forms::unary(expr).or_else(|| forms::compared(expr)).or_else(|| forms::like_several(expr)) {
+    if let Some(form) = forms::unary(expr).or_else(|| forms::like_several(expr)) {
         *expr = form;
         return Ok(());
     }
