@@ -25,6 +25,7 @@
 //!
 //! Values of a row have ` | ` between them. Quotes stand around those that are empty, end in spaces, or could be read as NULL.
 
+mod random;
 mod wire;
 
 #[path = "../../../benches/figures/src/postgres.rs"]
@@ -95,17 +96,16 @@ fn recorded_answers_are_those_of_postgres() {
         Ok(postgres) => postgres,
         Err(why) => return say(&format!("compat: SKIPPED the comparison of the files with PostgreSQL: {why}")),
     };
-    let address = postgres.address();
-    let value = |key: &str| address.split(' ').find_map(|word| word.strip_prefix(key)).unwrap();
-    let connect = || Session::connect(value("port=").parse().unwrap(), value("user="), value("dbname="));
-    let Answer::Rows { rows, .. } = connect().ask("SHOW server_version_num") else { panic!("a PostgreSQL knows its version") };
+    let Answer::Rows { rows, .. } = connect_postgres(&postgres).ask("SHOW server_version_num") else {
+        panic!("a PostgreSQL knows its version")
+    };
     let version = rows[0][0].clone().unwrap_or_default();
     if !version.starts_with("15") {
         return say(&format!("compat: SKIPPED the comparison of the files with PostgreSQL: version {version} is not 15"));
     }
     let mut failures = Vec::new();
     for path in files() {
-        let mut session = connect();
+        let mut session = connect_postgres(&postgres);
         let records = parse(&path);
         let mut recorded = Vec::new();
         for record in &records {
@@ -124,6 +124,12 @@ fn recorded_answers_are_those_of_postgres() {
         }
     }
     assert!(record || failures.is_empty(), "{} recorded answers are not true:\n\n{}", failures.len(), failures.join("\n\n"));
+}
+
+fn connect_postgres(postgres: &postgres::Postgres) -> Session {
+    let address = postgres.address();
+    let value = |key: &str| address.split(' ').find_map(|word| word.strip_prefix(key)).unwrap();
+    Session::connect(value("port=").parse().unwrap(), value("user="), value("dbname="))
 }
 
 #[derive(Default)]
