@@ -16,9 +16,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::expr::{Case, Cast, ScalarFunction};
+use datafusion::logical_expr::expr::{Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, WindowFunctionDefinition, cast, lit,
 };
@@ -166,7 +166,7 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             }
             Expr::InList(mut list) => {
                 floats_beside_decimals([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
-                Transformed::yes(Expr::InList(list))
+                Transformed::yes(membership(list))
             }
             Expr::WindowFunction(mut call) => {
                 let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
@@ -201,6 +201,16 @@ fn hexadecimal(mut call: ScalarFunction, schema: &DFSchema) -> DfResult<Expr> {
         }
     }
     Ok(Expr::ScalarFunction(call))
+}
+
+/// Of constants it stays a list; with a constant before IN, a list of others forgets its NULLs.
+fn membership(list: InList) -> Expr {
+    if list.expr.any_column_refs() || list.list.iter().all(|element| !element.any_column_refs()) {
+        return Expr::InList(list);
+    }
+    let equal = |element| list.expr.as_ref().clone().eq(element);
+    let any = disjunction(list.list.into_iter().map(equal)).unwrap_or_else(|| lit(false));
+    if list.negated { Expr::Not(Box::new(any)) } else { any }
 }
 
 /// What is compared with each other, in `double precision` where there is a float beside a `numeric`.

@@ -250,7 +250,7 @@ fn parse(path: &Path) -> Vec<Record<Letter>> {
 
 fn write(path: &Path, records: &[Record<Letter>]) {
     let text: String = records.iter().map(|record| format!("{record}\n")).collect();
-    std::fs::write(path, text).unwrap();
+    std::fs::write(path, format!("{}\n", text.trim_end())).unwrap();
 }
 
 fn place(record: &Record<Letter>) -> String {

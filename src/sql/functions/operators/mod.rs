@@ -21,9 +21,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr,
+};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, cast};
 use sqlparser::ast::BinaryOperator as B;
 
@@ -271,9 +274,28 @@ impl ExprPlanner for Operators {
         })
     }
 
+    fn plan_aggregate(&self, mut expr: RawAggregateExpr) -> DfResult<PlannerResult<RawAggregateExpr>> {
+        expr.args.iter_mut().try_for_each(named_with_casts)?;
+        Ok(PlannerResult::Original(expr))
+    }
+
+    fn plan_window(&self, mut expr: RawWindowExpr) -> DfResult<PlannerResult<RawWindowExpr>> {
+        expr.args.iter_mut().try_for_each(named_with_casts)?;
+        Ok(PlannerResult::Original(expr))
+    }
+
     fn plan_extract(&self, arguments: Vec<Expr>) -> DfResult<PlannerResult<Vec<Expr>>> {
         Ok(PlannerResult::Planned(self.extract.call(arguments)))
     }
+}
+
+/// A call is a column by the name of what it is of, and names leave casts out: `sum(a::numeric)` beside `sum(a)` needs another one.
+fn named_with_casts(argument: &mut Expr) -> DfResult<()> {
+    if argument.exists(|expr| Ok(matches!(expr, Expr::Cast(_))))? {
+        let name = argument.to_string();
+        *argument = std::mem::take(argument).alias(name);
+    }
+    Ok(())
 }
 
 /// A whole number is an `integer` where it can be, else a `bigint`, else `numeric`.
