@@ -289,7 +289,10 @@ fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
 /// The states of what DataFusion says in words alone.
 fn of_message(message: &str) -> Option<SqlState> {
     use SqlState as S;
-    const KNOWN: [(&str, SqlState); 39] = [
+    const KNOWN: [(&str, SqlState); 42] = [
+        ("Timestamp out of range", S::DatetimeOverflow),
+        ("overflow on abs", S::NumericOutOfRange),
+        ("integer overflow in", S::NumericOutOfRange),
         ("Scalar subquery returned more than one row", S::CardinalityViolation),
         ("No function matches the given name", S::UndefinedFunction),
         ("Cannot coerce arithmetic expression", S::UndefinedFunction),

@@ -4,17 +4,19 @@
 //! | --- | --- | --- |
 //! | `extract_equijoin_predicate` | adds an equality of WHERE to the keys of a join that takes NULLs for equal, and so takes that equality's NULLs for equal, too | leaves such joins alone: the equality stays a condition |
 //! | `eliminate_cross_join` | merges inner joins that take NULLs for equal with others that do not | leaves plans with such joins alone |
+//! | `push_down_filter` | takes `a = 1 AND 1 = a` for false, and `1 > a` for no stricter than `a <= 1` | runs behind a rule of ours that puts constants last in the conditions of joins, as DataFusion does in filters |
 //! | physical `FilterPushdown` | takes columns of both sides of an outer join that have one name for the same column | is left out: the logical plan has its filters where they belong |
 //! | the second physical `ProjectionPushdown` | puts a projection below a filter that has one already, whose condition is then of other columns | is left out: the first finds no such filters |
 //! | `single_distinct_aggregation_to_group_by` | sums sums, whose type is another one than that of a sum | is left out |
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, NullEquality, Result as DfResult};
-use datafusion::logical_expr::{Join, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan};
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -33,7 +35,44 @@ pub fn rules() -> Vec<Rule> {
         name if name == EliminateCrossJoin::new().name() => Careful::of(rule, has_inner_join_of_nulls),
         _ => rule,
     });
-    careful.collect()
+    let mut rules: Vec<Rule> = careful.collect();
+    let pushdown = PushDownFilter::new();
+    if let Some(at) = rules.iter().position(|rule| rule.name() == pushdown.name()) {
+        rules.insert(at, Arc::new(ConstantsLast));
+    }
+    rules
+}
+
+/// `1 = a` in the condition of a join is `a = 1`.
+#[derive(Debug)]
+struct ConstantsLast;
+
+impl OptimizerRule for ConstantsLast {
+    fn name(&self) -> &str {
+        "constants_last"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+        let LogicalPlan::Join(Join { filter: Some(filter), .. }) = &plan else { return Ok(Transformed::no(plan)) };
+        let swapped = filter.clone().transform_up(|expr| match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if left.as_literal().is_some() && right.as_literal().is_none() => {
+                Ok(match op.swap() {
+                    Some(op) => Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(right, op, left))),
+                    None => Transformed::no(Expr::BinaryExpr(BinaryExpr::new(left, op, right))),
+                })
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        if !swapped.transformed {
+            return Ok(Transformed::no(plan));
+        }
+        let LogicalPlan::Join(join) = plan else { return Ok(Transformed::no(plan)) };
+        Ok(Transformed::yes(LogicalPlan::Join(Join { filter: Some(swapped.data), ..join })))
+    }
 }
 
 /// The rules for physical plans, in DataFusion's order.
