@@ -203,14 +203,18 @@ fn hexadecimal(mut call: ScalarFunction, schema: &DFSchema) -> DfResult<Expr> {
     Ok(Expr::ScalarFunction(call))
 }
 
-/// Of constants it stays a list; with a constant before IN, a list of others forgets its NULLs.
-fn membership(list: InList) -> Expr {
-    if list.expr.any_column_refs() || list.list.iter().all(|element| !element.any_column_refs()) {
-        return Expr::InList(list);
+/// Constants stay a list, all else is compared by itself: of a list of others DataFusion forgets the NULLs when a constant is before
+/// IN, and takes what answers a batch without rows with a constant, as CASE does, for one.
+fn membership(mut list: InList) -> Expr {
+    let (others, constants) = std::mem::take(&mut list.list).into_iter().partition::<Vec<_>, _>(Expr::any_column_refs);
+    if others.is_empty() || list.expr.is_volatile() {
+        return Expr::InList(InList { list: constants.into_iter().chain(others).collect(), ..list });
     }
-    let equal = |element| list.expr.as_ref().clone().eq(element);
-    let any = disjunction(list.list.into_iter().map(equal)).unwrap_or_else(|| lit(false));
-    if list.negated { Expr::Not(Box::new(any)) } else { any }
+    let InList { expr, negated, .. } = list;
+    let equal = others.into_iter().map(|other| expr.as_ref().clone().eq(other)).collect::<Vec<_>>();
+    let listed = (!constants.is_empty()).then(|| expr.in_list(constants, false));
+    let any = disjunction(listed.into_iter().chain(equal)).unwrap_or_else(|| lit(false));
+    if negated { Expr::Not(Box::new(any)) } else { any }
 }
 
 /// What is compared with each other, in `double precision` where there is a float beside a `numeric`.
