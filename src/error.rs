@@ -75,6 +75,8 @@ sql_states! {
     GroupingError grouping "42803",
     /// A window function where none can be, or a window that is defined twice.
     WindowingError windowing "42P20",
+    /// A value for a generated column.
+    GeneratedAlways generated_always "428C9",
     WrongObjectType wrong_object_type "42809",
     InvalidColumnDefinition invalid_column_definition "42611",
     InvalidTableDefinition invalid_table_definition "42P16",

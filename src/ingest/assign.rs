@@ -38,8 +38,15 @@ pub fn assign(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
         .with_hint("you will need to rewrite or cast the expression")
     };
     let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let possible = is_text || compute::can_cast_types(array.data_type(), &column.data_type);
-    if !possible || !assignable(array.data_type(), &column.data_type) {
+    // Whatever has a text form goes into a text, but not into what is stored as one.
+    let into_text = !is_text && !array.data_type().is_null() && crate::sql::types::is_text(&column.data_type);
+    let is_document = ["uuid", "json"].iter().any(|document| column.sql_type.starts_with(document));
+    let clock = matches!(
+        (array.data_type(), &column.data_type),
+        (DataType::Time64(_), DataType::Interval(_)) | (DataType::Interval(_), DataType::Time64(_))
+    );
+    let possible = is_text || into_text || clock || compute::can_cast_types(array.data_type(), &column.data_type);
+    if !possible || (into_text && is_document) || !(into_text || assignable(array.data_type(), &column.data_type)) {
         return Err(mismatch());
     }
     if is_text {
@@ -51,7 +58,7 @@ pub fn assign(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
     crate::sql::functions::convert::convert(array, &column.data_type).map_err(context)
 }
 
-/// Text may be written for anything, because an unknown literal is text; numbers, times and texts among themselves.
+/// Text may be written for anything, because an unknown literal is text; numbers and times among themselves.
 fn assignable(from: &DataType, to: &DataType) -> bool {
     let is_text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let is_time = |t: &DataType| matches!(t, DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _));
@@ -60,6 +67,8 @@ fn assignable(from: &DataType, to: &DataType) -> bool {
         (from, _) if is_text(from) => true,
         (from, to) if from.is_numeric() && to.is_numeric() => true,
         (from, to) if is_time(from) && is_time(to) => true,
+        (DataType::Timestamp(..) | DataType::Interval(_), DataType::Time64(_)) => true,
+        (DataType::Time64(_), DataType::Interval(_)) => true,
         (from, to) => std::mem::discriminant(from) == std::mem::discriminant(to),
     }
 }

@@ -84,6 +84,12 @@ impl RelationWriter {
         Ok(writes)
     }
 
+    /// Rows of all user columns as they would be stored: generated columns computed, values cut to what their types hold.
+    pub fn checked(&self, rows: RecordBatch, now: Micros) -> Result<RecordBatch> {
+        self.check_types(&rows)?;
+        self.validate(rows, now, &mut Vec::new())
+    }
+
     fn take_row_ids(&self, mut rows: RecordBatch) -> (Option<ArrayRef>, RecordBatch) {
         let given = self.relation().has_row_id() && rows.schema_ref().fields().first().is_some_and(|f| f.name() == ROW_ID);
         let more = rows.num_columns() > self.relation().columns.len();

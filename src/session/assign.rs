@@ -1,17 +1,18 @@
 //! Values on their way to columns: what the column's type says of parameters and literals that stand for them.
 //!
 //! PostgreSQL gives an unknown literal or parameter the type of the column that it is assigned to. DataFusion asks the other
-//! rows of VALUES instead, and has nothing to say of a parameter that stands alone.
+//! rows of VALUES instead, and has nothing to say of a parameter that stands alone. Nor does it know DEFAULT.
 
 use std::borrow::Cow;
 
 use arrow::datatypes::DataType;
 use sqlparser::ast as sp;
 
+use super::define::no_column;
 use crate::catalog::{Column, Relation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::parse::parse_type;
-use crate::sql::plan::names::fold;
+use crate::sql::plan::names::{fold, fold_object};
 
 /// Parameters, by index, that an INSERT's query gives to a column as they are.
 pub(super) fn inserted<'a>(source: &sp::Query, relation: &'a Relation, targets: &[usize]) -> Vec<(usize, &'a Column)> {
@@ -33,14 +34,135 @@ pub(super) fn inserted<'a>(source: &sp::Query, relation: &'a Relation, targets: 
     cells.filter_map(|(cell, target)| Some((parameter(cell)?, &relation.columns[*target]))).collect()
 }
 
-/// The same for the SET of an UPDATE.
-pub(super) fn updated<'a>(update: &sp::Update, relation: &'a Relation) -> Vec<(usize, &'a Column)> {
-    let set = |assignment: &sp::Assignment| {
-        let sp::AssignmentTarget::ColumnName(name) = &assignment.target else { return None };
-        let column = relation.column(&name.0.last().and_then(|part| part.as_ident()).map(fold)?)?;
-        Some((parameter(&assignment.value)?, &relation.columns[column]))
+/// The same for what SET gives.
+pub(super) fn parameters_of<'a>(set: &[Assigned], relation: &'a Relation) -> Vec<(usize, &'a Column)> {
+    let found = |assigned: &Assigned| Some((parameter(assigned.value.as_ref()?)?, &relation.columns[assigned.column]));
+    set.iter().filter_map(found).collect()
+}
+
+/// A column that SET gives a value.
+pub(super) struct Assigned {
+    pub column: usize,
+    /// `None`: its default.
+    pub value: Option<sp::Expr>,
+}
+
+/// The columns that SET names, and their values: `a = 1`, `(a, b) = (1, DEFAULT)`, `(a, b) = (SELECT x, y FROM …)`.
+pub(super) fn set(assignments: &[sp::Assignment], relation: &Relation) -> Result<Vec<Assigned>> {
+    let mut set: Vec<Assigned> = Vec::new();
+    for assignment in assignments {
+        let given = match &assignment.target {
+            sp::AssignmentTarget::ColumnName(name) => vec![(name, assignment.value.clone())],
+            sp::AssignmentTarget::Tuple(names) => names.iter().zip(values_of(&assignment.value, names.len())?).collect(),
+        };
+        for (name, value) in given {
+            let name = name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
+            let column = relation.column(&name).ok_or_else(|| no_column(&name, &relation.name))?;
+            if set.iter().any(|other| other.column == column) {
+                return Err(Error::syntax(format!("multiple assignments to same column \"{name}\"")));
+            }
+            let value = Some(value).filter(|value| !is_default(value));
+            match relation.columns[column].generated {
+                None => set.push(Assigned { column, value }),
+                // Its value is computed, whatever it was.
+                Some(_) if value.is_none() => {}
+                Some(_) => {
+                    let message = format!("column \"{name}\" can only be updated to DEFAULT: it is a generated column");
+                    return Err(Error::generated_always(message));
+                }
+            }
+        }
+    }
+    Ok(set)
+}
+
+/// The values of a row for so many columns.
+fn values_of(row: &sp::Expr, columns: usize) -> Result<Vec<sp::Expr>> {
+    let unequal = || Error::syntax("number of columns does not match number of values");
+    let values = match row {
+        sp::Expr::Tuple(values) => values.clone(),
+        sp::Expr::Function(call) if fold_object(&call.name).is_some_and(|(_, name)| name == "row") => match &call.args {
+            sp::FunctionArguments::List(list) => list
+                .args
+                .iter()
+                .map(|arg| match arg {
+                    sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value)) => Ok(value.clone()),
+                    _ => Err(unequal()),
+                })
+                .collect::<Result<_>>()?,
+            _ => Vec::new(),
+        },
+        sp::Expr::Subquery(query) => {
+            if let sp::SetExpr::Select(select) = query.body.as_ref()
+                && !select.projection.iter().any(is_wildcard)
+                && select.projection.len() != columns
+            {
+                return Err(unequal());
+            }
+            return Ok((0..columns).map(|at| sp::Expr::Subquery(Box::new(column_of(query, at, columns)))).collect());
+        }
+        _ => {
+            let error = Error::unsupported("the values of several columns must be a row or a subquery");
+            return Err(error.with_hint("write SET (a, b) = (1, 2), or SET (a, b) = (SELECT x, y FROM …)"));
+        }
     };
-    update.assignments.iter().filter_map(set).collect()
+    if values.len() == columns { Ok(values) } else { Err(unequal()) }
+}
+
+/// One of the columns of a query, where only a query with one may stand.
+fn column_of(query: &sp::Query, at: usize, columns: usize) -> sp::Query {
+    let mut query = query.clone();
+    if let sp::SetExpr::Select(select) = query.body.as_mut()
+        && select.distinct.is_none()
+        && query.order_by.is_none()
+        && !select.projection.iter().any(is_wildcard)
+    {
+        select.projection = vec![select.projection.swap_remove(at)];
+        return query;
+    }
+    let ident = |name: String| sp::Ident::with_quote('"', name);
+    let column = |at| sp::TableAliasColumnDef { name: ident(format!("${at}")), data_type: None };
+    let alias =
+        sp::TableAlias { explicit: true, name: ident("$set".into()), columns: (0..columns).map(column).collect(), at: None };
+    let from = sp::TableFactor::Derived { lateral: false, subquery: Box::new(query), alias: Some(alias), sample: None };
+    crate::sql::system::select_from(
+        sp::Expr::Identifier(ident(format!("${at}"))),
+        vec![sp::TableWithJoins { relation: from, joins: Vec::new() }],
+    )
+}
+
+fn is_wildcard(item: &sp::SelectItem) -> bool {
+    matches!(item, sp::SelectItem::Wildcard(_) | sp::SelectItem::QualifiedWildcard(..))
+}
+
+/// DEFAULT in the place of a value: the parser takes it for a name.
+fn is_default(value: &sp::Expr) -> bool {
+    matches!(value, sp::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
+}
+
+/// The columns of an INSERT of which some VALUES say DEFAULT. NULL stands in the place of each, and at the end of the rows come
+/// columns of booleans that say where.
+pub(super) fn mark_defaults(source: &mut Cow<'_, sp::Query>, targets: &[usize]) -> Vec<usize> {
+    let sp::SetExpr::Values(values) = source.body.as_ref() else { return Vec::new() };
+    let says_default = |at: &usize| values.rows.iter().any(|row| row.get(*at).is_some_and(is_default));
+    let marked: Vec<usize> = (0..targets.len()).filter(says_default).collect();
+    if marked.is_empty() {
+        return marked;
+    }
+    let value = |value: sp::Value| sp::Expr::Value(value.with_empty_span());
+    if let sp::SetExpr::Values(values) = source.to_mut().body.as_mut() {
+        for row in &mut values.rows {
+            for at in &marked {
+                let Some(cell) = row.get_mut(*at) else { continue };
+                let is_default = is_default(cell);
+                if is_default {
+                    *cell = value(sp::Value::Null);
+                }
+                row.push(value(sp::Value::Boolean(is_default)));
+            }
+        }
+    }
+    marked
 }
 
 /// What the client declared, and where it did not, the columns' types.

@@ -7,9 +7,10 @@
 use sqlparser::ast as sp;
 
 use super::Client;
+use super::change::{changed_name, delete_target};
 use super::define::existing;
 use super::function::find_function;
-use super::write::{changed_name, delete_target, insert_target};
+use super::write::insert_target;
 use crate::catalog::Kind;
 use crate::catalog::acl::Privilege;
 use crate::catalog::rights::Rights;
@@ -67,6 +68,7 @@ impl Client {
                 if matches!(&insert.on, Some(sp::OnInsert::OnConflict(c)) if matches!(c.action, sp::OnConflictAction::DoUpdate(_)))
                 {
                     needs(insert_target(insert)?, Privilege::Update)?;
+                    needs(insert_target(insert)?, Privilege::Select)?;
                 }
                 Ok(())
             }
@@ -79,8 +81,8 @@ impl Client {
                 [Privilege::Insert].iter().chain(more).try_for_each(|privilege| needs(target, *privilege))
             }
             // More than one table is refused where it is planned.
-            Statement::Update(update) => changed_name(&update.table).map_or(Ok(()), |name| needs(name, Privilege::Update)),
-            Statement::Delete(delete) => {
+            Statement::Update { update, .. } => changed_name(&update.table).map_or(Ok(()), |name| needs(name, Privilege::Update)),
+            Statement::Delete { delete, .. } => {
                 changed_name(delete_target(delete)?).map_or(Ok(()), |name| needs(name, Privilege::Delete))
             }
             Statement::Truncate(names) => names.iter().try_for_each(|name| needs(name, Privilege::Truncate)),

@@ -111,8 +111,8 @@ impl Client {
                 Ok((parameters, Some(schema)))
             }
             Statement::Insert { insert, .. } => self.describe_insert(insert, types),
-            Statement::Update(update) => self.describe_update(update, types),
-            Statement::Delete(delete) => self.describe_delete(delete, types),
+            Statement::Update { with, update } => self.describe_update(with.as_ref(), update, types),
+            Statement::Delete { with, delete } => self.describe_delete(with.as_ref(), delete, types),
             Statement::Declare { query, .. } => Ok((self.columns_of(query, types)?.0, None)),
             Statement::Explain { of: ExplainOf::Statement(of), .. } => {
                 Ok((self.columns_of(of, types)?.0, self.describe_show(statement)?))
@@ -141,8 +141,8 @@ impl Client {
             Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
             Statement::Insert { insert, options } => self.insert(insert, options, parameters).await,
             Statement::RunningInsert(running) => self.start_insert(running, sql).await,
-            Statement::Update(update) => self.update(update, parameters).await,
-            Statement::Delete(delete) => self.delete(delete, parameters).await,
+            Statement::Update { with, update } => self.update(with.as_ref(), update, parameters).await,
+            Statement::Delete { with, delete } => self.delete(with.as_ref(), delete, parameters).await,
             Statement::Truncate(names) => self.truncate(names).await,
             Statement::Copy(copy) if copy.from => self.copy_in(copy).map(|sink| {
                 let columns = sink.columns();

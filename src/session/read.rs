@@ -70,7 +70,7 @@ impl Client {
     pub(super) fn describe_query(&self, query: &sp::Query, types: &[Option<DataType>]) -> Result<(Vec<Parameter>, SchemaRef)> {
         let snapshot = self.peek_snapshot();
         let plan = self.plan_query(&snapshot, query, types)?;
-        let data_types = plan::parameters(&plan)?.into_iter();
+        let data_types = plan::parameters(&[&plan])?.into_iter();
         let mut named = plan::columns::parameter_types(&plan, &snapshot.catalog).into_iter();
         let parameter = |data_type| Parameter::new(data_type, named.next().flatten());
         Ok((data_types.map(parameter).collect(), visible_schema(&plan, &snapshot.catalog)))

@@ -87,8 +87,15 @@ pub enum Statement {
         options: Options,
     },
     RunningInsert(RunningInsert),
-    Update(Box<sp::Update>),
-    Delete(Box<sp::Delete>),
+    /// sqlparser's UPDATE, and the WITH before it.
+    Update {
+        with: Option<sp::With>,
+        update: Box<sp::Update>,
+    },
+    Delete {
+        with: Option<sp::With>,
+        delete: Box<sp::Delete>,
+    },
     Copy(Copy),
 
     Declare {

@@ -254,7 +254,9 @@ impl Dialect for StreamDialect {
     }
 
     fn is_select_item_alias(&self, explicit: bool, kw: &Keyword, parser: &mut Parser) -> bool {
-        let alias = explicit || (!RESERVED_FOR_COLUMN_ALIAS.contains(kw) && !is_emit(parser));
+        // `INSERT INTO t SELECT 1 ON CONFLICT …`
+        let is_free = |kw: &Keyword| *kw != Keyword::ON && !RESERVED_FOR_COLUMN_ALIAS.contains(kw);
+        let alias = explicit || (is_free(kw) && !is_emit(parser));
         if alias {
             self.reached(parser);
         }

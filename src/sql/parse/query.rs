@@ -26,13 +26,20 @@ impl Grammar<'_> {
 
     /// `SELECT … [EMIT …] [LIMIT n]`, VALUES, WITH …, `TABLE s`, in parentheses.
     pub fn query(&mut self) -> Result<Query> {
+        let position = self.position();
+        let query = self.query_or_change()?;
+        refuse(&query.query).map_err(|error| error.at(position))?;
+        Ok(query)
+    }
+
+    /// The same, and WITH before an INSERT, UPDATE or DELETE.
+    pub(super) fn query_or_change(&mut self) -> Result<Query> {
         if !self.is_query() {
             return Err(self.unexpected("a query"));
         }
         let (from, position) = (self.here(), self.position());
         let mut query = self.read(|parser| parser.parse_query())?;
         let mut sql = self.text_since(from).to_string();
-        refuse(&query.body, 0).map_err(|error| error.at(position))?;
         let (emit, lateness) = self.emit()?;
         if lateness.is_some() {
             // It says something of the windows, so the text is not the query without it.
@@ -117,16 +124,32 @@ fn length(interval: &sp::Expr, what: &str, example: &str) -> Result<Micros> {
 }
 
 /// Shapes that parse as queries and are none here.
-fn refuse(body: &sp::SetExpr, depth: usize) -> Result<()> {
+pub(super) fn refuse(query: &sp::Query) -> Result<()> {
+    refuse_ctes(query)?;
+    refuse_body(&query.body, 0)
+}
+
+pub(super) fn refuse_ctes(query: &sp::Query) -> Result<()> {
+    let mut ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+    match ctes.any(|cte| changes(&cte.query.body)) {
+        false => Ok(()),
+        true => Err(Error::unsupported("INSERT, UPDATE, DELETE and MERGE are not supported inside of WITH")
+            .with_hint("write them as statements of their own between BEGIN and COMMIT")),
+    }
+}
+
+fn refuse_body(body: &sp::SetExpr, depth: usize) -> Result<()> {
     match body {
-        sp::SetExpr::Insert(_) | sp::SetExpr::Update(_) | sp::SetExpr::Delete(_) | sp::SetExpr::Merge(_) => {
-            Err(Error::unsupported("WITH before INSERT, UPDATE, DELETE or MERGE is not supported")
-                .with_hint("write INSERT INTO … WITH … SELECT"))
-        }
+        body if changes(body) => Err(Error::unsupported("INSERT, UPDATE, DELETE and MERGE are not supported inside of a query")
+            .with_hint("write them as statements of their own; WITH may stand before INSERT, UPDATE and DELETE")),
         sp::SetExpr::Select(select) if select.into.is_some() => {
             Err(Error::unsupported("SELECT INTO is not supported").with_hint("write CREATE TABLE name AS SELECT …"))
         }
-        sp::SetExpr::Query(query) if depth < crate::limits::STATEMENT_NESTING => refuse(&query.body, depth + 1),
+        sp::SetExpr::Query(query) if depth < crate::limits::STATEMENT_NESTING => refuse_body(&query.body, depth + 1),
         _ => Ok(()),
     }
+}
+
+fn changes(body: &sp::SetExpr) -> bool {
+    matches!(body, sp::SetExpr::Insert(_) | sp::SetExpr::Update(_) | sp::SetExpr::Delete(_) | sp::SetExpr::Merge(_))
 }

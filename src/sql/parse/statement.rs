@@ -4,6 +4,7 @@ use sqlparser::ast as sp;
 use sqlparser::tokenizer::{Location, Token};
 
 use super::grammar::Grammar;
+use super::query::{Query, refuse, refuse_ctes};
 use super::tokens::is_word;
 use super::window;
 use crate::error::{Error, Result};
@@ -62,8 +63,9 @@ impl Grammar<'_> {
 
     fn dispatch(&mut self) -> Result<Statement> {
         if self.is_query() {
-            let query = self.query()?;
-            return Ok(Statement::Query { query: query.query, emit: query.emit });
+            let position = self.position();
+            let query = self.query_or_change()?;
+            return whole(query).map_err(|error| error.at(position));
         }
         let Token::Word(word) = self.peek() else { return Err(self.unexpected("a statement")) };
         match word.value.to_ascii_uppercase().as_str() {
@@ -393,7 +395,7 @@ impl Grammar<'_> {
         match self.read(|parser| parser.parse_statement())? {
             sp::Statement::Update(mut update) => {
                 window::normalize(&mut update)?;
-                Ok(Statement::Update(Box::new(update)))
+                Ok(Statement::Update { with: None, update: Box::new(update) })
             }
             _ => Err(self.unexpected("UPDATE")),
         }
@@ -403,9 +405,53 @@ impl Grammar<'_> {
         match self.read(|parser| parser.parse_statement())? {
             sp::Statement::Delete(mut delete) => {
                 window::normalize(&mut delete)?;
-                Ok(Statement::Delete(Box::new(delete)))
+                Ok(Statement::Delete { with: None, delete: Box::new(delete) })
             }
             _ => Err(self.unexpected("DELETE")),
         }
+    }
+}
+
+/// A query, or what sqlparser reads as one: WITH before INSERT, UPDATE or DELETE.
+fn whole(mut read: Query) -> Result<Statement> {
+    refuse_ctes(&read.query)?;
+    let query = read.query.as_mut();
+    let with = query.with.take();
+    let alone = read.emit.is_none() && with.is_some() && query.order_by.is_none() && query.limit_clause.is_none();
+    match query.body.as_mut() {
+        sp::SetExpr::Insert(sp::Statement::Insert(insert)) if alone => {
+            let mut insert = Box::new(insert.clone());
+            insert.source = insert.source.take().map(|source| Box::new(under(with, *source)));
+            return Ok(Statement::Insert { insert, options: Options::new() });
+        }
+        sp::SetExpr::Update(sp::Statement::Update(update)) if alone => {
+            return Ok(Statement::Update { with, update: Box::new(update.clone()) });
+        }
+        sp::SetExpr::Delete(sp::Statement::Delete(delete)) if alone => {
+            return Ok(Statement::Delete { with, delete: Box::new(delete.clone()) });
+        }
+        _ => query.with = with,
+    }
+    refuse(query)?;
+    Ok(Statement::Query { query: read.query, emit: read.emit })
+}
+
+/// The query below a WITH; a query that has one of its own sees both.
+fn under(with: Option<sp::With>, mut query: sp::Query) -> sp::Query {
+    if query.with.is_none() {
+        query.with = with;
+        return query;
+    }
+    sp::Query {
+        with,
+        body: Box::new(sp::SetExpr::Query(Box::new(query))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
     }
 }

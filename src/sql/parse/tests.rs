@@ -127,8 +127,8 @@ fn show(statement: &Statement) -> String {
                 running.query_sql
             )
         }
-        S::Update(update) => update.to_string(),
-        S::Delete(delete) => delete.to_string(),
+        S::Update { with, update } => format!("{}{update}", below(with)),
+        S::Delete { with, delete } => format!("{}{delete}", below(with)),
         S::Copy(copy) => show_copy(copy),
         S::Declare { name, query, hold } => format!("declare {name}{}: {}", flag(*hold, " with hold"), show(query)),
         S::Fetch { cursor, count, timeout_ms } => format!("fetch {count:?} from {cursor} timeout={timeout_ms:?}"),
@@ -183,6 +183,11 @@ fn list<T: Display>(items: &[T]) -> String {
 
 fn option<T: Display>(value: &Option<T>) -> String {
     value.as_ref().map_or("none".into(), T::to_string)
+}
+
+/// What stands before a statement.
+fn below(with: &Option<sp::With>) -> String {
+    with.as_ref().map(|with| format!("{with} ")).unwrap_or_default()
 }
 
 fn show_options(options: &Options) -> String {

@@ -298,20 +298,26 @@ impl Planner {
     }
 }
 
-/// Types of a plan's parameters, `$1` first. One whose type nothing says is text, as in PostgreSQL.
-pub fn parameters(plan: &LogicalPlan) -> Result<Vec<DataType>> {
-    let mut found: HashMap<String, Option<DataType>> = plan.get_parameter_types()?;
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Limit(limit) = node {
-            for expr in limit.skip.iter().chain(&limit.fetch) {
-                if let Expr::Placeholder(parameter) = expr.as_ref() {
-                    found.entry(parameter.id.clone()).or_default().get_or_insert(DataType::Int64);
+/// Types of the parameters of a statement's plans, `$1` first. One whose type nothing says is text, as in PostgreSQL.
+pub fn parameters(plans: &[&LogicalPlan]) -> Result<Vec<DataType>> {
+    let mut found: HashMap<String, Option<DataType>> = HashMap::new();
+    for plan in plans {
+        for (name, data_type) in plan.get_parameter_types()? {
+            let known = found.entry(name).or_default();
+            *known = known.take().or(data_type);
+        }
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::Limit(limit) = node {
+                for expr in limit.skip.iter().chain(&limit.fetch) {
+                    if let Expr::Placeholder(parameter) = expr.as_ref() {
+                        found.entry(parameter.id.clone()).or_default().get_or_insert(DataType::Int64);
+                    }
                 }
             }
-        }
-        columns::told_parameters(node, &mut found)?;
-        Ok(TreeNodeRecursion::Continue)
-    })?;
+            columns::told_parameters(node, &mut found)?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
     let mut types = Vec::new();
     for (name, data_type) in found {
         let number: usize = name.trim_start_matches('$').parse().unwrap_or(0);

@@ -239,12 +239,12 @@ fn words_are_counted_over_a_plain_unnest() {
 fn parameters_get_types_and_values() {
     let sql = "SELECT id FROM orders WHERE amount > $1 AND category = $2 LIMIT $3";
     let plan = planner().query(&parse(sql)).unwrap();
-    assert_eq!(parameters(&plan).unwrap(), [DataType::Int64, DataType::Utf8, DataType::Int64]);
+    assert_eq!(parameters(&[&plan]).unwrap(), [DataType::Int64, DataType::Utf8, DataType::Int64]);
     let values = vec![5_i64.into(), "a".into(), 3_i64.into()];
-    assert!(parameters(&bind(plan, values).unwrap()).unwrap().is_empty());
+    assert!(parameters(&[&bind(plan, values).unwrap()]).unwrap().is_empty());
 
     let given = planner().query_with_parameters(&parse("SELECT $1"), &[Some(DataType::Int32)]).unwrap();
-    assert_eq!(parameters(&given).unwrap(), [DataType::Int32]);
+    assert_eq!(parameters(&[&given]).unwrap(), [DataType::Int32]);
 }
 
 #[test]

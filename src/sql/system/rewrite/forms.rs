@@ -4,14 +4,18 @@
 //! | --- | --- |
 //! | `x LIKE ANY (ARRAY[p, q])` | `x LIKE p OR x LIKE q` |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
+//! | `VALUES ((SELECT a)), (b)` | `SELECT (SELECT a) AS column1 UNION ALL SELECT b` |
 //! | `@ x`, `\|/ x`, `\|\|/ x`, `~ x` | `abs(x)`, `sqrt(x)`, `cbrt(x)`, `-1 - x` |
 //! | `- INTERVAL '1 day 2 hours'` | `INTERVAL '1 day 2 hours' * -1` |
 //! | `percentile_disc(f) WITHIN GROUP (ORDER BY x)` | the element of `array_agg(x ORDER BY x)` |
 //! | `to_number(x, '9G999D99')` | `number_by_template(x, '9G999D99')::numeric(38, 2)` |
 //! | `date(x)` | `x::date` |
 
+use std::ops::ControlFlow;
+
 use sqlparser::ast as sp;
 
+use super::from::select_from;
 use super::{call, literal, nested, string, take};
 use crate::error::{Error, Result};
 
@@ -40,6 +44,56 @@ pub(super) fn like_several(expr: &mut sp::Expr) -> Option<sp::Expr> {
     let is_any = op == sp::BinaryOperator::Or;
     let none = sp::Expr::Value(sp::Value::Boolean(!is_any).with_empty_span());
     Some(nested(each.into_iter().reduce(both).unwrap_or(none)))
+}
+
+/// VALUES with subqueries, which DataFusion runs in a SELECT only.
+pub(super) fn values(query: &mut sp::Query) {
+    let sp::SetExpr::Values(values) = query.body.as_mut() else { return };
+    if !values.rows.iter().flat_map(|row| row.iter()).any(contains_query) {
+        return;
+    }
+    let mut rows: Vec<sp::SetExpr> = std::mem::take(&mut values.rows).into_iter().map(|row| selected(row.content)).collect();
+    // A tree of little depth: chains are walked by recursion.
+    while rows.len() > 1 {
+        let mut pairs = Vec::with_capacity(rows.len().div_ceil(2));
+        let mut left = rows.into_iter();
+        while let Some(one) = left.next() {
+            pairs.push(match left.next() {
+                None => one,
+                Some(other) => sp::SetExpr::SetOperation {
+                    op: sp::SetOperator::Union,
+                    set_quantifier: sp::SetQuantifier::All,
+                    left: Box::new(one),
+                    right: Box::new(other),
+                },
+            });
+        }
+        rows = pairs;
+    }
+    if let Some(rows) = rows.pop() {
+        *query.body = rows;
+    }
+}
+
+fn contains_query(expr: &sp::Expr) -> bool {
+    struct Queries;
+    impl sp::Visitor for Queries {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &sp::Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    sp::Visit::visit(expr, &mut Queries).is_break()
+}
+
+/// A row of VALUES as a SELECT, its columns called as theirs.
+fn selected(row: Vec<sp::Expr>) -> sp::SetExpr {
+    let mut query = select_from(literal(""), Vec::new());
+    if let sp::SetExpr::Select(select) = query.body.as_mut() {
+        let named = |(expr, at)| sp::SelectItem::ExprWithAlias { expr, alias: sp::Ident::new(format!("column{at}")) };
+        select.projection = row.into_iter().zip(1..).map(named).collect();
+    }
+    *query.body
 }
 
 fn patterns(pattern: &sp::Expr) -> Option<Vec<sp::Expr>> {

@@ -162,7 +162,7 @@ fn is_constant(expr: &sp::Expr) -> bool {
 }
 
 /// `SELECT expr FROM …`.
-pub(super) fn select_from(expr: sp::Expr, from: Vec<sp::TableWithJoins>) -> sp::Query {
+pub fn select_from(expr: sp::Expr, from: Vec<sp::TableWithJoins>) -> sp::Query {
     let select = sp::Select {
         select_token: sp::helpers::attached_token::AttachedToken::empty(),
         optimizer_hints: Vec::new(),

@@ -45,6 +45,7 @@ use crate::error::{Error, Result};
 
 pub(super) use arrays::array_items;
 pub use arrays::lists_of_parameters;
+pub use from::select_from;
 pub use names::visible_name;
 pub use sets::gives_rows;
 
@@ -75,6 +76,7 @@ impl VisitorMut for Forms {
 
     fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<Error> {
         forms::fetch(query);
+        forms::values(query);
         match query.body.as_mut() {
             sp::SetExpr::Select(select) => go_on(clauses(select, query.order_by.as_mut())),
             _ => ControlFlow::Continue(()),
@@ -153,6 +155,10 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
     }
     rows::compare(expr)?;
     match expr {
+        sp::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default") => {
+            let error = Error::syntax("DEFAULT is not allowed in this context");
+            return Err(error.with_hint("it stands alone, in VALUES of an INSERT or behind SET"));
+        }
         sp::Expr::Function(function) => {
             unqualify(&mut function.name);
             casts::show_arguments(function);
