@@ -12,6 +12,7 @@
 //! * [`as_of`]: relations as they were at a former commit;
 //! * [`inline`], `overload`: users' functions: what their calls stand for, and which of several one means;
 //! * `lateral`: UNNEST of a column beside it in FROM;
+//! * `floats`: -0 and 0, which are equal, as keys;
 //! * `gap_fill`: GAP_FILL in FROM;
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
 //! * [`marks`]: what joins are said to be before ON: WITHIN, ASOF, FOR SYSTEM_TIME AS OF;
@@ -35,6 +36,7 @@ pub mod documents;
 pub mod errors;
 pub mod event_time;
 pub mod final_rows;
+mod floats;
 mod gap_fill;
 mod grouping;
 pub mod inline;
@@ -232,6 +234,7 @@ impl Planner {
             .and_then(inline::inline)
             .and_then(lateral::inline_lateral)
             .and_then(|plan| documents::in_plan(plan, self))
+            .and_then(floats::as_keys)
             .and_then(on_time::cut_late_rows)
             .and_then(|plan| match &self.system {
                 Some(system) => registered::show(plan, system.as_ref()),
@@ -284,6 +287,7 @@ impl Planner {
             .and_then(|expr| dialect::expression(expr, schema))
             .and_then(|expr| inline::inline_calls(expr, schema))
             .and_then(|expr| documents::expression(expr, schema, self))
+            .and_then(|expr| floats::expression(expr, schema))
             .map_err(errors::locate)
     }
 
