@@ -55,7 +55,11 @@ const FRAMES: [&str; 9] = [
 ];
 
 /// Aggregates of which a group keeps all values.
-const VALUES: [&str; 30] = [
+const VALUES: [&str; 34] = [
+    "mode() WITHIN GROUP (ORDER BY n)",
+    "rank(3) WITHIN GROUP (ORDER BY n DESC)",
+    "sum(n * INTERVAL '1 day 2 hours')",
+    "avg(n * INTERVAL '1 month')",
     "arg_max(k, n)",
     "min_by(x, n)",
     "topk(n, 3)",

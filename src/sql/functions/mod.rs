@@ -10,6 +10,8 @@ pub mod convert;
 pub mod declared;
 mod fields;
 pub mod instants;
+mod intervals;
+mod lists;
 pub mod operators;
 mod optimizer;
 mod precision;
@@ -105,6 +107,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Resul
         .into_iter()
         .chain(common::all())
         .chain(fields::all())
+        .chain(lists::all())
         .chain(rounding::all())
         .chain(zones::all())
         .chain(crate::sql::system::pure_functions())

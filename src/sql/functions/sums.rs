@@ -7,7 +7,7 @@
 //! | `numeric` | `numeric`, of the same scale | `numeric`, 16 decimals or its own if they are more |
 //! | `real`, `double precision` | `double precision` | `double precision` |
 //!
-//! Averages are rounded, halves away from zero. What floats and intervals come to is DataFusion's.
+//! Averages are rounded, halves away from zero. What floats come to is DataFusion's; intervals are [`intervals`]'s.
 
 use std::collections::HashMap;
 use std::mem::size_of_val;
@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
 };
 
+use super::intervals;
 use super::operators::decimals::QUOTIENT_SCALE;
 use crate::decimal::divided;
 use crate::error::Error;
@@ -83,23 +84,30 @@ impl AggregateUDFImpl for Sum {
         match arguments {
             [DataType::Int64 | DataType::UInt64 | DataType::UInt32] => Ok(DataType::Decimal128(MAX_PRECISION, 0)),
             [number] if number.is_integer() => Ok(DataType::Int64),
+            [interval @ DataType::Interval(_)] => Ok(interval.clone()),
             [_] => self.inner.return_type(arguments),
             _ => Err(Error::undefined_function("sum takes one argument").into()),
         }
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        if intervals::is_interval(args.expr_fields) {
+            return intervals::accumulator(false, args.is_distinct);
+        }
         let (widened, to) = (is_widened(args.expr_fields), args.return_field.data_type().clone());
         let inner = self.inner.accumulator(args)?;
         Ok(if widened { Box::new(Widened { inner, to }) } else { inner })
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
+        if intervals::is_interval(args.input_fields) {
+            return Ok(intervals::state_fields(&args));
+        }
         self.inner.state_fields(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.inner.groups_accumulator_supported(args)
+        !intervals::is_interval(args.expr_fields) && self.inner.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn GroupsAccumulator>> {
@@ -110,7 +118,7 @@ impl AggregateUDFImpl for Sum {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         // Distinct values that leave a frame are known of integers only, so all values of the frame are looked at.
-        if args.is_distinct {
+        if args.is_distinct || intervals::is_interval(args.expr_fields) {
             return self.accumulator(args);
         }
         let (widened, to) = (is_widened(args.expr_fields), args.return_field.data_type().clone());
@@ -230,7 +238,7 @@ impl AggregateUDFImpl for Average {
             Ok(match data_type {
                 number if number.is_integer() => DataType::Int64,
                 DataType::Float16 | DataType::Float32 | DataType::Null => DataType::Float64,
-                DataType::Duration(_) => data_type.clone(),
+                DataType::Duration(_) | DataType::Interval(_) => data_type.clone(),
                 number if number.is_numeric() => number.clone(),
                 other => return Err(refused(self.name(), other).into()),
             })
@@ -240,6 +248,7 @@ impl AggregateUDFImpl for Average {
 
     fn return_type(&self, arguments: &[DataType]) -> DfResult<DataType> {
         match arguments {
+            [interval @ DataType::Interval(_)] => Ok(interval.clone()),
             [number] if number.is_integer() => Ok(DataType::Decimal128(MAX_PRECISION, QUOTIENT_SCALE)),
             [DataType::Decimal128(_, scale)] => Ok(DataType::Decimal128(MAX_PRECISION, QUOTIENT_SCALE.max(*scale))),
             [_] => self.inner.return_type(arguments),
@@ -248,12 +257,18 @@ impl AggregateUDFImpl for Average {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        if intervals::is_interval(args.expr_fields) {
+            return intervals::accumulator(true, args.is_distinct);
+        }
         let Some(from) = exact_scale(args.expr_fields) else { return self.inner.accumulator(args) };
         let distinct = args.is_distinct.then(HashMap::new);
         Ok(Box::new(Mean { shape: Shape::new(from, args.return_field.data_type()), total: Total::default(), distinct }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
+        if intervals::is_interval(args.input_fields) {
+            return Ok(intervals::state_fields(&args));
+        }
         let Some(scale) = exact_scale(args.input_fields) else { return self.inner.state_fields(args) };
         let sum = DataType::Decimal128(MAX_PRECISION, scale);
         let field = |part: &str, data_type| Arc::new(Field::new(format!("{}[{part}]", args.name), data_type, true));
@@ -266,7 +281,7 @@ impl AggregateUDFImpl for Average {
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
         match exact_scale(args.expr_fields) {
             Some(_) => !args.is_distinct,
-            None => self.inner.groups_accumulator_supported(args),
+            None => !intervals::is_interval(args.expr_fields) && self.inner.groups_accumulator_supported(args),
         }
     }
 
@@ -277,8 +292,8 @@ impl AggregateUDFImpl for Average {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
         match exact_scale(args.expr_fields) {
-            Some(_) => self.accumulator(args),
-            None => self.inner.create_sliding_accumulator(args),
+            None if !intervals::is_interval(args.expr_fields) => self.inner.create_sliding_accumulator(args),
+            _ => self.accumulator(args),
         }
     }
 

@@ -9,6 +9,8 @@
 //! | `TABLE s` as a query | `SELECT * FROM s` |
 //! | `ROW<…>` in CREATE | `STRUCT<…>` |
 //! | `JOIN … WITHIN …`, `ASOF JOIN` | see [`super::join`] |
+//! | `ROLLUP ((a)::int, b)`, `CUBE (…)` | `ROLLUP (((a)::int), b)` |
+//! | `x IN ((SELECT …), y)` | `x IN (coalesce((SELECT …)), y)` |
 //! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | `VERSION AS OF n`, `TIMESTAMP AS OF t` |
 //!
 //! MATCH_RECOGNIZE is brought to what the parser knows of it by [`super::pattern`]. The table hint `WITH (…)` is taken up by
@@ -34,6 +36,9 @@ pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<(Vec<TokenWithSpan>,
     rewriter.joins.end()?;
     Ok((rewriter.out, rewriter.options))
 }
+
+/// How many tokens a form may have that is looked at as a whole: nests of them must not cost more than they are long.
+const LOOK_AHEAD: usize = 1000;
 
 /// What follows EMIT.
 const EMISSIONS: [&str; 4] = ["CHANGES", "FINAL", "ON", "AFTER"];
@@ -85,6 +90,12 @@ impl Rewriter {
         if self.is(0, "ALLOWED") && self.is(1, "LATENESS") && self.is_duration(2) {
             return self.allowed_lateness();
         }
+        if (self.is(0, "ROLLUP") || self.is(0, "CUBE")) && self.is_token(1, &Token::LParen) {
+            self.parenthesize_groups();
+        }
+        if self.is(0, "IN") && self.is_token(1, &Token::LParen) && self.is_token(2, &Token::LParen) {
+            self.call_first_subquery();
+        }
         if self.is(0, "AS") && self.is(1, "OF") && (self.is(2, "COMMIT") || self.is(2, "TIMESTAMP")) {
             self.as_of();
             return Ok(());
@@ -112,6 +123,61 @@ impl Rewriter {
             self.out.push(token);
         }
         Ok(())
+    }
+
+    /// A group ahead that starts with a parenthesis and goes on behind it gets one around all of it: the parser takes the first for
+    /// a list of groups.
+    fn parenthesize_groups(&mut self) {
+        let first = self.at + 2;
+        let (mut depth, mut start, mut ends) = (0usize, first, Vec::new());
+        for at in first..self.tokens.len().min(first + LOOK_AHEAD) {
+            match self.tokens[at].token {
+                Token::LParen => depth += 1,
+                Token::RParen if depth > 0 => depth -= 1,
+                Token::Comma | Token::RParen if depth == 0 => {
+                    ends.push((start, at));
+                    start = at + 1;
+                    if self.tokens[at].token == Token::RParen {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (start, end) in ends.into_iter().rev() {
+            let goes_on = self.tokens[start].token == Token::LParen && self.matching(start).is_some_and(|close| close + 1 < end);
+            if goes_on {
+                let (before, after) = (self.tokens[start].span, self.tokens[end - 1].span);
+                self.tokens.insert(end, TokenWithSpan::new(Token::RParen, after));
+                self.tokens.insert(start, TokenWithSpan::new(Token::LParen, before));
+            }
+        }
+    }
+
+    /// A list ahead that starts with a subquery: the parser takes it for the whole.
+    fn call_first_subquery(&mut self) {
+        let open = self.at + 2;
+        let word = self.tokens[open..].iter().take(LOOK_AHEAD).find(|token| token.token != Token::LParen);
+        if !word.is_some_and(|token| ["SELECT", "WITH", "VALUES"].iter().any(|query| is_word(&token.token, query))) {
+            return;
+        }
+        let mut depth = 0usize;
+        for at in open..self.tokens.len().min(open + LOOK_AHEAD) {
+            match self.tokens[at].token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                if self.tokens.get(at + 1).is_some_and(|token| token.token == Token::Comma) {
+                    let (before, after) = (self.tokens[open].span, self.tokens[at].span);
+                    self.tokens.insert(at + 1, TokenWithSpan::new(Token::RParen, after));
+                    let call = [Token::make_word("coalesce", None), Token::LParen];
+                    self.tokens.splice(open..open, call.map(|token| TokenWithSpan::new(token, before)));
+                }
+                return;
+            }
+        }
     }
 
     /// `AS OF COMMIT`, `AS OF TIMESTAMP`, ahead: the unit comes first.

@@ -20,7 +20,7 @@ use datafusion::logical_expr::expr::{Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, WindowFunctionDefinition, cast, lit,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union, WindowFunctionDefinition, cast, lit,
 };
 
 use super::unknown::{of_branches, of_one_type, string_column};
@@ -159,6 +159,10 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
                 Transformed::yes(may_be_null(expr))
             }
             Expr::Cast(cast) => Transformed::yes(meant(cast, schema)?),
+            Expr::BinaryExpr(mut pair) if matches!(pair.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) => {
+                floats_beside_decimals(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
+                Transformed::yes(Expr::BinaryExpr(pair))
+            }
             Expr::Between(mut between) => {
                 let parts = [&mut between.expr, &mut between.low, &mut between.high];
                 floats_beside_decimals(parts.into_iter().map(AsMut::as_mut).collect(), schema)?;

@@ -48,6 +48,7 @@ pub use context::{
 pub use decorrelate::Decorrelate;
 pub use definitions::PG_TYPE;
 pub(in crate::sql) use functions::definitions::quote_ident;
+pub(in crate::sql) use functions::interval_divided;
 pub use rewrite::{gives_rows, lists_of_parameters, rewrite, rewrite_expression, select_from, visible_name};
 
 /// The system relation of this name; without a schema, one of pg_catalog.

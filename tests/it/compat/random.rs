@@ -56,7 +56,8 @@ async fn random_statements_are_answered_as_postgres_does() {
 /// Rows in any order; numbers may have other digits behind the ninth.
 fn are_equal(theirs: &[Vec<Option<String>>], ours: &[Vec<Option<String>>]) -> bool {
     let canonical = |value: &Option<String>| match value.as_deref().map(|text| (text, text.parse::<f64>())) {
-        Some((_, Ok(number))) => Some(format!("{number:.9e}")),
+        // Which of -0 and 0 stands for both is open.
+        Some((_, Ok(number))) => Some(format!("{:.9e}", number + 0.0)),
         Some((text, Err(_))) => Some(text.to_string()),
         None => None,
     };
@@ -73,7 +74,7 @@ const COLUMNS: [(char, &str, &str, &[&str]); 8] = [
     ('i', "i", "int", &["-7", "-3", "-1", "0", "1", "2", "3", "10"]),
     ('l', "l", "bigint", &["-4", "0", "1", "3", "7", "9000000000"]),
     ('n', "n", "numeric(10,2)", &["-2.50", "0", "0.01", "1.25", "3.33", "10.00"]),
-    ('f', "f", "float8", &["'-1.5'", "'0.5'", "'2.25'", "'100'"]),
+    ('f', "f", "float8", &["'-1.5'", "'0.5'", "'2.25'", "'100'", "'0'", "'-0'", "'NaN'"]),
     ('t', "t", "text", &["''", "'a'", "'B'", "'ab'", "'abc'", "'Xyz'", "'a b'", "'10'", "'%x_'"]),
     ('d', "d", "date", &["'2024-01-31'", "'2024-02-29'", "'2023-12-31'", "'2000-01-01'"]),
     ('m', "ts", "timestamp", &["'2024-01-31 10:11:12.5'", "'2024-02-29'", "'2023-12-31 23:59:59.999'", "'1999-06-15 12:30'"]),
@@ -118,6 +119,11 @@ const EXPRESSIONS: [(char, &[&str]); 8] = [
             "({i} # {i})",
             "({b})::int",
             "mod({i}, {i})",
+            "strpos({t}, {t})",
+            "octet_length({t})",
+            "(cardinality((string_to_array({t}, 'b'))[{i}:2]) + 0)",
+            "(jsonb_build_object('a', {i}) ->> 'a')::int",
+            "jsonb_array_length(jsonb_build_array({i}, {t}))",
         ],
     ),
     ('l', &["({l} + {i})", "({i} - {l})", "({l} * {i})", "({l} / {i})", "({l} % {l})", "({i})::bigint", "({n})::bigint"]),
@@ -169,9 +175,20 @@ const EXPRESSIONS: [(char, &[&str]); 8] = [
             "regexp_replace({t}, '[ab]', '_', 'g')",
             "to_hex({i})",
             "age({m}, {m})::text",
+            "btrim({t}, 'ab')",
+            "overlay({t} placing 'x' from 2)",
+            "array_to_string((ARRAY[{t}, {t}, {t}])[{i}:2], ',')",
+            "(ARRAY[{i}, {i}])[:1]::text",
+            "jsonb_build_array({i}, {t}, {b})::text",
+            "(jsonb_build_object('k', {t}, 'b', {b}) -> 'k')::text",
+            "to_json({t})::text",
+            "quote_literal({t})",
         ],
     ),
-    ('d', &["({d} + {i})", "({d} - {i})", "({m})::date", "date_trunc('month', {d})::date"]),
+    (
+        'd',
+        &["({d} + {i})", "({d} - {i})", "({m})::date", "date_trunc('month', {d})::date", "make_date(2024, abs({i}) % 12 + 1, 5)"],
+    ),
     (
         'm',
         &[
@@ -244,7 +261,7 @@ const SUBQUERIES: [&str; 9] = [
 
 const JOINS: [&str; 5] = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "LEFT JOIN"];
 const KEYS: [&str; 5] = ["x.i = y.i", "x.id = y.id", "x.t = y.t AND x.id <> y.id", "x.l = y.i", "x.d = y.d"];
-const AGGREGATES: [&str; 10] = [
+const AGGREGATES: [&str; 17] = [
     "count(*)",
     "count({_})",
     "sum({i})",
@@ -255,6 +272,13 @@ const AGGREGATES: [&str; 10] = [
     "bool_or({b})",
     "count(DISTINCT {t})",
     "max({_}) FILTER (WHERE {b})",
+    "count(DISTINCT {f})",
+    "mode() WITHIN GROUP (ORDER BY {_})",
+    "rank(2) WITHIN GROUP (ORDER BY {i})",
+    "dense_rank(2) WITHIN GROUP (ORDER BY {n} DESC)",
+    "cume_dist(1.5) WITHIN GROUP (ORDER BY {f})",
+    "sum({m} - {m})",
+    "sum({i} * interval '1 mon 3 days 04:00')",
 ];
 const WINDOWS: [&str; 9] =
     ["row_number()", "rank()", "lag({i})", "lead({t}, 2)", "sum({i})", "count({t})", "max({d})", "first_value({t})", "ntile(3)"];
@@ -374,7 +398,7 @@ impl Statement {
         let from = self.from();
         let ids: Vec<String> = self.scope.iter().map(|relation| format!("{relation}.id")).collect();
         let (function, frame) = (self.one(&WINDOWS), self.one(&FRAMES));
-        let key = self.one(&['b', 'i', 't']);
+        let key = self.one(&['b', 'i', 't', 'f']);
         let partition = format!("PARTITION BY {}", self.column(key));
         let order = self.one(&["x.i", "x.t", "x.d DESC", "x.n NULLS FIRST", "x.l DESC NULLS LAST"]);
         let (call, ids) = (self.columns_of(function), ids.join(", "));

@@ -18,6 +18,7 @@ mod time;
 mod to_char;
 
 pub(super) use strings::escape_pattern;
+pub use time::interval_divided;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};

@@ -19,6 +19,8 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     }),
 ];
 
+const DAY_SECONDS: f64 = 86_400.0;
+
 /// Days of a month, where it is not said which one.
 const MONTH_DAYS: f64 = 30.0;
 
@@ -56,6 +58,14 @@ fn between(a: NaiveDateTime, b: NaiveDateTime) -> (i32, i32, i64) {
     (months, days, micros)
 }
 
+/// Months, days and microseconds of so many intervals, of one.
+pub fn interval_divided((months, days, micros): (i32, i32, i64), by: f64) -> Result<(i32, i32, i64)> {
+    match scaled(&[Value::Interval { months, days, micros }, Value::Float(by)], |part, by| part / by)? {
+        Value::Interval { months, days, micros } => Ok((months, days, micros)),
+        _ => Err(Error::internal("an interval divided is one")),
+    }
+}
+
 /// Each part of an interval by a number; what is not whole goes on to the smaller parts, as in PostgreSQL.
 fn scaled(values: &[Value], apply: fn(f64, f64) -> f64) -> Result<Value> {
     let [Value::Interval { months, days, micros }, Value::Float(by)] = values else { return Ok(Value::Null) };
@@ -69,9 +79,9 @@ fn scaled(values: &[Value], apply: fn(f64, f64) -> f64) -> Result<Value> {
     let (months_by, days_by) = (apply(f64::from(*months), *by), apply(f64::from(*days), *by));
     let (months, days) = (whole(months_by)?, whole(days_by)?);
     let more_days = rounded((months_by - months) * MONTH_DAYS);
-    let rest = rounded(days_by - days + more_days - more_days.trunc());
-    let days = whole(days + more_days.trunc() + rest.trunc())?;
-    let micros = (apply(*micros as f64, *by) + rest.fract() * DAY as f64).round_ties_even();
+    let seconds = rounded((days_by - days + more_days - more_days.trunc()) * DAY_SECONDS);
+    let days = whole(days + more_days.trunc() + (seconds / DAY_SECONDS).trunc())?;
+    let micros = (apply(*micros as f64, *by) + (seconds % DAY_SECONDS) * 1e6).round_ties_even();
     if !micros.is_finite() || micros.abs() >= i64::MAX as f64 {
         return Err(out_of_range());
     }

@@ -59,6 +59,23 @@ fn elements(array: &mut sp::Expr) -> Option<&mut Vec<sp::Expr>> {
     }
 }
 
+/// `a[2:3]`, `a[:3]`, `a[2:]`. Of several subscripts none may be a slice: arrays have one dimension.
+pub(super) fn slice(root: &mut sp::Expr, access: &mut [sp::AccessExpr]) -> Result<Option<sp::Expr>> {
+    let is_slice = |access: &sp::AccessExpr| matches!(access, sp::AccessExpr::Subscript(sp::Subscript::Slice { .. }));
+    match access {
+        [sp::AccessExpr::Subscript(sp::Subscript::Slice { lower_bound, upper_bound, stride: None })] => {
+            let number = |number: i32| sp::Expr::Value(sp::Value::Number(number.to_string(), false).with_empty_span());
+            let lower = lower_bound.take().unwrap_or_else(|| number(1));
+            let upper = upper_bound.take().unwrap_or_else(|| number(i32::MAX));
+            Ok(Some(call("array_part", vec![take(root), lower, upper])))
+        }
+        access if access.iter().any(is_slice) => {
+            Err(Error::unsupported("slices of slices, and with a stride, are not supported").with_hint("write a[from:to]"))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The elements of the text of a one-dimensional array; a text that is none is an error.
 pub fn array_items(text: &str) -> Result<Vec<Option<String>>> {
     items(text).ok_or_else(|| Error::invalid_text(format!("malformed array literal: \"{text}\"")))

@@ -7,9 +7,8 @@
 //! | `VALUES ((SELECT a)), (b)` | `SELECT (SELECT a) AS column1 UNION ALL SELECT b` |
 //! | `@ x`, `\|/ x`, `\|\|/ x`, `~ x` | `abs(x)`, `sqrt(x)`, `cbrt(x)`, `-1 - x` |
 //! | `- INTERVAL '1 day 2 hours'` | `INTERVAL '1 day 2 hours' * -1` |
-//! | `percentile_disc(f) WITHIN GROUP (ORDER BY x)` | the element of `array_agg(x ORDER BY x)` |
 //! | `to_number(x, '9G999D99')` | `number_by_template(x, '9G999D99')::numeric(38, 2)` |
-//! | `date(x)` | `x::date` |
+//! | `date(x)`, `cardinality(a)` | `x::date`, `cardinality(a)::integer` |
 
 use std::ops::ControlFlow;
 
@@ -17,7 +16,7 @@ use sqlparser::ast as sp;
 
 use super::from::select_from;
 use super::{call, literal, nested, string, take};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// LIKE of several patterns.
 pub(super) fn like_several(expr: &mut sp::Expr) -> Option<sp::Expr> {
@@ -146,8 +145,13 @@ pub(super) fn unary(expr: &mut sp::Expr) -> Option<sp::Expr> {
 
 /// Calls that are other calls, or casts.
 pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option<sp::Expr>> {
-    if name == "percentile_disc" {
-        return percentile(function);
+    if !function.within_group.is_empty() {
+        return super::ordered::function(name, function);
+    }
+    if ["cardinality", "array_length", "array_ndims", "array_position"].contains(&name) {
+        // Before it is asked what takes one: DataFusion's are of another type.
+        let call = sp::Expr::Function(std::mem::replace(function, super::function(name, Vec::new())));
+        return Ok(Some(cast(call, sp::DataType::Integer(None))));
     }
     let sp::FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
     Ok(match (name, list.args.as_mut_slice()) {
@@ -168,44 +172,10 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
     })
 }
 
-/// The first value that so much of the group is not above: an element of the group's sorted values.
-fn percentile(function: &mut sp::Function) -> Result<Option<sp::Expr>> {
-    let sp::FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
-    let ([sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(part))], [by]) =
-        (list.args.as_mut_slice(), function.within_group.as_slice())
-    else {
-        return Ok(None);
-    };
-    if let sp::Expr::Value(value) = &*part
-        && let sp::Value::Number(number, _) = &value.value
-        && !number.parse::<f64>().is_ok_and(|part| (0.0..=1.0).contains(&part))
-    {
-        return Err(Error::numeric_out_of_range(format!("percentile value {number} is not between 0 and 1")));
-    }
-    let part = nested(take(part));
-    let is_there = sp::Expr::IsNotNull(Box::new(nested(by.expr.clone())));
-    let filter = match function.filter.take() {
-        None => is_there,
-        Some(filter) => {
-            sp::Expr::BinaryOp { left: Box::new(nested(*filter)), op: sp::BinaryOperator::And, right: Box::new(is_there) }
-        }
-    };
-    let mut values = super::function("array_agg", vec![by.expr.clone()]);
-    if let sp::FunctionArguments::List(arguments) = &mut values.args {
-        arguments.clauses.push(sp::FunctionArgumentClause::OrderBy(vec![by.clone()]));
-    }
-    (values.filter, values.over) = (Some(Box::new(filter)), function.over.take());
-    let values = sp::Expr::Function(values);
-    let count = call("cardinality", vec![values.clone()]);
-    let place = sp::Expr::BinaryOp { left: Box::new(part), op: sp::BinaryOperator::Multiply, right: Box::new(count) };
-    let place = cast(call("ceil", vec![cast(nested(place), sp::DataType::DoublePrecision)]), sp::DataType::BigInt(None));
-    Ok(Some(call("array_element", vec![values, call("greatest", vec![number("1"), place])])))
-}
-
-fn number(digits: &str) -> sp::Expr {
+pub(super) fn number(digits: &str) -> sp::Expr {
     sp::Expr::Value(sp::Value::Number(digits.to_string(), false).with_empty_span())
 }
 
-fn cast(expr: sp::Expr, data_type: sp::DataType) -> sp::Expr {
+pub(super) fn cast(expr: sp::Expr, data_type: sp::DataType) -> sp::Expr {
     sp::Expr::Cast { kind: sp::CastKind::DoubleColon, array: false, expr: Box::new(expr), data_type, format: None }
 }

@@ -21,7 +21,10 @@
 //! | `OVER w`, `OVER (w ORDER BY b)` with `WINDOW w AS (PARTITION BY a)` | `OVER (PARTITION BY a)`, `OVER (PARTITION BY a ORDER BY b)` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //! | `json_agg(x)`, `jsonb_array_elements(j)`, `to_json(t)` | see [`sets`] |
-//! | `LIKE ANY`, `FETCH FIRST`, `percentile_disc` | see [`forms`] |
+//! | `LIKE ANY`, `FETCH FIRST` | see [`forms`] |
+//! | `percentile_disc(…)`, `mode()`, `rank(5) WITHIN GROUP (ORDER BY x)` | see [`ordered`] |
+//! | `GROUP BY b::int, b`, `CUBE (a, a)` | see [`groups`] |
+//! | `a[2:3]` | `array_part(a, 2, 3)` |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
 
@@ -29,7 +32,9 @@ mod arrays;
 mod casts;
 mod forms;
 mod from;
+mod groups;
 mod names;
+mod ordered;
 mod rows;
 mod sets;
 mod templates;
@@ -138,6 +143,7 @@ fn refused(select: &sp::Select) -> Result<()> {
 /// What a select's clauses say of its expressions, and of those of its ORDER BY, put into these.
 fn clauses(select: &mut sp::Select, mut order: Option<&mut sp::OrderBy>) -> Result<()> {
     windows::resolve(select, order.as_deref_mut())?;
+    groups::tell_apart(select, order.as_deref_mut());
     using::merge_columns(select, order)
 }
 
@@ -209,8 +215,12 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
         sp::Expr::Cast { .. } => casts::cast(expr)?,
-        sp::Expr::CompoundFieldAccess { root, access_chain } if matches!(root.as_ref(), sp::Expr::Nested(_)) => {
-            if let [sp::AccessExpr::Dot(sp::Expr::Identifier(field))] = access_chain.as_slice() {
+        sp::Expr::CompoundFieldAccess { root, access_chain } => {
+            if let Some(slice) = arrays::slice(root, access_chain)? {
+                *expr = slice;
+            } else if matches!(root.as_ref(), sp::Expr::Nested(_))
+                && let [sp::AccessExpr::Dot(sp::Expr::Identifier(field))] = access_chain.as_slice()
+            {
                 let field = literal(&normal(field));
                 *expr = call("get_field", vec![take(root), field]);
             }
