@@ -25,12 +25,12 @@ use crate::auth::{self, KEY_BYTES, Verifier};
 use crate::catalog::acl::{Object, Privilege};
 use crate::catalog::rights::Rights;
 use crate::catalog::role::{Role, RoleId, SUPERUSER};
-use crate::catalog::{Catalog, Change, Kind, Relation, RelationId};
+use crate::catalog::{Catalog, Change, Identity, Kind, Relation, RelationId, sequence_of};
 use crate::connect::Connectors;
 use crate::engine::{self, EngineHandle, Recovery};
 use crate::error::{Error, Result, SqlState};
 use crate::ingest::idle::IdleMarks;
-use crate::ingest::{CompiledRelation, QueryIntake, RelationWriter, RowIds};
+use crate::ingest::{CompiledRelation, Numbers, QueryIntake, RelationWriter};
 use crate::limits;
 use crate::log::datadir::DataDir;
 use crate::log::{self, CommitId, Log, LogHandle};
@@ -88,7 +88,8 @@ pub struct Database {
     queries: Arc<RuntimeEnv>,
     query_threads: usize,
     writers: Mutex<HashMap<RelationId, Arc<RelationWriter>>>,
-    row_ids: Mutex<HashMap<RelationId, Arc<RowIds>>>,
+    /// By relation those of the hidden keys, by sequence those of a column.
+    numbers: Mutex<HashMap<RelationId, Arc<Numbers>>>,
     /// Greater than the id of any relation that there was, or will be when the statements under way are done.
     next_relation: Mutex<RelationId>,
     pub(crate) next_session: AtomicU64,
@@ -146,7 +147,7 @@ impl Database {
             queries: batch::memory::runtime(limits::QUERY_BYTES)?,
             query_threads: std::thread::available_parallelism().map_or(1, usize::from),
             writers: Mutex::default(),
-            row_ids: Mutex::default(),
+            numbers: Mutex::default(),
             next_relation: Mutex::default(),
             next_session: AtomicU64::new(1),
             sessions: Sessions::default(),
@@ -196,6 +197,8 @@ impl Database {
 
     /// The writer of a relation, shared by all sessions: it deals rows out to partitions and hands out row ids.
     pub(crate) fn writer(&self, relation: &Arc<Relation>) -> Result<Arc<RelationWriter>> {
+        // Also those that running queries have given are in use.
+        let numbers = relation.identity().map(|(_, identity)| self.numbers_of(relation, identity));
         let mut writers = self.writers.lock();
         if let Some(writer) =
             writers.get(&relation.id).filter(|w| Arc::ptr_eq(w.relation(), relation) || **w.relation() == **relation)
@@ -205,8 +208,8 @@ impl Database {
         let catalog = self.log.catalog();
         let dead = catalog.relations().find(|r| r.kind == Kind::Stream && r.parent == Some(relation.id)).cloned();
         let row_ids = if relation.has_row_id() { Some(self.row_ids(relation)?) } else { None };
-        let compiled =
-            Arc::new(CompiledRelation::compile(Arc::clone(relation), &Planner::new(catalog.clone(), self.state.clone()))?);
+        let compiled = CompiledRelation::compile(Arc::clone(relation), &Planner::new(catalog.clone(), self.state.clone()))?;
+        let compiled = Arc::new(compiled.numbered(numbers));
         // Where the last writer of this stream stopped is not known; the log's end is as good a place as any, and even.
         let start = (self.log.head(relation.id).map_or(0, |h| h.commit) % u64::from(relation.partitions.max(1))) as u32;
         let writer = Arc::new(RelationWriter::new(compiled, dead, row_ids).starting_at(start));
@@ -219,8 +222,8 @@ impl Database {
 
     /// Ids for the rows of a table without a key. The engine has read all of the log when a database opens, so the rows that it
     /// holds show every id that is in use.
-    fn row_ids(&self, relation: &Relation) -> Result<Arc<RowIds>> {
-        let mut all = self.row_ids.lock();
+    fn row_ids(&self, relation: &Relation) -> Result<Arc<Numbers>> {
+        let mut all = self.numbers.lock();
         if let Some(ids) = all.get(&relation.id) {
             return Ok(Arc::clone(ids));
         }
@@ -231,9 +234,18 @@ impl Database {
                 next = next.max(arrow::compute::max(ids).map_or(0, |id| id + 1));
             }
         }
-        let ids = Arc::new(RowIds::starting_at(next));
+        let ids = Arc::new(Numbers::new(next, 1));
         all.insert(relation.id, Arc::clone(&ids));
         Ok(ids)
+    }
+
+    /// Numbers for the column that numbers a table's rows.
+    fn numbers_of(&self, relation: &Relation, identity: Identity) -> Arc<Numbers> {
+        let sequence = sequence_of(relation.id);
+        let mut all = self.numbers.lock();
+        let numbers = all.entry(sequence).or_insert_with(|| Arc::new(Numbers::new(identity.start, identity.step)));
+        self.log.head(sequence).and_then(|head| head.watermark).iter().for_each(|greatest| numbers.raise(*greatest));
+        Arc::clone(numbers)
     }
 
     /// An id that no relation has had, and that no other statement is given.

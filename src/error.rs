@@ -75,7 +75,7 @@ sql_states! {
     GroupingError grouping "42803",
     /// A window function where none can be, or a window that is defined twice.
     WindowingError windowing "42P20",
-    /// A value for a generated column.
+    /// A value for a column that only the server gives values.
     GeneratedAlways generated_always "428C9",
     WrongObjectType wrong_object_type "42809",
     InvalidColumnDefinition invalid_column_definition "42611",
@@ -112,6 +112,8 @@ sql_states! {
     /// AFTER MATCH SKIP TO the first row of the match: it would be found again and again.
     SkipToFirstRow skip_to_first_row "2202L",
     CharacterNotInRepertoire invalid_encoding "22021",
+    /// All numbers of a column's type are used.
+    SequenceLimitExceeded sequence_limit "2200H",
     NotNullViolation not_null_violation "23502",
     UniqueViolation unique_violation "23505",
     CardinalityViolation cardinality_violation "21000",

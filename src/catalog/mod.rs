@@ -45,6 +45,19 @@ pub const COMMIT_TIME: RelationId = 0;
 /// The hidden key of a table without a primary key.
 pub const ROW_ID: &str = "_row_id";
 
+/// Where the ids of sequences start; relation ids stay far below.
+const SEQUENCES: RelationId = 0x7000_0000;
+
+/// What the numbering of a table's rows is called among the watermarks of the log, and in pg_class.
+pub fn sequence_of(table: RelationId) -> RelationId {
+    SEQUENCES + table
+}
+
+/// The table whose rows it numbers, if it is the id of a sequence.
+pub fn numbered_by(sequence: RelationId) -> Option<RelationId> {
+    sequence.checked_sub(SEQUENCES)
+}
+
 /// What stands before the query's columns in a changelog.
 pub const CHANGELOG_COLUMNS: [&str; 2] = ["commit", "diff"];
 
@@ -95,8 +108,29 @@ pub struct Column {
     pub default: Option<String>,
     /// SQL of a computed column over the other columns; never written by users.
     pub generated: Option<String>,
+    /// The column numbers its table's rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+/// `SERIAL`, or `GENERATED … AS IDENTITY`: what an INSERT puts into the column that it leaves out is the next number.
+///
+/// The next number is one step above the greatest that the column has ever had, given or generated: like a watermark a function
+/// of the log, which keeps it as the watermark of the column's [`sequence_of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// INSERT and UPDATE may not give a value themselves.
+    pub always: bool,
+    pub start: i64,
+    pub step: i64,
+}
+
+impl Default for Identity {
+    fn default() -> Identity {
+        Identity { always: false, start: 1, step: 1 }
+    }
 }
 
 /// `WATERMARK FOR column AS expression`.
@@ -293,6 +327,11 @@ impl Relation {
     /// A stream whose rows come from its query alone.
     pub fn is_derived(&self) -> bool {
         self.kind == Kind::Stream && self.output.is_some()
+    }
+
+    /// The column that numbers the rows.
+    pub fn identity(&self) -> Option<(usize, Identity)> {
+        self.columns.iter().enumerate().find_map(|(at, column)| Some((at, column.identity?)))
     }
 
     /// A table without a primary key: rows are told apart by a hidden id.

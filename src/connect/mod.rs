@@ -171,7 +171,7 @@ pub(crate) mod tests {
 
     pub(crate) fn column(name: &str, data_type: DataType) -> Column {
         let (sql_type, nullable) = (data_type.to_string(), true);
-        Column { name: name.into(), data_type, sql_type, nullable, default: None, generated: None, comment: None }
+        Column { name: name.into(), data_type, sql_type, nullable, default: None, generated: None, identity: None, comment: None }
     }
 
     pub(crate) fn stream(name: &str, columns: Vec<Column>, options: &[(&str, &str)]) -> Relation {

@@ -38,6 +38,7 @@ impl Encoder {
             nullable: field.is_nullable(),
             default: None,
             generated: None,
+            identity: None,
             comment: None,
         };
         Encoder::new(&schema.fields().iter().map(column).collect::<Vec<_>>(), options)

@@ -15,7 +15,16 @@ use crate::error::Error;
 
 pub(super) fn column(name: &str, data_type: DataType, sql_type: &str) -> Column {
     let (default, generated, comment) = (None, None, None);
-    Column { name: name.to_string(), data_type, sql_type: sql_type.to_string(), nullable: true, default, generated, comment }
+    Column {
+        name: name.to_string(),
+        data_type,
+        sql_type: sql_type.to_string(),
+        nullable: true,
+        default,
+        generated,
+        identity: None,
+        comment,
+    }
 }
 
 /// A column of each type.

@@ -12,6 +12,7 @@ use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, ExprSchemable, cast, col};
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::numbers::Numbers;
 use crate::catalog::{Kind, Relation};
 use crate::copy::DefaultValues;
 use crate::copy::modifier::Modifier;
@@ -37,6 +38,8 @@ pub struct CompiledRelation {
     pub generated: Vec<Option<Arc<dyn PhysicalExpr>>>,
     /// Over the user's columns; of a derived stream whose watermark is carried, none.
     pub watermark: Option<Arc<dyn PhysicalExpr>>,
+    /// What the column that numbers the rows gets: without it nothing is left out of that column.
+    pub(super) numbers: Option<Arc<Numbers>>,
     pub(super) modifiers: Vec<Modifier>,
     /// How far ahead of now an event time may be.
     pub(super) max_future: Micros,
@@ -88,7 +91,14 @@ impl CompiledRelation {
             defaults,
             generated,
             watermark,
+            numbers: None,
         })
+    }
+
+    /// With numbers for its rows.
+    #[must_use]
+    pub fn numbered(self, numbers: Option<Arc<Numbers>>) -> CompiledRelation {
+        CompiledRelation { numbers, ..self }
     }
 
     /// Rows of all columns from those that an INSERT or COPY names (`targets`, in the batch's order): the others get their
@@ -107,8 +117,12 @@ impl CompiledRelation {
 
     /// What an INSERT that leaves a column out puts into it.
     pub fn default_of(&self, column: usize, rows: usize, now: Micros) -> Result<ArrayRef> {
+        let definition = &self.relation.columns[column];
+        if let (Some(numbers), Some(_)) = (&self.numbers, definition.identity) {
+            return numbers.take(rows, &definition.data_type);
+        }
         match &self.defaults[column] {
-            None => Ok(new_null_array(&self.relation.columns[column].data_type, rows)),
+            None => Ok(new_null_array(&definition.data_type, rows)),
             Some(default) => evaluate(default, with_now(std::iter::empty()), Vec::new(), rows, now),
         }
     }
@@ -117,7 +131,8 @@ impl CompiledRelation {
     pub fn default_values(self: &Arc<Self>, targets: &[usize], now: Micros) -> Vec<Option<DefaultValues>> {
         let default = |column: usize| -> Option<DefaultValues> {
             let compiled = Arc::clone(self);
-            self.defaults[column].is_some().then(|| Arc::new(move |rows| compiled.default_of(column, rows, now)) as DefaultValues)
+            let has_one = self.defaults[column].is_some() || self.relation.columns[column].identity.is_some();
+            has_one.then(|| Arc::new(move |rows| compiled.default_of(column, rows, now)) as DefaultValues)
         };
         targets.iter().map(|column| default(*column)).collect()
     }

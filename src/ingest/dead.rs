@@ -25,6 +25,7 @@ pub fn dead_letter_relation(stream: &Relation) -> Relation {
         nullable: false,
         default: None,
         generated: None,
+        identity: None,
         comment: Some(comment.to_string()),
     };
     let columns = vec![

@@ -10,6 +10,7 @@
 //! * [`compile`]: the SQL expressions stored with a relation, ready to run.
 //! * [`writer`]: the path above, a column at a time.
 //! * [`query`]: the rows of running queries, on the same path.
+//! * [`numbers`]: numbers for rows.
 //! * [`partition`]: which partition a key belongs to, for ever.
 //! * [`idle`]: the watermark of a stream to which no rows come.
 //! * `refresh`: the end of a period, for views that are shown with a delay, if no commit tells it.
@@ -22,6 +23,7 @@ mod assign;
 mod compile;
 mod dead;
 pub mod idle;
+mod numbers;
 mod partition;
 mod query;
 mod refresh;
@@ -31,6 +33,7 @@ mod xxh64;
 pub use assign::assign;
 pub use compile::{CompiledRelation, interval_option};
 pub use dead::{DEAD_SUFFIX, dead_letter_relation};
+pub use numbers::Numbers;
 pub use partition::{hash_rows, partitions_of};
 pub use query::QueryIntake;
-pub use writer::{RelationWriter, RowIds};
+pub use writer::RelationWriter;

@@ -1,14 +1,15 @@
 //! Rows of user columns to writes of the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::{self, filter_record_batch, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
 use super::compile::{CompiledRelation, batch, nullable};
 use super::dead::dead_letters;
+use super::numbers::{Numbers, greatest};
 use super::partition::{Split, partitions_of, split};
 use crate::catalog::{ROW_ID, Relation};
 use crate::copy::null_violation;
@@ -18,36 +19,20 @@ use crate::limits::{BATCH_BYTES, BATCH_ROWS, STORED_VALUE_BYTES};
 use crate::log::{Kind, Rows, Write};
 use crate::time::Micros;
 
-/// Hands out the hidden keys of a table without a primary key. Shared by all of its writers.
-#[derive(Debug)]
-pub struct RowIds(AtomicI64);
-
-impl RowIds {
-    /// The next id must be greater than all that the log holds.
-    pub fn starting_at(next: i64) -> RowIds {
-        RowIds(AtomicI64::new(next))
-    }
-
-    /// The first of so many ids in a row.
-    pub fn take(&self, rows: usize) -> i64 {
-        self.0.fetch_add(rows as i64, Ordering::Relaxed)
-    }
-}
-
 /// Turns rows into writes of one relation.
 pub struct RelationWriter {
     compiled: Arc<CompiledRelation>,
     stored_schema: arrow::datatypes::SchemaRef,
     /// Where rows go whose event time is unusable; without it they are refused.
     dead: Option<Arc<Relation>>,
-    row_ids: Option<Arc<RowIds>>,
+    row_ids: Option<Arc<Numbers>>,
     /// Streams without a key: the next batch's turn.
     next_partition: AtomicU32,
 }
 
 impl RelationWriter {
     /// `dead`: the relation's dead letters, if it has them. `row_ids`: needed for a table without a primary key.
-    pub fn new(compiled: Arc<CompiledRelation>, dead: Option<Arc<Relation>>, row_ids: Option<Arc<RowIds>>) -> RelationWriter {
+    pub fn new(compiled: Arc<CompiledRelation>, dead: Option<Arc<Relation>>, row_ids: Option<Arc<Numbers>>) -> RelationWriter {
         let stored_schema = compiled.relation.stored_schema();
         RelationWriter { compiled, stored_schema, dead, row_ids, next_partition: AtomicU32::new(0) }
     }
@@ -174,7 +159,15 @@ impl RelationWriter {
         let letters = dead_letters(dead, &self.relation().columns, &dead_rows, reasons, now)?;
         for rows in cut(letters)? {
             let (relation, rows) = (dead.id, Rows::Batch(rows));
-            writes.push(Write { relation, partition: 0, kind: Kind::Append, rows, event_times: None, watermark: None });
+            writes.push(Write {
+                relation,
+                partition: 0,
+                kind: Kind::Append,
+                rows,
+                event_times: None,
+                watermark: None,
+                number: None,
+            });
         }
         Ok(filter_record_batch(&rows, &compute::not(&is_dead)?)?)
     }
@@ -191,10 +184,7 @@ impl RelationWriter {
         if self.relation().has_row_id() {
             columns.push(match (given, &self.row_ids) {
                 (Some(ids), _) => ids,
-                (None, Some(ids)) => {
-                    let first = ids.take(count);
-                    Arc::new(Int64Array::from_iter_values(first..first + count as i64))
-                }
+                (None, Some(ids)) => ids.take(count, &DataType::Int64)?,
                 (None, None) => return Err(Error::internal(format!("no row ids for \"{}\"", self.relation().name))),
             });
         }
@@ -247,7 +237,7 @@ impl RelationWriter {
 
     fn to_write(&self, rows: RecordBatch, partition: u32, kind: Kind, now: Micros) -> Result<Write> {
         let mut event_times = None;
-        let mut watermark = None;
+        let (mut watermark, mut number) = (None, None);
         if kind != Kind::Delete {
             let user_columns = &rows.columns()[usize::from(self.relation().has_row_id())..];
             if let Some(times) = self.event_times(user_columns) {
@@ -256,13 +246,17 @@ impl RelationWriter {
             if let Some(values) = self.compiled.watermark_of(user_columns, rows.num_rows(), now)? {
                 watermark = compute::max(values.as_primitive::<TimestampMicrosecondType>());
             }
+            if let Some((at, _)) = self.relation().identity() {
+                number = greatest(&user_columns[at])?;
+                number.zip(self.compiled.numbers.as_ref()).iter().for_each(|(number, numbers)| numbers.raise(*number));
+            }
         }
         let rows = match kind {
             // Columns beside the key may be missing from a row that is deleted.
             Kind::Delete => rows,
             Kind::Append | Kind::Upsert => batch(self.stored_schema.clone(), rows.columns().to_vec(), rows.num_rows())?,
         };
-        Ok(Write { relation: self.relation().id, partition, kind, rows: Rows::Batch(rows), event_times, watermark })
+        Ok(Write { relation: self.relation().id, partition, kind, rows: Rows::Batch(rows), event_times, watermark, number })
     }
 }
 

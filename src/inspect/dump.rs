@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::{called, decode, instant, open, state};
-use crate::catalog::{Catalog, Change, Relation, RelationId};
+use crate::catalog::{Catalog, Change, Relation, RelationId, numbered_by};
 use crate::error::Result;
 use crate::log::{self, CommitRecord, Head, Kind, Log, LogReader};
 
@@ -122,7 +122,11 @@ fn dump_commit(reader: &dyn LogReader, catalog: &Catalog, commit: &CommitRecord,
         }
     }
     for (relation, time) in &commit.watermarks {
-        writeln!(out, "  watermark {} {}", called(catalog.get(*relation).map(Arc::as_ref), *relation), instant(*time))?;
+        let name = |id: RelationId| called(catalog.get(id).map(Arc::as_ref), id);
+        match numbered_by(*relation) {
+            Some(table) => writeln!(out, "  rows of {} numbered up to {time}", name(table))?,
+            None => writeln!(out, "  watermark {} {}", name(*relation), instant(*time))?,
+        }
     }
     Ok(())
 }

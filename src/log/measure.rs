@@ -53,7 +53,15 @@ fn start(dir: &std::path::Path) -> LogHandle {
 
 fn insert(log: &LogHandle, partition: u32, rows: RecordBatch) -> Ack {
     let rows = Rows::Batch(rows);
-    let write = Write { relation: FIRST_RELATION, partition, kind: Kind::Append, rows, event_times: None, watermark: Some(1) };
+    let write = Write {
+        relation: FIRST_RELATION,
+        partition,
+        kind: Kind::Append,
+        rows,
+        event_times: None,
+        watermark: Some(1),
+        number: None,
+    };
     log.submit(Transaction { writes: vec![write], ..Transaction::default() })
 }
 

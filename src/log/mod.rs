@@ -94,6 +94,8 @@ pub struct Write {
     pub event_times: Option<(Micros, Micros)>,
     /// Greatest value of the watermark expression over the rows.
     pub watermark: Option<Micros>,
+    /// Greatest value of the column that numbers the relation's rows, where there is one ([`crate::catalog::Identity`]).
+    pub number: Option<i64>,
 }
 
 #[derive(Clone, Debug)]

@@ -91,6 +91,10 @@ fn with_column(relation: &Relation, column: &ColumnDef) -> Result<Relation> {
         return Err(Error::unsupported("a generated column cannot be added: the rows that are stored do not have it")
             .with_hint("compute it in a view over the relation"));
     }
+    if column.identity.is_some() {
+        return Err(Error::unsupported("a column that numbers the rows cannot be added: the rows that are stored have none")
+            .with_hint("CREATE TABLE a new one, and INSERT INTO it SELECT from this one"));
+    }
     let mut added = relation.clone();
     added.columns.push(column);
     Ok(added)

@@ -62,7 +62,12 @@ pub(super) fn set(assignments: &[sp::Assignment], relation: &Relation) -> Result
                 return Err(Error::syntax(format!("multiple assignments to same column \"{name}\"")));
             }
             let value = Some(value).filter(|value| !is_default(value));
-            match relation.columns[column].generated {
+            let definition = &relation.columns[column];
+            if value.is_some() && definition.identity.is_some_and(|identity| identity.always) {
+                let message = format!("column \"{name}\" can only be updated to DEFAULT: it is an identity column");
+                return Err(Error::generated_always(message));
+            }
+            match definition.generated {
                 None => set.push(Assigned { column, value }),
                 // Its value is computed, whatever it was.
                 Some(_) if value.is_none() => {}

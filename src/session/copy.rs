@@ -323,6 +323,7 @@ fn join_group(mut group: Vec<Write>) -> Result<Write> {
     let times = group.iter().filter_map(|w| w.event_times);
     let event_times = times.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
     let watermark = group.iter().filter_map(|w| w.watermark).max();
+    let number = group.iter().filter_map(|w| w.number).max();
     let first = &group[0];
     Ok(Write {
         relation: first.relation,
@@ -331,6 +332,7 @@ fn join_group(mut group: Vec<Write>) -> Result<Write> {
         rows: Rows::Batch(rows),
         event_times,
         watermark,
+        number,
     })
 }
 

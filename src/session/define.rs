@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use sqlparser::ast as sp;
 
 use super::client::done;
@@ -307,6 +308,7 @@ fn relation_of(create: &CreateRelation, name: RelationName, kind: Kind, sql: &st
             "use CREATE TABLE for rows that are replaced by key, or PARTITION BY to keep the rows of a key in order",
         ));
     }
+    check_identity(&columns, kind)?;
     let primary_key = indices(&create.primary_key)?;
     let partition_by = indices(&create.partition_by)?;
     if kind == Kind::Table && !partition_by.is_empty() && partition_by != primary_key {
@@ -354,8 +356,29 @@ pub(super) fn column_of(column: &ColumnDef, watermark: Option<&WatermarkDef>) ->
         nullable: !column.not_null || is_event_time,
         default: column.default.as_ref().map(|e| e.sql.clone()),
         generated: column.generated.as_ref().map(|e| e.sql.clone()),
+        identity: column.identity,
         comment: None,
     })
+}
+
+/// SERIAL and IDENTITY: of one column of a table, which is an integer.
+fn check_identity(columns: &[Column], kind: Kind) -> Result<()> {
+    let mut numbered = columns.iter().filter(|column| column.identity.is_some());
+    let Some(column) = numbered.next() else { return Ok(()) };
+    if kind != Kind::Table {
+        return Err(Error::unsupported(format!("a stream has no column that numbers its rows, such as \"{}\"", column.name))
+            .with_hint("its hidden columns _partition and _offset do"));
+    }
+    if numbered.next().is_some() {
+        return Err(Error::unsupported("a table has one column that numbers its rows"));
+    }
+    if !matches!(column.data_type, DataType::Int16 | DataType::Int32 | DataType::Int64) {
+        return Err(Error::invalid_parameter("identity column type must be smallint, integer, or bigint"));
+    }
+    if column.default.is_some() || column.generated.is_some() {
+        return Err(Error::syntax(format!("both default and identity specified for column \"{}\"", column.name)));
+    }
+    Ok(())
 }
 
 /// The column of that name of a relation to be.

@@ -139,6 +139,7 @@ fn number_column(name: &str) -> Column {
         nullable: false,
         default: None,
         generated: None,
+        identity: None,
         comment: None,
     }
 }
@@ -222,6 +223,7 @@ fn plan_insert(
     let fragment = lower(&planner, &plan, running.emit)?;
     let targets = insert_columns(&running.insert, target)?;
     let columns = fitting(definition.database, target, targets, &fragment.edge.schema, !running.insert.columns.is_empty())?;
+    check_numbers(target, &columns)?;
     let reads: Vec<RelationId> = RelationSource::all_in(&plan).iter().map(|r| r.id).collect();
     check_loop(catalog, target, &reads)?;
     match target.kind {
@@ -271,6 +273,17 @@ fn fitting(
     let compiled = compiled.compiled();
     compiled.assign(&targets, &RecordBatch::new_empty(Arc::clone(schema)), database.clock.now())?;
     Ok(targets)
+}
+
+/// The rows of a query are the same whenever they are computed, so no number is given to them.
+fn check_numbers(target: &Relation, columns: &[usize]) -> Result<()> {
+    match target.identity() {
+        Some((at, _)) if !columns.contains(&at) => {
+            let name = &target.columns[at].name;
+            Err(Error::invalid_object_definition(format!("the query gives no value for \"{name}\", which numbers the rows")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A query that reads what it writes would never come to an end.

@@ -300,6 +300,7 @@ fn computed(field: &Arc<Field>) -> Column {
         nullable: field.is_nullable(),
         default: None,
         generated: None,
+        identity: None,
         comment: None,
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast as sp;
 
-use crate::catalog::Emit;
 use crate::catalog::acl::Privilege;
 use crate::catalog::function::Volatility;
+use crate::catalog::{Emit, Identity};
 
 /// A statement and the text it was read from (without the semicolon).
 #[derive(Clone, Debug)]
@@ -176,6 +176,7 @@ pub struct ColumnDef {
     pub not_null: bool,
     pub default: Option<SqlExpr>,
     pub generated: Option<SqlExpr>,
+    pub identity: Option<Identity>,
     pub comment: Option<String>,
 }
 

@@ -19,6 +19,7 @@ pub fn relation(id: u32, name: &str, kind: Kind, columns: &[(&str, DataType)]) -
         nullable: true,
         default: None,
         generated: None,
+        identity: None,
         comment: None,
     };
     Relation::new(FIRST_RELATION + id, name, kind, columns.iter().map(column).collect())

@@ -106,8 +106,8 @@ fn custom(name: &sp::ObjectName, modifiers: &[String]) -> Result<(DataType, Stri
             Some(1),
         ),
         "serial" | "bigserial" | "smallserial" | "serial4" | "serial8" => {
-            let error = Error::unsupported(format!("type \"{last}\" is not supported: there are no sequences"));
-            Err(error.with_hint("use bigint with a key of your own; a stream numbers its rows itself (_partition, _offset)"))
+            let error = Error::undefined_object(format!("type \"{last}\" does not exist"));
+            Err(error.with_hint("it is a form of column in CREATE TABLE; elsewhere write integer or bigint"))
         }
         _ => Err(undefined(&last)),
     }
@@ -449,7 +449,6 @@ mod tests {
     #[case("NUMERIC(3,5)", "22023")]
     #[case("TIMESTAMP(12)", "22023")]
     #[case("TIMETZ", "0A000")]
-    #[case("SERIAL", "0A000")]
     #[case("money", "42704")]
     #[case("INT UNSIGNED", "42704")]
     fn refused(#[case] sql: &str, #[case] code: &str) {

@@ -13,7 +13,16 @@ const HOUR: i64 = 3_600_000_000;
 
 fn column(name: &str, data_type: DataType, sql_type: &str) -> Column {
     let (default, generated, comment) = (None, None, None);
-    Column { name: name.to_string(), data_type, sql_type: sql_type.to_string(), nullable: true, default, generated, comment }
+    Column {
+        name: name.to_string(),
+        data_type,
+        sql_type: sql_type.to_string(),
+        nullable: true,
+        default,
+        generated,
+        identity: None,
+        comment,
+    }
 }
 
 fn relation(kind: catalog::Kind, columns: Vec<Column>) -> Relation {
@@ -154,7 +163,7 @@ fn defaults_generated_columns_and_constraints() {
 #[test]
 fn tables_without_a_key_get_row_ids() {
     let compiled = compiled(Relation { kind: catalog::Kind::Table, ..stream() });
-    let ids = Arc::new(RowIds::starting_at(100));
+    let ids = Arc::new(Numbers::new(100, 1));
     let writer = RelationWriter::new(compiled.clone(), None, Some(ids.clone()));
     let input = rows(&compiled.relation, vec![None; 5], vec![None; 5]);
     let writes = writer.write(input, Kind::Upsert, NOW).unwrap();
@@ -170,7 +179,8 @@ fn tables_without_a_key_get_row_ids() {
     assert_eq!((rewritten[0].partition, id(&rewritten[0])), (writes[0].partition, id(&writes[0])));
     let deleted = writer.write(again, Kind::Delete, NOW).unwrap();
     assert_eq!((deleted[0].partition, deleted[0].kind), (writes[0].partition, Kind::Delete));
-    assert_eq!(ids.take(1), 105, "no id was used up by rows that have one");
+    let next = ids.take(1, &DataType::Int64).unwrap();
+    assert_eq!(next.as_primitive::<arrow::datatypes::Int64Type>().value(0), 105, "no id was used up by rows that have one");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use arrow::datatypes::Schema;
 
 use super::prepare::{Encoded, Part, Prepared, PreparedWrite};
 use crate::catalog::acl::Object;
-use crate::catalog::{Catalog, Change, Durability, NOW, Relation, RelationId};
+use crate::catalog::{Catalog, Change, Durability, NOW, Relation, RelationId, sequence_of};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::log::layout::Layout;
@@ -75,12 +75,16 @@ impl State {
                 let partitions = head.next_offsets.len().max(relation.partitions as usize);
                 head.next_offsets.resize(partitions, 0);
                 head.commit = head.commit.max(commit);
+                if relation.identity().is_some() {
+                    self.heads.entry(sequence_of(relation.id)).or_default();
+                }
             }
             Change::Create(_) | Change::Alter(_) | Change::Replace(_) => {}
             Change::SetRole(_) | Change::DropRole(_) | Change::SetAccess(..) => {}
             Change::SetFunction(_) | Change::DropFunction(_) | Change::SetSchema(_) | Change::DropSchema(_) => {}
             Change::Drop(id) => {
                 self.heads.remove(id);
+                self.heads.remove(&sequence_of(*id));
             }
         }
     }
@@ -247,6 +251,9 @@ impl<'a> Group<'a> {
         }
         if let Some(time) = write.watermark {
             self.raise_watermark(write.relation, time);
+        }
+        if let Some(number) = write.number {
+            self.raise_watermark(sequence_of(write.relation), number);
         }
         Ok(first)
     }

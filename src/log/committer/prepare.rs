@@ -133,6 +133,7 @@ pub(super) struct PreparedWrite {
     pub(super) kind: Kind,
     pub(super) event_times: Option<(Micros, Micros)>,
     pub(super) watermark: Option<Micros>,
+    pub(super) number: Option<i64>,
     pub(super) shape: Shape,
     pub(super) parts: Vec<Part>,
 }
@@ -202,7 +203,7 @@ fn check_changes(changes: &[Change]) -> Result<()> {
 }
 
 fn prepare_write(write: Write) -> Result<PreparedWrite> {
-    let Write { relation, partition, kind, rows, event_times, watermark } = write;
+    let Write { relation, partition, kind, rows, event_times, watermark, number } = write;
     let (shape, parts) = match rows {
         Rows::Batch(rows) => (Shape::of(&rows), prepare_rows(rows)?),
         Rows::Staged(staged) => {
@@ -212,7 +213,7 @@ fn prepare_write(write: Write) -> Result<PreparedWrite> {
             (staged.shape, staged.parts.into_iter().map(Part::Encoded).collect())
         }
     };
-    Ok(PreparedWrite { relation, partition, kind, event_times, watermark, shape, parts })
+    Ok(PreparedWrite { relation, partition, kind, event_times, watermark, number, shape, parts })
 }
 
 fn prepare_rows(rows: RecordBatch) -> Result<Vec<Part>> {

@@ -26,6 +26,7 @@ fn stream(id: RelationId, name: &str) -> Relation {
         nullable,
         default: None,
         generated: None,
+        identity: None,
         comment: None,
     };
     let columns = vec![column("n", false), column("m", true)];
@@ -39,7 +40,15 @@ fn rows(values: impl IntoIterator<Item = i64>) -> RecordBatch {
 }
 
 fn write(relation: RelationId, partition: u32, values: impl IntoIterator<Item = i64>) -> Write {
-    Write { relation, partition, kind: Kind::Append, rows: Rows::Batch(rows(values)), event_times: None, watermark: None }
+    Write {
+        relation,
+        partition,
+        kind: Kind::Append,
+        rows: Rows::Batch(rows(values)),
+        event_times: None,
+        watermark: None,
+        number: None,
+    }
 }
 
 fn writes(writes: Vec<Write>) -> Transaction {

@@ -10,7 +10,7 @@ use parking_lot::MutexGuard;
 use super::group::{Finished, Group, Placed, State};
 use super::prepare::{COMMIT_BATCHES, Prepared};
 use super::{Options, Queue, Shared};
-use crate::catalog::{Change, Durability, RelationId};
+use crate::catalog::{Change, Durability, RelationId, sequence_of};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::log::{Committed, Log};
@@ -222,10 +222,9 @@ impl Storage {
         if durability == Durability::Commit {
             self.flush()?;
         }
-        self.dropped.extend(changes.iter().filter_map(|change| match change {
-            Change::Drop(relation) => self.state.heads.contains_key(relation).then_some(*relation),
-            _ => None,
-        }));
+        let gone = changes.iter().filter_map(|change| if let Change::Drop(id) = change { Some(*id) } else { None });
+        let gone = gone.flat_map(|relation| [relation, sequence_of(relation)]);
+        self.dropped.extend(gone.filter(|id| self.state.heads.contains_key(id)));
         let touched: Vec<RelationId> = heads.keys().copied().collect();
         self.state.advance(id, time, &changes, &producers, heads);
         self.shared.tail.push(id, commit);

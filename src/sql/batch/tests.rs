@@ -70,6 +70,7 @@ impl World {
             rows: Rows::Batch(rows.unwrap()),
             event_times: times.iter().copied().min().zip(watermark),
             watermark,
+            number: None,
         };
         self.log.submit(Transaction { writes: vec![write], ..Default::default() }).wait().unwrap();
     }

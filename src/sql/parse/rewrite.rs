@@ -8,6 +8,7 @@
 //! | `TIMESTAMP WITH LOCAL TIME ZONE` | `TIMESTAMP WITH TIME ZONE` |
 //! | `TABLE s` as a query | `SELECT * FROM s` |
 //! | `ROW<…>` in CREATE | `STRUCT<…>` |
+//! | `FETCH FIRST (e) ROWS ONLY` | `LIMIT (e)` |
 //! | `JOIN … WITHIN …`, `ASOF JOIN` | see [`super::join`] |
 //! | `ROLLUP ((a)::int, b)`, `CUBE (…)` | `ROLLUP (((a)::int), b)` |
 //! | `x IN ((SELECT …), y)` | `x IN (coalesce((SELECT …)), y)` |
@@ -105,6 +106,9 @@ impl Rewriter {
             if function && self.unwrap_table() {
                 return Ok(());
             }
+        }
+        if self.is(0, "FETCH") && (self.is(1, "FIRST") || self.is(1, "NEXT")) && self.is_token(2, &Token::LParen) {
+            self.fetch_computed();
         }
         if self.is(0, "TABLE") && self.is_table_query() {
             let span = self.next().map_or(Span::empty(), |token| token.span);
@@ -352,6 +356,20 @@ impl Rewriter {
             other => return Err(self.unexpected(other.as_ref(), EXPECTED)),
         }
         Ok(out)
+    }
+
+    /// The words around a number of rows in parentheses; the parser reads others.
+    fn fetch_computed(&mut self) {
+        let is = |at: usize, words: &[&str]| {
+            let token = self.tokens.get(at).map(|token| &token.token);
+            token.is_some_and(|token| words.iter().any(|word| is_word(token, word)))
+        };
+        let close = self.matching(self.at + 2).filter(|close| is(close + 1, &["ROW", "ROWS"]) && is(close + 2, &["ONLY"]));
+        if let Some(close) = close {
+            self.tokens.drain(close + 1..=close + 2);
+            self.tokens[self.at].token = Token::make_keyword("LIMIT");
+            self.tokens.remove(self.at + 1);
+        }
     }
 
     pub(super) fn is_duration(&self, ahead: usize) -> bool {

@@ -278,7 +278,12 @@ fn is_more_than_text(sql_type: &str) -> bool {
 }
 
 fn is_null(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(value, _) if value.is_null())
+    match expr {
+        Expr::Literal(value, _) => value.is_null(),
+        // It was given the type of the others.
+        Expr::Cast(cast) => is_null(&cast.expr),
+        _ => false,
+    }
 }
 
 /// Coercions may have changed a column on its way.

@@ -11,7 +11,7 @@ use super::context::SystemContext;
 use super::definitions::{self, PG_CATALOG};
 use super::types;
 use crate::catalog::schema::{PUBLIC, PUBLIC_SCHEMA};
-use crate::catalog::{self, Catalog, Kind, Relation, RelationId};
+use crate::catalog::{self, Catalog, Identity, Kind, Relation, RelationId, sequence_of};
 
 /// OID of the role that owns all relations.
 pub(super) const OWNER: u32 = 10;
@@ -33,7 +33,7 @@ pub(super) struct Class {
     pub namespace: u32,
     /// Its name.
     pub schema: String,
-    /// `r`, `v`, `m`, `i`.
+    /// `r`, `v`, `m`, `i`, `S`.
     pub kind: &'static str,
     pub source: Source,
 }
@@ -43,6 +43,8 @@ pub(super) enum Source {
     User(Arc<Relation>),
     /// The primary key's index of a relation.
     Index(Arc<Relation>),
+    /// What numbers the rows of a table.
+    Sequence(Arc<Relation>),
     System(&'static Arc<definitions::SystemRelation>),
 }
 
@@ -57,6 +59,7 @@ pub(super) struct Attribute {
     /// SQL of a default or of a computed column.
     pub default: Option<String>,
     pub generated: bool,
+    pub identity: Option<Identity>,
 }
 
 pub(super) struct Objects {
@@ -100,7 +103,9 @@ impl Objects {
             source: Source::System(r),
         });
         let catalog = context.catalog();
-        let user = context.relations().flat_map(|r| user_class(catalog, r).into_iter().chain(index_class(catalog, r)));
+        let user = context
+            .relations()
+            .flat_map(|r| user_class(catalog, r).into_iter().chain(index_class(catalog, r)).chain(sequence_class(catalog, r)));
         let classes: Vec<Class> = system.chain(user).collect();
         let by_oid = classes.iter().enumerate().map(|(i, c)| (c.oid, i)).collect();
         let by_name = classes.iter().enumerate().map(|(i, c)| ((c.namespace, c.name.clone()), i)).collect();
@@ -175,6 +180,23 @@ fn index_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> {
     })
 }
 
+fn sequence_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> {
+    relation.identity().map(|_| Class {
+        oid: sequence_of(relation.id),
+        name: sequence_name(relation),
+        namespace: catalog.schema_of(relation),
+        schema: relation.schema.clone(),
+        kind: "S",
+        source: Source::Sequence(relation.clone()),
+    })
+}
+
+/// `t_c_seq`, as PostgreSQL calls the sequence of a column.
+pub(super) fn sequence_name(relation: &Relation) -> String {
+    let column = relation.identity().map_or("", |(at, _)| relation.columns[at].name.as_str());
+    format!("{}_{column}_seq", relation.name)
+}
+
 /// A table's key is a constraint, with an index. A view's is a fact about its query: nobody made it, so nobody can drop it (dbt
 /// drops the indexes that it finds on a view and that its project does not name).
 pub(super) fn has_constraint(relation: &Relation) -> bool {
@@ -226,9 +248,17 @@ impl Class {
             Source::Index(relation) => {
                 let key = relation.primary_key.iter().enumerate();
                 key.filter_map(|(at, &i)| Some((at, user_attribute(relation, i, relation.columns.get(i)?))))
-                    .map(|(at, a)| Attribute { number: number(at), default: None, generated: false, not_null: false, ..a })
+                    .map(|(at, a)| Attribute {
+                        number: number(at),
+                        default: None,
+                        generated: false,
+                        identity: None,
+                        not_null: false,
+                        ..a
+                    })
                     .collect()
             }
+            Source::Sequence(_) => Vec::new(),
             Source::System(system) => system.columns.iter().enumerate().map(|(i, c)| system_attribute(i, c)).collect(),
         }
     }
@@ -256,6 +286,7 @@ fn user_attribute(relation: &Relation, index: usize, column: &crate::catalog::Co
         not_null: !column.nullable || (has_constraint(relation) && relation.primary_key.contains(&index)),
         default: column.generated.clone().or_else(|| column.default.clone()),
         generated: column.generated.is_some(),
+        identity: column.identity,
     }
 }
 
@@ -268,6 +299,7 @@ fn system_attribute(index: usize, column: &definitions::SystemColumn) -> Attribu
         not_null: column.not_null,
         default: None,
         generated: false,
+        identity: None,
     }
 }
 

@@ -29,7 +29,16 @@ use crate::view::Snapshot;
 pub(super) fn column(name: &str, sql_type: &str) -> Column {
     let declared = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql_type).unwrap().parse_data_type().unwrap();
     let (data_type, sql_type) = crate::sql::types::from_ast(&declared).unwrap();
-    Column { name: name.to_string(), data_type, sql_type, nullable: true, default: None, generated: None, comment: None }
+    Column {
+        name: name.to_string(),
+        data_type,
+        sql_type,
+        nullable: true,
+        default: None,
+        generated: None,
+        identity: None,
+        comment: None,
+    }
 }
 
 fn relation_of(id: RelationId, name: &str, kind: Kind, columns: Vec<Column>, create_sql: &str) -> Relation {

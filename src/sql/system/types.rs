@@ -220,8 +220,16 @@ mod tests {
         let dialect = sqlparser::dialect::PostgreSqlDialect {};
         let declared = sqlparser::parser::Parser::new(&dialect).try_with_sql(sql).unwrap().parse_data_type().unwrap();
         let (data_type, sql_type) = crate::sql::types::from_ast(&declared).unwrap();
-        let column =
-            Column { name: "c".to_string(), data_type, sql_type, nullable: true, default: None, generated: None, comment: None };
+        let column = Column {
+            name: "c".to_string(),
+            data_type,
+            sql_type,
+            nullable: true,
+            default: None,
+            generated: None,
+            identity: None,
+            comment: None,
+        };
         let (oid, modifier) = of_column(&column);
         assert_eq!(format_type(oid, Some(modifier)), text);
     }

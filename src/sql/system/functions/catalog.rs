@@ -8,7 +8,7 @@ use super::super::pg_catalog::{argument_types, result_type};
 use super::super::types;
 use super::super::value::Value;
 use super::{Call, Spec, definitions, flag, immutable, int, no, null, oid, registered, stable, text, yes};
-use crate::catalog::{Kind, Relation};
+use crate::catalog::{Kind, Relation, sequence_of};
 use crate::error::Result;
 
 const OID: &[&[&str]] = &[&["oid"]];
@@ -172,13 +172,17 @@ fn function_definition(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     Ok(definition.into())
 }
 
-/// No column has a sequence; but the names must be right, as in PostgreSQL.
+/// The column's sequence, if it has one; the names must be right.
 fn serial_sequence(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let id = registered::class(call.context, &values[0])?;
     let (table, column) = (text(values, 0), text(values, 1));
     let class = call.context.objects().class(id);
-    if class.is_some_and(|c| c.attributes().iter().any(|a| a.name == column)) {
-        return Ok(Value::Null);
+    let attributes = class.map(Class::attributes).unwrap_or_default();
+    if let Some(attribute) = attributes.iter().find(|a| a.name == column) {
+        let sequence = call.context.objects().class(sequence_of(id)).filter(|_| attribute.identity.is_some());
+        return Ok(sequence
+            .map(|s| format!("{}.{}", definitions::quote_ident(&s.schema), definitions::quote_ident(&s.name)))
+            .into());
     }
     Err(crate::error::Error::undefined_column(format!("column \"{column}\" of relation \"{table}\" does not exist")))
 }
@@ -245,6 +249,7 @@ fn describe_object(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let noun = match &class.source {
         Source::User(relation) => relation.kind.noun(),
         Source::Index(_) => "index",
+        Source::Sequence(_) => "sequence",
         Source::System(_) if class.namespace == PG_CATALOG => "table",
         Source::System(_) => "view",
     };

@@ -1,5 +1,7 @@
 //! Relations, their columns and what hangs on them.
 
+use arrow::datatypes::DataType;
+
 use super::super::context::SystemContext;
 use super::super::definitions::find;
 use super::super::objects::*;
@@ -8,7 +10,7 @@ use super::super::types as pg_types;
 use super::super::value::Value;
 use crate::catalog::acl::Object;
 use crate::catalog::role::SUPERUSER;
-use crate::catalog::{Kind, Relation};
+use crate::catalog::{Identity, Kind, Relation, sequence_of};
 
 /// OID of the access method `heap`, and of `btree`.
 pub(super) const HEAP: u32 = 2;
@@ -19,12 +21,15 @@ pub(super) fn class(context: &SystemContext, table: &mut Table<'_>) {
         let (row_type, rows, is_indexed) = match &class.source {
             Source::User(relation) => (row_type_oid(relation.id), row_count(context, relation), has_constraint(relation)),
             Source::Index(relation) => (0, row_count(context, relation), false),
+            Source::Sequence(_) => (0, 1.0, false),
             Source::System(_) => (0, -1.0, false),
         };
         let (owner, acl) = match &class.source {
             Source::User(relation) => context.access(Object::Relation(relation.id)),
-            // An index is its relation's owner's.
-            Source::Index(relation) => (context.access(Object::Relation(relation.id)).0, Value::Null),
+            // An index is its relation's owner's, and so is a sequence.
+            Source::Index(relation) | Source::Sequence(relation) => {
+                (context.access(Object::Relation(relation.id)).0, Value::Null)
+            }
             Source::System(_) => (SUPERUSER, Value::Null),
         };
         let columns = i16::try_from(class.attributes().len()).unwrap_or(i16::MAX);
@@ -44,7 +49,7 @@ pub(super) fn class(context: &SystemContext, table: &mut Table<'_>) {
             ("relnatts", columns.into()),
             ("relhasrules", matches!(class.kind, "v" | "m").into()),
             ("relispopulated", true.into()),
-            ("relreplident", (if matches!(class.kind, "i" | "v") { "n" } else { "d" }).into()),
+            ("relreplident", (if matches!(class.kind, "i" | "v" | "S") { "n" } else { "d" }).into()),
             ("reloptions", options(class).into()),
         ]);
     }
@@ -93,11 +98,41 @@ pub(super) fn attribute(context: &SystemContext, table: &mut Table<'_>) {
                 ("attstorage", of_type(|t| t.storage.into())),
                 ("attnotnull", attribute.not_null.into()),
                 ("atthasdef", attribute.default.is_some().into()),
+                ("attidentity", identity_letter(attribute.identity).into()),
                 ("attgenerated", (if attribute.generated { "s" } else { "" }).into()),
                 ("attislocal", true.into()),
                 ("attcollation", of_type(|t| t.collation.into())),
             ]);
         }
+    }
+}
+
+fn identity_letter(identity: Option<Identity>) -> &'static str {
+    match identity {
+        None => "",
+        Some(Identity { always: true, .. }) => "a",
+        Some(_) => "d",
+    }
+}
+
+pub(super) fn sequence(context: &SystemContext, table: &mut Table<'_>) {
+    for relation in context.relations() {
+        let Some((at, identity)) = relation.identity() else { continue };
+        let (of_type, greatest) = match relation.columns[at].data_type {
+            DataType::Int16 => ("int2", i16::MAX.into()),
+            DataType::Int32 => ("int4", i32::MAX.into()),
+            _ => ("int8", i64::MAX),
+        };
+        table.row([
+            ("seqrelid", sequence_of(relation.id).into()),
+            ("seqtypid", pg_types::by_name(of_type).map_or(0, |t| t.oid).into()),
+            ("seqstart", identity.start.into()),
+            ("seqincrement", identity.step.into()),
+            ("seqmax", greatest.into()),
+            ("seqmin", identity.start.min(1).into()),
+            ("seqcache", 1i64.into()),
+            ("seqcycle", false.into()),
+        ]);
     }
 }
 
@@ -214,6 +249,9 @@ pub(super) fn depend(context: &SystemContext, table: &mut Table<'_>) {
         }
         if let Some(parent) = relation.parent {
             row(class, relation.id, class, parent, "i");
+        }
+        if relation.identity().is_some() {
+            row(class, sequence_of(relation.id), class, relation.id, "i");
         }
         if has_constraint(relation) {
             row(class, index_oid(relation.id), constraint, constraint_oid(relation.id), "i");

@@ -19,6 +19,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "pg_class" => classes::class(context, table),
         "pg_attribute" => classes::attribute(context, table),
         "pg_attrdef" => classes::attrdef(context, table),
+        "pg_sequence" => classes::sequence(context, table),
         "pg_index" => classes::index(context, table),
         "pg_constraint" => classes::constraint(context, table),
         "pg_description" => classes::description(context, table),

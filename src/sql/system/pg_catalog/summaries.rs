@@ -15,7 +15,7 @@ fn of_kind<'a>(context: &'a SystemContext, kind: &'static str) -> impl Iterator<
 
 fn owner(context: &SystemContext, class: &Class) -> Value {
     match &class.source {
-        Source::User(relation) | Source::Index(relation) => context.owner_name(relation.id).into(),
+        Source::User(relation) | Source::Index(relation) | Source::Sequence(relation) => context.owner_name(relation.id).into(),
         Source::System(_) => context.roles().name(SUPERUSER).into(),
     }
 }
