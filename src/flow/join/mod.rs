@@ -13,12 +13,16 @@
 //! all rows of a key together, when the other side's rows of that key begin or cease to be; otherwise the rows that gained or
 //! lost a match by this change are asked whether they have any other.
 //!
+//! A side of an inner join whose rows are only ever added is kept as the batches that came ([`added`]); only rows that may be taken
+//! away, or asked for by their time, need an arrangement.
+//!
 //! A bound between times of the two sides makes the probe a range, and lets a frontier drop what can meet no more
 //! ([`Bound`], [`SideSpec::dead_after`]).
 //!
 //! Invariants. After every change, what was given so far adds up to the join of what came so far: no order of changes matters,
 //! as long as neither side's rows were taken away before they came. Dropping rows changes no output.
 
+mod added;
 mod bound;
 mod probe;
 #[cfg(test)]
@@ -33,11 +37,12 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::JoinType;
 use datafusion::physical_expr::PhysicalExpr;
 
-use self::probe::Probe;
+use self::added::{Added, Place};
+use self::probe::{CANDIDATES, Probe};
 use super::arrangement::{Arrangement, Layout};
 use super::{Context, Operator, Shard};
 use crate::delta::Delta;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::StateTable;
 use crate::time::{Micros, NO_TIME};
 
@@ -65,6 +70,12 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether a side is kept as it comes: nothing is taken from it, and times of both sides leave no range to look in.
+    fn is_added(&self, side: usize) -> bool {
+        let has_range = self.bound.is_some_and(|bound| bound.least.is_some() && bound.greatest.is_some());
+        self.join_type == JoinType::Inner && self.sides[side].append_only && !has_range
+    }
+
     /// Rows of equal keys meet all the same rows.
     fn is_by_key(&self) -> bool {
         self.residual.is_none() && self.bound.is_none()
@@ -83,6 +94,8 @@ pub struct SideSpec {
     /// A row whose time is more than this behind the frontier is asked for no more: no row to come meets it, no change of it
     /// comes, and what it met is as dead if that has to know its matches.
     pub dead_after: Option<Micros>,
+    /// Rows are only ever added.
+    pub append_only: bool,
 }
 
 /// What a row of one side gives by itself.
@@ -99,20 +112,31 @@ enum Single {
 
 pub struct Join {
     spec: Spec,
-    sides: [Arrangement; 2],
+    sides: [Kept; 2],
     /// By side.
     single: [Single; 2],
     /// Pairs are given.
     pairs: bool,
 }
 
+/// The rows of a side.
+#[expect(clippy::large_enum_variant, reason = "there are two of them")]
+enum Kept {
+    Sorted(Arrangement),
+    Added(Added),
+}
+
 impl Join {
     pub fn new(spec: Spec, shard: Shard) -> Result<Join> {
-        let arrangement = |name, side: &SideSpec| {
-            let SideSpec { schema, key, time, .. } = side.clone();
-            Arrangement::new(name, Layout { schema, key, time, order: Vec::new() }, shard)
+        let kept = |name, side: usize| {
+            let SideSpec { schema, key, time, .. } = spec.sides[side].clone();
+            let layout = Layout { schema, key, time, order: Vec::new() };
+            Ok::<_, Error>(match spec.is_added(side) {
+                true => Kept::Added(Added::new(name, layout, shard)?),
+                false => Kept::Sorted(Arrangement::new(name, layout, shard)?),
+            })
         };
-        let sides = [arrangement("left", &spec.sides[LEFT])?, arrangement("right", &spec.sides[RIGHT])?];
+        let sides = [kept("left", LEFT)?, kept("right", RIGHT)?];
         use Single::*;
         let (pairs, single) = match spec.join_type {
             JoinType::Inner => (true, [Nothing, Nothing]),
@@ -202,7 +226,7 @@ impl Join {
     /// Probe with all pairs wanted: give them, and tell which rows of the delta have a match and how the weights of matches of
     /// the other side's rows change.
     fn probe(&self, side: usize, delta: &Delta, cx: &mut Context) -> Result<(Vec<bool>, Turns)> {
-        let other = &self.sides[1 - side];
+        let other = self.sorted(1 - side)?;
         let mut matched = vec![false; delta.len()];
         let mut turns = Turns::default();
         let watched = self.single[1 - side] != Single::Nothing && !self.spec.is_by_key();
@@ -224,14 +248,52 @@ impl Join {
         Ok((matched, turns))
     }
 
+    fn sorted(&self, side: usize) -> Result<&Arrangement> {
+        match &self.sides[side] {
+            Kept::Sorted(rows) => Ok(rows),
+            Kept::Added(_) => Err(not_sorted()),
+        }
+    }
+
+    fn add(&mut self, side: usize, delta: &Delta) -> Result<()> {
+        match &mut self.sides[side] {
+            Kept::Sorted(rows) => rows.update(delta).map(drop),
+            Kept::Added(rows) => rows.update(delta),
+        }
+    }
+
+    /// Probe the other side of an inner join where its rows are only added: all pairs.
+    fn meet_added(&mut self, side: usize, delta: &Delta, cx: &mut Context) -> Result<()> {
+        let Join { spec, sides, .. } = self;
+        let Kept::Added(other) = &mut sides[1 - side] else { return Ok(()) };
+        let mut pairs = Vec::new();
+        let (mut probing, mut places): (Vec<u32>, Vec<Place>) = (Vec::new(), Vec::new());
+        other.find(&delta.rows, &spec.sides[side].key, |other, row, place| {
+            probing.push(row);
+            places.push(place);
+            if probing.len() == CANDIDATES {
+                pairs.push(meet(spec, side, delta, other, &probing, &places)?);
+                (probing.clear(), places.clear());
+            }
+            Ok(())
+        })?;
+        if !probing.is_empty() {
+            pairs.push(meet(spec, side, delta, other, &probing, &places)?);
+        }
+        pairs.into_iter().try_for_each(|(columns, diff)| {
+            let rows = self.batch(columns, diff.len())?;
+            self.emit(Delta::new(rows, diff), cx)
+        })
+    }
+
     /// What is there of the other side may gain or lose matches by a change of this one: row by row.
     fn update_rows(&mut self, side: usize, delta: &Delta, turns: Turns, cx: &mut Context) -> Result<()> {
         let other = 1 - side;
-        let (gained, lost) = turns.into_rows(&self.sides[other])?;
-        let had = Probe::new(&self.spec, other, &gained.rows, &self.sides[side])?.any()?;
-        self.sides[side].update(delta)?;
+        let (gained, lost) = turns.into_rows(self.sorted(other)?)?;
+        let had = Probe::new(&self.spec, other, &gained.rows, self.sorted(side)?)?.any()?;
+        self.add(side, delta)?;
         self.turn(other, &select(&gained, &had, false)?, true, cx)?;
-        let has = Probe::new(&self.spec, other, &lost.rows, &self.sides[side])?.any()?;
+        let has = Probe::new(&self.spec, other, &lost.rows, self.sorted(side)?)?.any()?;
         self.turn(other, &select(&lost, &has, false)?, false, cx)
     }
 
@@ -239,14 +301,16 @@ impl Join {
     fn update_keys(&mut self, side: usize, delta: &Delta, cx: &mut Context) -> Result<()> {
         let other = 1 - side;
         let keys: Vec<ArrayRef> = self.spec.sides[side].key.iter().map(|c| Arc::clone(delta.rows.column(*c))).collect();
-        let before = self.sides[side].find(&keys, delta.len())?;
+        let Kept::Sorted(rows) = &mut self.sides[side] else { return Err(not_sorted()) };
+        let before = rows.find(&keys, delta.len())?;
         let mut first: HashMap<u32, (usize, bool), ahash::RandomState> = HashMap::default();
-        let was = |number: Option<u32>| number.is_some_and(|number| self.sides[side].rows(number).next().is_some());
+        let was = |number: Option<u32>| number.is_some_and(|number| rows.rows(number).next().is_some());
         let was: Vec<bool> = before.into_iter().map(was).collect();
-        for (row, number) in self.sides[side].update(delta)?.into_iter().enumerate() {
+        for (row, number) in rows.update(delta)?.into_iter().enumerate() {
             first.entry(number).or_insert((row, was[row]));
         }
-        let is = |number: u32| self.sides[side].rows(number).next().is_some();
+        let rows = self.sorted(side)?;
+        let is = |number: u32| rows.rows(number).next().is_some();
         let turned = |now: bool| {
             let rows = first.iter().filter(|(number, (_, was))| *was != now && is(**number) == now);
             let mut rows: Vec<u32> = rows.map(|(_, (row, _))| *row as u32).collect();
@@ -256,8 +320,8 @@ impl Join {
         for now in [true, false] {
             let keys = compute::take_record_batch(&delta.rows, &turned(now))?;
             let mut found = Vec::new();
-            Probe::new(&self.spec, side, &keys, &self.sides[other])?.all(&mut found);
-            let rows = weighted(&self.sides[other], &found)?;
+            Probe::new(&self.spec, side, &keys, self.sorted(other)?)?.all(&mut found);
+            let rows = weighted(self.sorted(other)?, &found)?;
             self.turn(other, &rows, now, cx)?;
         }
         Ok(())
@@ -270,17 +334,21 @@ impl Operator for Join {
         if delta.is_empty() {
             return Ok(());
         }
+        if let Kept::Added(_) = &self.sides[1 - port] {
+            self.meet_added(port, &delta, cx)?;
+            return self.add(port, &delta);
+        }
         let (matched, turns) = if self.pairs || !self.spec.is_by_key() {
             self.probe(port, &delta, cx)?
         } else {
-            (Probe::new(&self.spec, port, &delta.rows, &self.sides[1 - port])?.any()?, Turns::default())
+            (Probe::new(&self.spec, port, &delta.rows, self.sorted(1 - port)?)?.any()?, Turns::default())
         };
         if self.single[port] != Single::Nothing {
             self.give(port, &select(&delta, &matched, true)?, true, cx)?;
             self.give(port, &select(&delta, &matched, false)?, false, cx)?;
         }
         match self.single[1 - port] {
-            Single::Nothing => self.sides[port].update(&delta).map(drop),
+            Single::Nothing => self.add(port, &delta),
             _ if self.spec.is_by_key() => self.update_keys(port, &delta, cx),
             _ => self.update_rows(port, &delta, turns, cx),
         }
@@ -288,17 +356,52 @@ impl Operator for Join {
 
     fn finish(&mut self, cx: &mut Context) -> Result<()> {
         for (rows, side) in self.sides.iter_mut().zip(&self.spec.sides) {
-            if let Some(delay) = side.dead_after.filter(|_| cx.frontier != NO_TIME) {
-                rows.evict(cx.frontier.saturating_sub(delay))?;
+            let dead = side.dead_after.filter(|_| cx.frontier != NO_TIME).map(|delay| cx.frontier.saturating_sub(delay));
+            match (rows, dead) {
+                (Kept::Added(rows), Some(bound)) => rows.evict(bound)?,
+                (Kept::Added(_), None) => {}
+                (Kept::Sorted(rows), dead) => {
+                    dead.map_or(Ok(()), |bound| rows.evict(bound))?;
+                    rows.tidy()?;
+                }
             }
-            rows.tidy()?;
         }
         Ok(())
     }
 
     fn state(&mut self) -> Vec<&mut dyn StateTable> {
-        self.sides.iter_mut().map(|side| side as &mut dyn StateTable).collect()
+        let table = |side| match side {
+            &mut Kept::Sorted(ref mut rows) => rows as &mut dyn StateTable,
+            &mut Kept::Added(ref mut rows) => rows as &mut dyn StateTable,
+        };
+        self.sides.iter_mut().map(table).collect()
     }
+}
+
+/// Rows that ask beside rows that were only added, where the condition holds, and their weights.
+fn meet(
+    spec: &Spec,
+    side: usize,
+    delta: &Delta,
+    other: &Added,
+    probing: &[u32],
+    places: &[Place],
+) -> Result<(Vec<ArrayRef>, Int64Array)> {
+    let found = other.columns(places, spec.sides[1 - side].width)?;
+    let (pairs, holds) = spec.side_by_side(side, &delta.rows, probing, found)?;
+    let weight = |row: &u32| delta.weight(*row as usize);
+    Ok(match holds {
+        None => (pairs.columns().to_vec(), Int64Array::from_iter_values(probing.iter().map(weight))),
+        Some(holds) => {
+            let kept = holds.values().set_indices().map(|pair| weight(&probing[pair]));
+            let diff = Int64Array::from_iter_values(kept);
+            (compute::filter_record_batch(&pairs, &holds)?.columns().to_vec(), diff)
+        }
+    })
+}
+
+fn not_sorted() -> Error {
+    Error::internal("a join looks for an order among rows that have none")
 }
 
 /// Rows of one side and how the weight of their matches changes, in the order in which they were met.

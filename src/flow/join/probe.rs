@@ -17,7 +17,7 @@ use crate::flow::arrangement::Arrangement;
 use crate::time::Micros;
 
 /// Candidates that are put side by side at once.
-const CANDIDATES: usize = 1 << 14;
+pub(super) const CANDIDATES: usize = 1 << 14;
 
 /// A stored row: its bytes and its weight.
 type Stored<'a> = (&'a [u8], i64);
@@ -127,23 +127,12 @@ impl<'a> Probe<'a> {
     /// The candidates side by side, and for which of them the residual holds.
     fn evaluate(&self, gathered: &Gathered) -> Result<(RecordBatch, Option<BooleanArray>)> {
         let found = self.other.decode(gathered.stored.iter().map(|(row, _)| *row))?;
-        let widths = [self.spec.sides[0].width, self.spec.sides[1].width];
-        let probing = UInt32Array::from(gathered.probing.clone());
-        let asking = compute::take_arrays(&self.asking.columns()[..widths[self.side]], &probing, None)?;
-        let found = &found.columns()[..widths[1 - self.side]];
+        let found = &found.columns()[..self.spec.sides[1 - self.side].width];
         let found = match gathered.once {
             true => found.to_vec(),
             false => compute::take_arrays(found, &UInt32Array::from(gathered.places.clone()), None)?,
         };
-        let columns = if self.side == LEFT { [asking, found].concat() } else { [found, asking].concat() };
-        let options = RecordBatchOptions::new().with_row_count(Some(probing.len()));
-        let pairs = RecordBatch::try_new_with_options(Arc::clone(&self.spec.pairs), columns, &options)?;
-        let Some(residual) = &self.spec.residual else { return Ok((pairs, None)) };
-        let holds = residual.evaluate(&pairs)?.into_array(pairs.num_rows())?;
-        let holds =
-            holds.as_boolean_opt().ok_or_else(|| Error::datatype_mismatch("a join's condition must be of type boolean"))?;
-        let holds = if holds.null_count() > 0 { compute::prep_null_mask_filter(holds) } else { holds.clone() };
-        Ok((pairs, Some(holds)))
+        self.spec.side_by_side(self.side, self.asking, &gathered.probing, found)
     }
 
     /// Which of the asking rows have a match. Looks at few candidates first: most rows that have a match have it there.
@@ -189,6 +178,29 @@ impl<'a> Probe<'a> {
         })?;
         open.retain(|(row, _)| !found[*row]);
         Ok(open)
+    }
+}
+
+impl Spec {
+    /// Rows of a side that ask beside what they found, and for which of them the residual holds.
+    pub(super) fn side_by_side(
+        &self,
+        side: usize,
+        asking: &RecordBatch,
+        probing: &[u32],
+        found: Vec<ArrayRef>,
+    ) -> Result<(RecordBatch, Option<BooleanArray>)> {
+        let rows = UInt32Array::from_iter_values(probing.iter().copied());
+        let asking = compute::take_arrays(&asking.columns()[..self.sides[side].width], &rows, None)?;
+        let columns = if side == LEFT { [asking, found].concat() } else { [found, asking].concat() };
+        let options = RecordBatchOptions::new().with_row_count(Some(probing.len()));
+        let pairs = RecordBatch::try_new_with_options(Arc::clone(&self.pairs), columns, &options)?;
+        let Some(residual) = &self.residual else { return Ok((pairs, None)) };
+        let holds = residual.evaluate(&pairs)?.into_array(pairs.num_rows())?;
+        let holds =
+            holds.as_boolean_opt().ok_or_else(|| Error::datatype_mismatch("a join's condition must be of type boolean"))?;
+        let holds = if holds.null_count() > 0 { compute::prep_null_mask_filter(holds) } else { holds.clone() };
+        Ok((pairs, Some(holds)))
     }
 }
 

@@ -101,6 +101,7 @@ impl Case {
             key: if self.keyed { vec![0] } else { Vec::new() },
             time: self.bound.map(|_| 1),
             dead_after,
+            append_only: self.append_only,
         };
         let mut fields = Vec::new();
         if self.has_left() {
@@ -301,14 +302,21 @@ fn rows_that_are_only_added_give_rows_that_are_only_added() {
             continue;
         }
         let case = Case { append_only: true, ..case };
-        let mut running = Running::new(case, 1);
+        let mut running = Running::new(case, rng.random_range(1..4));
         let mut present: [Vec<Row>; 2] = Default::default();
-        for round in 0..20 {
+        for round in 0..60 {
             let port = rng.random_range(0..2);
-            let rows =
-                change(&mut rng, &mut present[port], |rng| (Some(rng.random_range(0..2)), 0, rng.random_range(0..2)), false);
+            let row = |rng: &mut SmallRng| (rng.random_bool(0.9).then(|| rng.random_range(0..2)), 0, rng.random_range(0..2));
+            let rows = change(&mut rng, &mut present[port], row, false);
             running.update(port, &rows);
             running.check(&present, round);
+            if rng.random_bool(0.1) {
+                running.save();
+            }
+            if rng.random_bool(0.1) {
+                running.finish(NO_TIME);
+                running.restart(rng.random_range(1..4));
+            }
         }
     }
 }

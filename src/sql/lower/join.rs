@@ -149,7 +149,8 @@ impl Side {
 
     fn spec(&self) -> SideSpec {
         let schema = nullable(self.lowered.edge.schema.fields().iter().map(AsRef::as_ref));
-        SideSpec { schema, width: self.width, key: self.key.clone(), time: None, dead_after: None }
+        let append_only = self.lowered.edge.append_only;
+        SideSpec { schema, width: self.width, key: self.key.clone(), time: None, dead_after: None, append_only }
     }
 
     /// Whether the other side's rows meet at most one row of this side each.
