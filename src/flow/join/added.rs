@@ -101,6 +101,9 @@ impl Added {
     }
 
     fn push(&mut self, rows: RecordBatch) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
         let numbers = self.keys.intern(&self.key(&rows), rows.num_rows())?;
         self.newest.resize(self.keys.end(), (NONE, 0));
         let first = self.next;
@@ -216,7 +219,8 @@ impl Added {
     fn finish_loading(&mut self) -> Result<()> {
         let Some(loaded) = self.loading.take() else { return Ok(()) };
         for number in loaded.numbers().collect::<Vec<_>>() {
-            let rows: Vec<&[u8]> = loaded.rows(number).flat_map(|(row, weight)| std::iter::repeat_n(row, weight.max(0) as usize)).collect();
+            let rows: Vec<&[u8]> =
+                loaded.rows(number).flat_map(|(row, weight)| std::iter::repeat_n(row, weight.max(0) as usize)).collect();
             for part in rows.chunks(BATCH_ROWS) {
                 self.push(loaded.decode(part.iter().copied())?)?;
             }
@@ -308,12 +312,13 @@ mod tests {
     /// The times of the rows of a key, sorted.
     fn found(added: &mut Added, key: i64) -> Vec<i64> {
         let mut places = Vec::new();
-        added.find(&batch(&[(key, 0)]), &[0], |_, row, place| {
-            assert_eq!(row, 0);
-            places.push(place);
-            Ok(())
-        })
-        .unwrap();
+        added
+            .find(&batch(&[(key, 0)]), &[0], |_, row, place| {
+                assert_eq!(row, 0);
+                places.push(place);
+                Ok(())
+            })
+            .unwrap();
         if places.is_empty() {
             return Vec::new();
         }
