@@ -7,13 +7,15 @@
 //! | count, sum, avg | a number or two ([`super::numeric`]) | the same |
 //! | min, max | the extreme value ([`super::extreme`]) | all values with their weights ([`super::multiset`]) |
 //! | those of [`FOLDED`] | DataFusion's own accumulator ([`super::fold`]) | all values with their weights, evaluated again |
-//! | count(distinct x), all others | all values with their weights, evaluated again | the same |
+//! | count(DISTINCT x) | all values ([`super::distinct`]) | all values with their weights |
+//! | all others | all values with their weights, evaluated again ([`super::multiset`]) | the same |
 
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
 
+use super::distinct::Distinct;
 use super::extreme::Extreme;
 use super::fold::Fold;
 use super::multiset::{Evaluate, Multiset};
@@ -39,7 +41,7 @@ pub trait Accumulator: Send {
     /// Make a group empty again.
     fn clear(&mut self, group: u32);
 
-    /// Types of the columns of `state`. None, if the state is a multiset.
+    /// Types of the columns of `state`. None, if all values are kept.
     fn state_types(&self) -> Vec<DataType>;
 
     /// What is remembered of these groups, for a checkpoint.
@@ -52,13 +54,27 @@ pub trait Accumulator: Send {
     /// away. Only accumulators with a state, and multisets of extreme values, are merged.
     fn merge(&mut self, groups: &[u32], state: &[ArrayRef], sign: i64) -> Result<()>;
 
-    /// The multiset behind it, if there is one: its changes are saved row by row.
-    fn multiset(&mut self) -> Option<&mut Multiset> {
+    /// The values that it keeps, if it keeps them all: their changes are saved row by row.
+    fn values(&self) -> Option<&dyn Values> {
         None
     }
 
     /// Bytes held, roughly.
     fn bytes(&self) -> usize;
+}
+
+/// What an accumulator is that keeps all values of a group.
+pub trait Values {
+    /// Of each value, which is one of every argument.
+    fn types(&self) -> &[DataType];
+
+    /// All values of a group with their weights: columns, then weights.
+    fn content(&self, group: u32) -> Result<(Vec<ArrayRef>, Vec<i64>)>;
+
+    /// Which rows of the last update a checkpoint has to know of; `None`: all of them.
+    fn news(&self) -> Option<&[u32]> {
+        None
+    }
 }
 
 /// An aggregate call of the query.
@@ -118,18 +134,16 @@ pub fn make(call: &Call, append_only: bool) -> Result<Box<dyn Accumulator>> {
         Some(Summary::Average) => Box::new(Average::new(&call.argument_types[0], output)?),
         Some(Summary::Extreme { greatest }) => Box::new(Extreme::new(output, greatest)?),
         Some(Summary::Fold) => Box::new(Fold::new(call)?),
-        None => Box::new(Multiset::new(call, evaluate_by(call))?),
+        None => {
+            let plain = call.function.order_bys().is_empty() && call.argument_types.len() == 1;
+            match (call.function.fun().name(), call.function.is_distinct()) {
+                ("count", true) if plain => Box::new(Distinct::new(call.argument_types.clone(), append_only)?),
+                ("min", _) if plain => Box::new(Multiset::new(call, Evaluate::First)?),
+                ("max", _) if plain => Box::new(Multiset::new(call, Evaluate::Last)?),
+                _ => Box::new(Multiset::new(call, Evaluate::Again)?),
+            }
+        }
     })
-}
-
-fn evaluate_by(call: &Call) -> Evaluate {
-    let plain = call.function.order_bys().is_empty() && call.argument_types.len() == 1;
-    match (call.function.fun().name(), call.function.is_distinct()) {
-        ("count", true) if plain => Evaluate::CountDistinct,
-        ("min", _) if plain => Evaluate::First,
-        ("max", _) if plain => Evaluate::Last,
-        _ => Evaluate::Again,
-    }
 }
 
 /// A field of a state table; all of them may be NULL, because a deleted key has no state.

@@ -12,6 +12,7 @@
 //! A group exists while rows of it exist. Without GROUP BY there is one group, and it always exists.
 
 pub mod accumulate;
+mod distinct;
 mod extreme;
 mod fold;
 pub(in crate::flow) mod groups;
@@ -122,12 +123,12 @@ pub(crate) struct Core {
 impl Aggregate {
     pub fn new(spec: Spec, shard: Shard) -> Result<Aggregate> {
         let core = Core::new(spec, shard);
-        let mut probe = Groups::new(&core.plan)?;
+        let probe = Groups::new(&core.plan)?;
         let group = table::group_fields(&core.spec);
         let mut journals = Vec::new();
-        for (call, accumulator) in probe.accumulators.iter_mut().enumerate() {
-            if let Some(multiset) = accumulator.multiset() {
-                journals.push(Journal::new(call, Arc::new(multiset::journal_schema(&group, multiset))));
+        for (call, accumulator) in probe.accumulators.iter().enumerate() {
+            if let Some(values) = accumulator.values() {
+                journals.push(Journal::new(call, &group, values.types()));
             }
         }
         Ok(Aggregate { core, journals })
@@ -186,20 +187,28 @@ struct Evaluated {
 }
 
 impl Evaluated {
-    /// Feed the groups that the batch's keys were just entered into.
-    fn add_to(&self, groups: &mut Groups) -> Result<()> {
+    /// Feed the groups that the batch's keys were just entered into. `fed` is told after each call which rows it got: all (`None`), or
+    /// those that pass its FILTER.
+    fn add_to(&self, groups: &mut Groups, mut fed: impl FnMut(&Groups, usize, Option<&UInt32Array>) -> Result<()>) -> Result<()> {
         groups.weigh(self.diff.as_ref());
         for (call, arguments) in self.arguments.iter().enumerate() {
             let Some(mask) = &self.filters[call] else {
                 groups.accumulate(call, None, arguments, self.diff.as_ref())?;
+                fed(groups, call, None)?;
                 continue;
             };
-            let rows: UInt32Array = mask.values().set_indices().map(|row| row as u32).collect::<Vec<_>>().into();
+            let rows = UInt32Array::from_iter_values(mask.values().set_indices().map(|row| row as u32));
             let numbers: Vec<u32> = rows.values().iter().map(|row| groups.numbers()[*row as usize]).collect();
-            let passing = self.take(&rows)?;
-            groups.accumulate(call, Some(&numbers), &passing.arguments[call], passing.diff.as_ref())?;
+            let arguments = compute::take_arrays(arguments, &rows, None)?;
+            groups.accumulate(call, Some(&numbers), &arguments, self.weights(&rows).as_ref())?;
+            fed(groups, call, Some(&rows))?;
         }
         Ok(())
+    }
+
+    fn weights(&self, rows: &UInt32Array) -> Option<Int64Array> {
+        let diff = self.diff.as_ref()?;
+        Some(Int64Array::from_iter_values(rows.values().iter().map(|row| diff.value(*row as usize))))
     }
 
     fn take(&self, rows: &UInt32Array) -> Result<Evaluated> {
@@ -210,16 +219,12 @@ impl Evaluated {
                 Some(f) => Some(compute::take(f, rows, None)?.as_boolean().clone()),
             })
         };
-        let diff = self
-            .diff
-            .as_ref()
-            .map(|diff| Int64Array::from_iter_values(rows.values().iter().map(|row| diff.value(*row as usize))));
         Ok(Evaluated {
             rows: rows.len(),
             keys: arrays(&self.keys)?,
             arguments: self.arguments.iter().map(arrays).collect::<Result<_>>()?,
             filters: self.filters.iter().map(filter).collect::<Result<_>>()?,
-            diff,
+            diff: self.weights(rows),
         })
     }
 }
@@ -264,29 +269,11 @@ impl Core {
             let rows = output(&self.spec, end, groups, &before)?;
             self.former.push(rows);
         }
-        groups.weigh(input.diff.as_ref());
-        for (call, arguments) in input.arguments.iter().enumerate() {
-            let journal = journals.iter_mut().find(|j| j.call == call);
-            match &input.filters[call] {
-                None => {
-                    groups.accumulate(call, None, arguments, input.diff.as_ref())?;
-                    if let Some(journal) = journal {
-                        journal.record(self.spec.window.map(|_| end), &input.keys, arguments, input.diff.as_ref(), input.rows)?;
-                    }
-                }
-                Some(mask) => {
-                    let rows: UInt32Array = mask.values().set_indices().map(|row| row as u32).collect::<Vec<_>>().into();
-                    let numbers: Vec<u32> = rows.values().iter().map(|row| groups.numbers()[*row as usize]).collect();
-                    let passing = input.take(&rows)?;
-                    groups.accumulate(call, Some(&numbers), &passing.arguments[call], passing.diff.as_ref())?;
-                    if let Some(journal) = journal {
-                        let (keys, arguments) = (&passing.keys, &passing.arguments[call]);
-                        journal.record(self.spec.window.map(|_| end), keys, arguments, passing.diff.as_ref(), passing.rows)?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        let end = self.spec.window.map(|_| end);
+        input.add_to(groups, |groups, call, rows| match journals.iter_mut().find(|journal| journal.call == call) {
+            Some(journal) => journal.note(end, input, groups, rows),
+            None => Ok(()),
+        })
     }
 
     /// The group of a global aggregate is there from the start, held by a row that is never taken away.

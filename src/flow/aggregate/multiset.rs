@@ -7,20 +7,18 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, Int64Array};
 use arrow::compute::{self, SortColumn};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
 
-use super::accumulate::{Accumulator, Call};
+use super::accumulate::{Accumulator, Call, Values};
 use crate::error::{Error, Result};
 
 /// How the answer is got from the values.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Evaluate {
-    /// How many there are.
-    CountDistinct,
     /// The least one.
     First,
     /// The greatest one.
@@ -29,7 +27,12 @@ pub enum Evaluate {
     Again,
 }
 
-type Values = BTreeMap<Box<[u8]>, i64>;
+#[derive(Default)]
+struct Group {
+    values: BTreeMap<Box<[u8]>, i64>,
+    /// Values whose weight is below zero.
+    negative: usize,
+}
 
 pub struct Multiset {
     function: Arc<AggregateFunctionExpr>,
@@ -37,7 +40,7 @@ pub struct Multiset {
     output: DataType,
     types: Vec<DataType>,
     converter: RowConverter,
-    groups: Vec<Values>,
+    groups: Vec<Group>,
     entries: usize,
 }
 
@@ -54,20 +57,8 @@ impl Multiset {
         self.evaluate != Evaluate::Again
     }
 
-    /// All values of a group with their weights: columns, then weights.
-    pub fn content(&self, group: u32) -> Result<(Vec<ArrayRef>, Vec<i64>)> {
-        let values = &self.groups[group as usize];
-        let parser = self.converter.parser();
-        let columns = self.converter.convert_rows(values.keys().map(|data| parser.parse(data)))?;
-        let fit = |(array, data_type): (ArrayRef, &DataType)| {
-            if array.data_type() == data_type { Ok(array) } else { Ok(compute::cast(&array, data_type)?) }
-        };
-        let columns = columns.into_iter().zip(&self.types).map(fit).collect::<Result<_>>()?;
-        Ok((columns, values.values().copied().collect()))
-    }
-
     fn answer(&self, group: u32) -> Result<ScalarValue> {
-        let values = &self.groups[group as usize];
+        let values = &self.groups[group as usize].values;
         let one = |data: Option<&Box<[u8]>>| match data {
             None => Ok(ScalarValue::try_from(&self.output)?),
             Some(data) => {
@@ -76,7 +67,6 @@ impl Multiset {
             }
         };
         match self.evaluate {
-            Evaluate::CountDistinct => Ok(ScalarValue::Int64(Some(values.len() as i64))),
             Evaluate::First => one(values.keys().next()),
             Evaluate::Last => one(values.keys().next_back()),
             Evaluate::Again => self.again(group),
@@ -102,16 +92,11 @@ impl Multiset {
         accumulator.update_batch(&columns)?;
         Ok(accumulator.evaluate()?)
     }
-
-    /// Fields of the values in a state table.
-    pub fn fields(&self) -> Vec<Field> {
-        self.types.iter().enumerate().map(|(i, t)| super::accumulate::state_field(format!("value{i}"), t)).collect()
-    }
 }
 
 impl Accumulator for Multiset {
     fn resize(&mut self, count: usize) {
-        self.groups.resize_with(count, BTreeMap::new);
+        self.groups.resize_with(count, Group::default);
     }
 
     fn update(&mut self, groups: &[u32], arguments: &[ArrayRef], diff: Option<&Int64Array>) -> Result<()> {
@@ -122,17 +107,20 @@ impl Accumulator for Multiset {
                 continue;
             }
             let weight = diff.map_or(1, |diff| diff.value(row));
-            let values = &mut self.groups[*group as usize];
+            let Group { values, negative } = &mut self.groups[*group as usize];
             let data = rows.row(row);
             match values.get_mut(data.data()) {
                 Some(held) => {
+                    *negative -= usize::from(*held < 0);
                     *held += weight;
+                    *negative += usize::from(*held < 0);
                     if *held == 0 {
                         values.remove(data.data());
                         self.entries -= 1;
                     }
                 }
                 None => {
+                    *negative += usize::from(weight < 0);
                     values.insert(data.data().into(), weight);
                     self.entries += 1;
                 }
@@ -143,7 +131,7 @@ impl Accumulator for Multiset {
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         // Between the rows of a step a weight may be below zero for a while; at the end of it never.
-        if groups.iter().any(|g| self.groups[*g as usize].values().any(|weight| *weight < 0)) {
+        if groups.iter().any(|g| self.groups[*g as usize].negative > 0) {
             return Err(Error::internal(format!("a value of {} was taken away that was not there", self.function.name())));
         }
         if groups.is_empty() {
@@ -154,8 +142,8 @@ impl Accumulator for Multiset {
     }
 
     fn clear(&mut self, group: u32) {
-        self.entries -= self.groups[group as usize].len();
-        self.groups[group as usize] = Values::new();
+        let gone = std::mem::take(&mut self.groups[group as usize]);
+        self.entries -= gone.values.len();
     }
 
     fn state_types(&self) -> Vec<DataType> {
@@ -175,16 +163,28 @@ impl Accumulator for Multiset {
         self.update(groups, state, Some(&Int64Array::from_value(sign, groups.len())))
     }
 
-    fn multiset(&mut self) -> Option<&mut Multiset> {
+    fn values(&self) -> Option<&dyn Values> {
         Some(self)
     }
 
     fn bytes(&self) -> usize {
-        self.groups.capacity() * 24 + self.entries * 48
+        self.groups.capacity() * size_of::<Group>() + self.entries * 48
     }
 }
 
-/// The schema of a multiset's state table: the group, then the values.
-pub fn journal_schema(group: &[Field], multiset: &Multiset) -> Schema {
-    Schema::new(group.iter().cloned().chain(multiset.fields()).collect::<Vec<_>>())
+impl Values for Multiset {
+    fn types(&self) -> &[DataType] {
+        &self.types
+    }
+
+    fn content(&self, group: u32) -> Result<(Vec<ArrayRef>, Vec<i64>)> {
+        let values = &self.groups[group as usize].values;
+        let parser = self.converter.parser();
+        let columns = self.converter.convert_rows(values.keys().map(|data| parser.parse(data)))?;
+        let fit = |(array, data_type): (ArrayRef, &DataType)| {
+            if array.data_type() == data_type { Ok(array) } else { Ok(compute::cast(&array, data_type)?) }
+        };
+        let columns = columns.into_iter().zip(&self.types).map(fit).collect::<Result<_>>()?;
+        Ok((columns, values.values().copied().collect()))
+    }
 }

@@ -82,7 +82,7 @@ impl Sliced {
             std::collections::btree_map::Entry::Vacant(place) => place.insert(Groups::new(&self.core.plan)?),
         };
         groups.enter(&input.keys, input.rows)?;
-        input.add_to(groups)
+        input.add_to(groups, |_, _, _| Ok(()))
     }
 
     /// Add what the step brought to the windows. Most windows take the same slices of it as the one before; what these come to is
@@ -142,7 +142,7 @@ impl Sliced {
         }
         slice.enter(&input.keys, input.rows)?;
         let mut entered = slice.numbers().to_vec();
-        input.add_to(slice)?;
+        input.add_to(slice, |_, _, _| Ok(()))?;
         if rolled {
             entered.sort_unstable();
             entered.dedup();

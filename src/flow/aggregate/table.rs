@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use arrow::compute::take_arrays;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
-use super::accumulate::state_field;
+use super::accumulate::{Values, state_field};
 use super::groups::Groups;
-use super::{Core, Spec};
+use super::{Core, Evaluated, Spec};
 use crate::delta::{Delta, consolidate};
 use crate::error::{Error, Result};
 use crate::state::StateTable;
@@ -182,21 +183,52 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub fn new(call: usize, schema: SchemaRef) -> Journal {
+    /// `group`: what a group is told by; `types`: of its values.
+    pub fn new(call: usize, group: &[Field], types: &[DataType]) -> Journal {
+        let values = types.iter().enumerate().map(|(i, t)| state_field(format!("value{i}"), t));
+        let schema = Arc::new(Schema::new(group.iter().cloned().chain(values).collect::<Vec<_>>()));
         Journal { call, schema, deltas: Vec::new(), rows: 0, loaded: Vec::new() }
     }
 
-    pub fn record(
+    /// Its call was given a batch, or some rows of it.
+    pub fn note(&mut self, end: Option<Micros>, input: &Evaluated, groups: &Groups, rows: Option<&UInt32Array>) -> Result<()> {
+        let arguments = &input.arguments[self.call];
+        let Some(news) = kept(groups, self.call)?.news() else {
+            return match rows {
+                None => self.record(end, &input.keys, arguments, input.diff.clone(), input.rows),
+                Some(rows) => self.record_rows(end, &input.keys, arguments, rows, input.weights(rows)),
+            };
+        };
+        let row = |at: &u32| rows.map_or(*at, |rows| rows.value(*at as usize));
+        self.record_rows(end, &input.keys, arguments, &UInt32Array::from_iter_values(news.iter().map(row)), None)
+    }
+
+    fn record_rows(
         &mut self,
         end: Option<Micros>,
         keys: &[ArrayRef],
         values: &[ArrayRef],
-        diff: Option<&Int64Array>,
+        rows: &UInt32Array,
+        diff: Option<Int64Array>,
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let (keys, values) = (take_arrays(keys, rows, None)?, take_arrays(values, rows, None)?);
+        self.record(end, &keys, &values, diff, rows.len())
+    }
+
+    fn record(
+        &mut self,
+        end: Option<Micros>,
+        keys: &[ArrayRef],
+        values: &[ArrayRef],
+        diff: Option<Int64Array>,
         rows: usize,
     ) -> Result<()> {
         let window = end.map(|end| Arc::new(Int64Array::from_value(end, rows)) as ArrayRef);
         let columns = window.into_iter().chain(keys.iter().cloned()).chain(values.iter().cloned()).collect();
-        self.push(Delta { rows: batch(&self.schema, columns, rows)?, diff: diff.cloned() })
+        self.push(Delta { rows: batch(&self.schema, columns, rows)?, diff })
     }
 
     fn push(&mut self, delta: Delta) -> Result<()> {
@@ -216,20 +248,21 @@ impl Journal {
     pub fn retire(&mut self, end: Micros, groups: &mut Groups, live: &[u32]) -> Result<()> {
         for number in live {
             let keys = groups.keys.columns(&[*number])?;
-            let multiset =
-                groups.accumulators[self.call].multiset().ok_or_else(|| Error::internal("a journal without a multiset"))?;
-            let (values, weights) = multiset.content(*number)?;
-            let rows = weights.len();
-            if rows == 0 {
+            let (values, weights) = kept(groups, self.call)?.content(*number)?;
+            if weights.is_empty() {
                 continue;
             }
-            let repeat = UInt32Array::from_value(0, rows);
-            let keys = arrow::compute::take_arrays(&keys, &repeat, None)?;
+            let keys = take_arrays(&keys, &UInt32Array::from_value(0, weights.len()), None)?;
             let diff = Int64Array::from_iter_values(weights.iter().map(|w| -w));
-            self.record(Some(end), &keys, &values, Some(&diff), rows)?;
+            self.record(Some(end), &keys, &values, Some(diff), weights.len())?;
         }
         Ok(())
     }
+}
+
+/// What keeps the values of a call.
+fn kept(groups: &Groups, call: usize) -> Result<&dyn Values> {
+    groups.accumulators[call].values().ok_or_else(|| Error::internal("a journal without values"))
 }
 
 /// Weights written out, so that equal rows are added up even if all weights are +1.
