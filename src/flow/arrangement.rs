@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
@@ -100,12 +100,22 @@ struct Weights {
 /// Where rows belong: the number of each one's key, and its code.
 pub struct Places {
     pub numbers: Vec<u32>,
+    /// Which of the codes are theirs; `None`: all.
+    kept: Option<Vec<usize>>,
     codes: Codes,
 }
 
 impl Places {
     pub fn code(&self, row: usize) -> &[u8] {
-        self.codes.get(row)
+        self.codes.get(self.kept.as_ref().map_or(row, |kept| kept[row]))
+    }
+
+    /// Of some of the rows.
+    pub fn keep(self, rows: &BooleanArray) -> Places {
+        let code = |row: usize| self.kept.as_ref().map_or(row, |kept| kept[row]);
+        let kept = rows.values().set_indices().map(code).collect();
+        let numbers = rows.values().set_indices().map(|row| self.numbers[row]).collect();
+        Places { numbers, kept: Some(kept), codes: self.codes }
     }
 }
 
@@ -312,7 +322,7 @@ impl Arrangement {
     /// Where rows belong. Their keys have numbers from now on, so [`Arrangement::add`] is to follow.
     pub fn locate(&mut self, rows: &RecordBatch) -> Result<Places> {
         let codes = self.codes(rows)?;
-        Ok(Places { numbers: self.intern(rows)?, codes })
+        Ok(Places { numbers: self.intern(rows)?, kept: None, codes })
     }
 
     /// Add the weights of rows that were located.
@@ -417,14 +427,25 @@ impl Arrangement {
         self.buckets[number as usize].rows.range(Bound::Included(from), to)
     }
 
+    /// All numbers of keys are below this.
+    pub fn end(&self) -> usize {
+        self.buckets.len()
+    }
+
     /// Numbers of all keys that have rows.
     pub fn numbers(&self) -> impl Iterator<Item = u32> {
         self.buckets.iter().enumerate().filter(|(_, bucket)| !bucket.rows.is_empty()).map(|(number, _)| number as u32)
     }
 
-    /// Forget the rows of a key from one code to those that begin with the other. Nobody may ask for them any more.
+    /// Forget the rows of a key whose time is in `[from, to]`. Nobody may ask for them any more.
     pub fn remove_between(&mut self, number: u32, from: &[u8], to: &[u8]) {
-        let gone: Vec<(Box<[u8]>, i64)> = self.rows_between(number, from, to).map(|(row, weight)| (row.into(), weight)).collect();
+        let end = successor(to);
+        self.remove(number, Bound::Included(from), end.as_deref().map_or(Bound::Unbounded, Bound::Excluded));
+    }
+
+    /// Forget the rows of a key whose codes are in a range. Nobody may ask for them any more.
+    pub fn remove(&mut self, number: u32, from: Bound<&[u8]>, to: Bound<&[u8]>) {
+        let gone: Vec<(Box<[u8]>, i64)> = self.range(number, from, to).map(|(row, weight)| (row.into(), weight)).collect();
         let bucket = &mut self.buckets[number as usize];
         let mut tombs = false;
         for (row, weight) in &gone {

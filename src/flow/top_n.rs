@@ -12,16 +12,15 @@
 //! Invariants. A group's edge is known only while its first rows are what they were when it was found: whatever may change them
 //! finds it anew. If rows are only added, none behind the edge is kept, because nothing can bring it back.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::datatypes::SchemaRef;
 
-use super::arrangement::{Arrangement, Layout, Places};
+use super::arrangement::{Arrangement, Layout, Places, successor};
 use super::{Context, Operator, Shard};
-use crate::delta::{Delta, consolidate};
+use crate::delta::Delta;
 use crate::error::Result;
 use crate::state::StateTable;
 use crate::time::Micros;
@@ -65,8 +64,42 @@ pub struct TopN {
     pending: Vec<Delta>,
 }
 
-/// One of the first rows of a group: its code, its numbers, and how often it is there.
-type First = (Box<[u8]>, Vec<u64>, i64);
+/// First rows of groups, one after the other.
+#[derive(Default)]
+struct Firsts {
+    codes: Vec<u8>,
+    numbers: Vec<u64>,
+    /// Where the row's code and its numbers end, and how often it is there.
+    rows: Vec<(usize, usize, i64)>,
+}
+
+/// One of the first rows of a group.
+#[derive(Clone, Copy)]
+struct First<'a> {
+    code: &'a [u8],
+    numbers: &'a [u64],
+    weight: i64,
+}
+
+impl Firsts {
+    fn push(&mut self, code: &[u8], numbers: impl IntoIterator<Item = u64>, weight: i64) {
+        self.codes.extend_from_slice(code);
+        self.numbers.extend(numbers);
+        self.rows.push((self.codes.len(), self.numbers.len(), weight));
+    }
+
+    fn get(&self, row: usize) -> First<'_> {
+        let (code, number) = row.checked_sub(1).map_or((0, 0), |before| (self.rows[before].0, self.rows[before].1));
+        let (code_end, number_end, weight) = self.rows[row];
+        First { code: &self.codes[code..code_end], numbers: &self.numbers[number..number_end], weight }
+    }
+
+    fn clear(&mut self) {
+        self.codes.clear();
+        self.numbers.clear();
+        self.rows.clear();
+    }
+}
 
 /// What the last of a group's first rows begins with.
 type Edge = Box<[u8]>;
@@ -78,36 +111,40 @@ impl TopN {
     }
 
     fn step(&mut self, cx: &mut Context) -> Result<()> {
-        let mut delta = consolidate(&self.spec.layout.schema, &std::mem::take(&mut self.pending))?;
+        let mut delta = Delta::concat(&self.spec.layout.schema, &std::mem::take(&mut self.pending))?;
         let mut places = self.rows.locate(&delta.rows)?;
         if self.spec.append_only {
             let inside: BooleanArray = (0..delta.len()).map(|row| Some(!self.is_outside(&places, row))).collect();
             if inside.true_count() < delta.len() {
                 delta = delta.filter(&inside)?;
-                places = self.rows.locate(&delta.rows)?;
+                places = places.keep(&inside);
             }
         }
+        let touched = places.numbers.iter().enumerate().filter(|(row, _)| !self.is_outside(&places, *row));
         // Groups in the order of their numbers: the numbers come from the input, so the output is the same every time.
-        let mut before: BTreeMap<u32, Vec<First>> = BTreeMap::new();
-        for (row, number) in places.numbers.iter().enumerate() {
-            if !before.contains_key(number) && !self.is_outside(&places, row) {
-                before.insert(*number, self.first(*number)?.0);
-            }
+        let mut touched: Vec<u32> = touched.map(|(_, number)| *number).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let (mut before, mut spans) = (Firsts::default(), Vec::with_capacity(touched.len()));
+        for number in &touched {
+            let from = before.rows.len();
+            self.first(*number, &mut before)?;
+            spans.push(from..before.rows.len());
         }
         self.rows.add(&delta, &places)?;
-        let mut changes = Vec::new();
-        for (number, before) in before {
-            let (after, edge) = self.first(number)?;
-            difference(before, after, &mut changes);
-            if self.edges.len() <= number as usize {
-                self.edges.resize(number as usize + 1, None);
-            }
-            self.edges[number as usize] = edge;
+        if self.edges.len() < self.rows.end() {
+            self.edges.resize(self.rows.end(), None);
+        }
+        let (mut after, mut changes) = (Firsts::default(), Firsts::default());
+        for (number, span) in touched.into_iter().zip(spans) {
+            after.clear();
+            self.edges[number as usize] = self.first(number, &mut after)?;
+            difference((&before, span), &after, &mut changes);
             if self.spec.append_only {
-                self.forget_behind(number)?;
+                self.forget_behind(number);
             }
         }
-        cx.emit(self.output(changes)?);
+        cx.emit(self.output(&changes)?);
         Ok(())
     }
 
@@ -123,12 +160,11 @@ impl TopN {
         code > edge && (self.spec.by == Rank::RowNumber || !code.starts_with(edge))
     }
 
-    /// The first rows of a group, and their edge if there are as many as there may be.
-    fn first(&self, group: u32) -> Result<(Vec<First>, Option<Edge>)> {
+    /// The first rows of a group; returns their edge if there are as many as there may be.
+    fn first(&self, group: u32, first: &mut Firsts) -> Result<Option<Edge>> {
         let spec = &self.spec;
         let by_order = spec.by != Rank::RowNumber || spec.numbers.iter().any(|rank| *rank != Rank::RowNumber);
-        let mut first = Vec::new();
-        let mut edge = Edge::default();
+        let mut edge: &[u8] = &[];
         let (mut rows, mut rank, mut dense, mut peers) = (0u64, 0, 0, None::<Box<[u8]>>);
         for (code, weight) in self.rows.rows(group).filter(|(_, weight)| *weight > 0) {
             if by_order && peers.as_deref().is_none_or(|peers| !code.starts_with(peers)) {
@@ -145,24 +181,26 @@ impl TopN {
             }
             let upto = rows + weight.unsigned_abs();
             let (from, to) = if spec.by == Rank::RowNumber { (rows.max(spec.skip), upto.min(spec.last)) } else { (rows, upto) };
-            let numbers = |row: u64| -> Vec<u64> {
-                let number = |by: &Rank| match by {
+            let numbers = |row: u64| {
+                spec.numbers.iter().map(move |by| match by {
                     Rank::RowNumber => row,
                     Rank::Rank => rank,
                     Rank::DenseRank => dense,
-                };
-                spec.numbers.iter().map(number).collect()
+                })
             };
             if spec.numbers.contains(&Rank::RowNumber) {
-                first.extend((from..to).map(|row| (code.into(), numbers(row + 1), 1)));
+                (from..to).for_each(|row| first.push(code, numbers(row + 1), 1));
             } else if from < to {
-                first.push((code.into(), numbers(from + 1), (to - from) as i64));
+                first.push(code, numbers(from + 1), (to - from) as i64);
             }
             rows = upto;
-            edge = if spec.by == Rank::RowNumber { code.into() } else { peers.clone().unwrap_or_default() };
+            edge = match (spec.by, &peers) {
+                (Rank::RowNumber, _) | (_, None) => code,
+                (_, Some(peers)) => &code[..peers.len()],
+            };
         }
         let full = if spec.by == Rank::DenseRank { dense >= spec.last } else { rows >= spec.last };
-        Ok((first, full.then_some(edge)))
+        Ok(full.then(|| edge.into()))
     }
 
     /// What the row's code begins with, up to where equals of it may differ.
@@ -171,47 +209,47 @@ impl TopN {
         Ok(self.rows.order_codes(&row)?.get(0).into())
     }
 
-    fn forget_behind(&mut self, group: u32) -> Result<()> {
-        let Some(edge) = &self.edges[group as usize] else { return Ok(()) };
-        let behind = self.rows.range(group, Bound::Excluded(edge), Bound::Unbounded);
-        let (codes, weights): (Vec<&[u8]>, Vec<i64>) =
-            behind.filter(|(code, _)| self.is_behind(code, edge)).map(|(code, weight)| (code, -weight)).unzip();
-        if !codes.is_empty() {
-            let gone = Delta::new(self.rows.decode(codes.into_iter())?, Int64Array::from(weights));
-            self.rows.update(&gone)?;
+    fn forget_behind(&mut self, group: u32) {
+        let Some(edge) = &self.edges[group as usize] else { return };
+        if self.spec.by == Rank::RowNumber {
+            self.rows.remove(group, Bound::Excluded(edge), Bound::Unbounded);
+        } else if let Some(behind) = successor(edge) {
+            self.rows.remove(group, Bound::Included(&behind), Bound::Unbounded);
         }
-        Ok(())
     }
 
-    fn output(&self, changes: Vec<First>) -> Result<Delta> {
-        let rows = self.rows.decode(changes.iter().map(|(code, ..)| &**code))?;
+    fn output(&self, changes: &Firsts) -> Result<Delta> {
+        let changes: Vec<First> = (0..changes.rows.len()).map(|row| changes.get(row)).collect();
+        let rows = self.rows.decode(changes.iter().map(|change| change.code))?;
         let mut columns = rows.columns().to_vec();
         for place in 0..self.spec.numbers.len() {
-            let numbers = changes.iter().map(|(_, numbers, _)| numbers[place]);
+            let numbers = changes.iter().map(|change| change.numbers[place]);
             columns.push(Arc::new(UInt64Array::from_iter_values(numbers)) as ArrayRef);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(changes.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.spec.schema), columns, &options)?;
-        Ok(Delta::new(rows, Int64Array::from_iter_values(changes.iter().map(|(.., weight)| *weight))))
+        Ok(Delta::new(rows, Int64Array::from_iter_values(changes.iter().map(|change| change.weight))))
     }
 }
 
-/// What is to be taken away from `before` and added to it to get `after`. Both are in order.
-fn difference(before: Vec<First>, after: Vec<First>, changes: &mut Vec<First>) {
-    let (mut before, mut after) = (before.into_iter().peekable(), after.into_iter().peekable());
+/// What is to be taken away from some rows of `before` and added to them to get `after`. All are in order.
+fn difference((before, span): (&Firsts, Range<usize>), after: &Firsts, changes: &mut Firsts) {
+    let mut before = span.map(|row| before.get(row)).peekable();
+    let mut after = (0..after.rows.len()).map(|row| after.get(row)).peekable();
+    let mut change = |row: First, weight| changes.push(row.code, row.numbers.iter().copied(), weight);
     loop {
         let side = match (before.peek(), after.peek()) {
             (None, None) => return,
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((a, x, _)), Some((b, y, _))) => (a, x).cmp(&(b, y)),
+            (Some(a), Some(b)) => (a.code, a.numbers).cmp(&(b.code, b.numbers)),
         };
         let gone = if side.is_le() { before.next() } else { None };
         let come = if side.is_ge() { after.next() } else { None };
         match (gone, come) {
-            (Some((code, numbers, was)), Some((.., is))) if was != is => changes.push((code, numbers, is - was)),
-            (Some((code, numbers, was)), None) => changes.push((code, numbers, -was)),
-            (None, Some(come)) => changes.push(come),
+            (Some(was), Some(is)) if was.weight != is.weight => change(is, is.weight - was.weight),
+            (Some(was), None) => change(was, -was.weight),
+            (None, Some(is)) => change(is, is.weight),
             _ => {}
         }
     }
