@@ -1,7 +1,7 @@
 //! A side whose rows are only ever added: they stay in the batches that they came in.
 //!
-//! Rows that nobody takes away need no order and no bytes to be found again by. So a side of an inner join that only grows keeps
-//! its rows as columns, and for each key the way from its newest row to the one before, and so on:
+//! Rows that nobody takes away need no order and no bytes to be found again by. So a side of a join that only grows keeps its rows
+//! as columns, and for each key the way from its newest row to the one before, and so on:
 //!
 //! ```text
 //!   key number ──► newest row ──► row before ──► …          numbers of rows: in the order in which they came
@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 
@@ -141,14 +141,9 @@ impl Added {
         self.segments.partition_point(|segment| segment.first <= id).checked_sub(1)
     }
 
-    /// Tell of all rows with the keys of those that ask: `visit(asking row, place)`; it may stop by an error.
-    pub fn find(
-        &mut self,
-        asking: &RecordBatch,
-        key: &[usize],
-        mut visit: impl FnMut(&Added, u32, Place) -> Result<()>,
-    ) -> Result<()> {
-        self.finish_loading()?;
+    /// Tell of all rows with the keys of those that ask: `visit(asking row, place)`; it may stop by an error. A checkpoint's rows are
+    /// found after [`Added::finish_loading`].
+    pub fn find(&self, asking: &RecordBatch, key: &[usize], mut visit: impl FnMut(u32, Place) -> Result<()>) -> Result<()> {
         let key: Vec<ArrayRef> = key.iter().map(|column| Arc::clone(asking.column(*column))).collect();
         let numbers = self.keys.find(&key, asking.num_rows())?;
         for (row, number) in numbers.into_iter().enumerate() {
@@ -159,12 +154,27 @@ impl Added {
                 let segment = &self.segments[at];
                 let place = (id - segment.first) as usize;
                 if segment.rows.is_some() {
-                    visit(self, row as u32, (at as u32, place as u32))?;
+                    visit(row as u32, (at as u32, place as u32))?;
                 }
                 id = segment.before[place];
             }
         }
         Ok(())
+    }
+
+    /// All rows with the keys of those that ask, each of which has another one.
+    pub fn of_keys(&self, asking: &RecordBatch, key: &[usize]) -> Result<Delta> {
+        let mut places = Vec::new();
+        self.find(asking, key, |_, place| {
+            places.push(place);
+            Ok(())
+        })?;
+        if places.is_empty() {
+            return Ok(Delta::append(RecordBatch::new_empty(Arc::clone(&self.layout.schema))));
+        }
+        let columns = self.columns(&places, self.layout.schema.fields().len())?;
+        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+        Ok(Delta::append(RecordBatch::try_new_with_options(Arc::clone(&self.layout.schema), columns, &options)?))
     }
 
     /// The first columns of rows.
@@ -215,8 +225,8 @@ impl Added {
         Ok(())
     }
 
-    /// All of the checkpoint has come.
-    fn finish_loading(&mut self) -> Result<()> {
+    /// All of the checkpoint has come: its rows are there from now on.
+    pub fn finish_loading(&mut self) -> Result<()> {
         let Some(loaded) = self.loading.take() else { return Ok(()) };
         for number in loaded.numbers().collect::<Vec<_>>() {
             let rows: Vec<&[u8]> =
@@ -312,8 +322,9 @@ mod tests {
     /// The times of the rows of a key, sorted.
     fn found(added: &mut Added, key: i64) -> Vec<i64> {
         let mut places = Vec::new();
+        added.finish_loading().unwrap();
         added
-            .find(&batch(&[(key, 0)]), &[0], |_, row, place| {
+            .find(&batch(&[(key, 0)]), &[0], |row, place| {
                 assert_eq!(row, 0);
                 places.push(place);
                 Ok(())

@@ -13,8 +13,8 @@
 //! all rows of a key together, when the other side's rows of that key begin or cease to be; otherwise the rows that gained or
 //! lost a match by this change are asked whether they have any other.
 //!
-//! A side of an inner join whose rows are only ever added is kept as the batches that came ([`added`]); only rows that may be taken
-//! away, or asked for by their time, need an arrangement.
+//! A side whose rows are only ever added is kept as the batches that came ([`added`]); only rows that may be taken away, asked for by
+//! their time, or asked whether they are there need an arrangement.
 //!
 //! A bound between times of the two sides makes the probe a range, and lets a frontier drop what can meet no more
 //! ([`Bound`], [`SideSpec::dead_after`]).
@@ -70,10 +70,12 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Whether a side is kept as it comes: nothing is taken from it, and times of both sides leave no range to look in.
-    fn is_added(&self, side: usize) -> bool {
+    /// Whether a side is kept as it comes: nothing is taken from it, times of both sides leave no range to look in, and the other
+    /// side's rows do not ask whether they have a match.
+    fn is_added(&self, side: usize, single: [Single; 2]) -> bool {
         let has_range = self.bound.is_some_and(|bound| bound.least.is_some() && bound.greatest.is_some());
-        self.join_type == JoinType::Inner && self.sides[side].append_only && !has_range
+        let is_plain = self.join_type == JoinType::Inner || self.is_by_key() && single[1 - side] == Single::Nothing;
+        is_plain && self.sides[side].append_only && !has_range
     }
 
     /// Rows of equal keys meet all the same rows.
@@ -128,15 +130,6 @@ enum Kept {
 
 impl Join {
     pub fn new(spec: Spec, shard: Shard) -> Result<Join> {
-        let kept = |name, side: usize| {
-            let SideSpec { schema, key, time, .. } = spec.sides[side].clone();
-            let layout = Layout { schema, key, time, order: Vec::new() };
-            Ok::<_, Error>(match spec.is_added(side) {
-                true => Kept::Added(Added::new(name, layout, shard)?),
-                false => Kept::Sorted(Arrangement::new(name, layout, shard)?),
-            })
-        };
-        let sides = [kept("left", LEFT)?, kept("right", RIGHT)?];
         use Single::*;
         let (pairs, single) = match spec.join_type {
             JoinType::Inner => (true, [Nothing, Nothing]),
@@ -150,6 +143,15 @@ impl Join {
             JoinType::RightAnti => (false, [Nothing, If(false)]),
             JoinType::RightMark => (false, [Nothing, Marked]),
         };
+        let kept = |name, side: usize| {
+            let SideSpec { schema, key, time, .. } = spec.sides[side].clone();
+            let layout = Layout { schema, key, time, order: Vec::new() };
+            Ok::<_, Error>(match spec.is_added(side, single) {
+                true => Kept::Added(Added::new(name, layout, shard)?),
+                false => Kept::Sorted(Arrangement::new(name, layout, shard)?),
+            })
+        };
+        let sides = [kept("left", LEFT)?, kept("right", RIGHT)?];
         Ok(Join { spec, sides, single, pairs })
     }
 
@@ -262,28 +264,37 @@ impl Join {
         }
     }
 
-    /// Probe the other side of an inner join where its rows are only added: all pairs.
-    fn meet_added(&mut self, side: usize, delta: &Delta, cx: &mut Context) -> Result<()> {
-        let Join { spec, sides, .. } = self;
-        let Kept::Added(other) = &mut sides[1 - side] else { return Ok(()) };
-        let mut pairs = Vec::new();
+    /// Probe the other side where its rows are only added: all pairs.
+    fn meet_added(&self, side: usize, delta: &Delta, other: &Added, cx: &mut Context) -> Result<()> {
         let (mut probing, mut places): (Vec<u32>, Vec<Place>) = (Vec::new(), Vec::new());
-        other.find(&delta.rows, &spec.sides[side].key, |other, row, place| {
+        other.find(&delta.rows, &self.spec.sides[side].key, |row, place| {
             probing.push(row);
             places.push(place);
             if probing.len() == CANDIDATES {
-                pairs.push(meet(spec, side, delta, other, &probing, &places)?);
-                (probing.clear(), places.clear());
+                self.meet(side, delta, other, &std::mem::take(&mut probing), &std::mem::take(&mut places), cx)?;
             }
             Ok(())
         })?;
-        if !probing.is_empty() {
-            pairs.push(meet(spec, side, delta, other, &probing, &places)?);
+        self.meet(side, delta, other, &probing, &places, cx)
+    }
+
+    /// Give rows that ask beside rows that were only added, where the condition holds.
+    fn meet(&self, side: usize, delta: &Delta, other: &Added, probing: &[u32], places: &[Place], cx: &mut Context) -> Result<()> {
+        if probing.is_empty() {
+            return Ok(());
         }
-        pairs.into_iter().try_for_each(|(columns, diff)| {
-            let rows = self.batch(columns, diff.len())?;
-            self.emit(Delta::new(rows, diff), cx)
-        })
+        let found = other.columns(places, self.spec.sides[1 - side].width)?;
+        let (mut pairs, holds) = self.spec.side_by_side(side, &delta.rows, probing, found)?;
+        let weight = |row: &u32| delta.weight(*row as usize);
+        let diff = match holds {
+            None => Int64Array::from_iter_values(probing.iter().map(weight)),
+            Some(holds) => {
+                pairs = compute::filter_record_batch(&pairs, &holds)?;
+                Int64Array::from_iter_values(holds.values().set_indices().map(|pair| weight(&probing[pair])))
+            }
+        };
+        let rows = self.batch(pairs.columns().to_vec(), diff.len())?;
+        self.emit(Delta::new(rows, diff), cx)
     }
 
     /// What is there of the other side may gain or lose matches by a change of this one: row by row.
@@ -319,9 +330,14 @@ impl Join {
         };
         for now in [true, false] {
             let keys = compute::take_record_batch(&delta.rows, &turned(now))?;
-            let mut found = Vec::new();
-            Probe::new(&self.spec, side, &keys, self.sorted(other)?)?.all(&mut found);
-            let rows = weighted(self.sorted(other)?, &found)?;
+            let rows = match &self.sides[other] {
+                Kept::Added(rows) => rows.of_keys(&keys, &self.spec.sides[side].key)?,
+                Kept::Sorted(rows) => {
+                    let mut found = Vec::new();
+                    Probe::new(&self.spec, side, &keys, rows)?.all(&mut found);
+                    weighted(rows, &found)?
+                }
+            };
             self.turn(other, &rows, now, cx)?;
         }
         Ok(())
@@ -334,9 +350,19 @@ impl Operator for Join {
         if delta.is_empty() {
             return Ok(());
         }
-        if let Kept::Added(_) = &self.sides[1 - port] {
-            self.meet_added(port, &delta, cx)?;
-            return self.add(port, &delta);
+        for side in &mut self.sides {
+            if let Kept::Added(rows) = side {
+                rows.finish_loading()?;
+            }
+        }
+        if let Kept::Added(other) = &self.sides[1 - port] {
+            if self.pairs {
+                self.meet_added(port, &delta, other, cx)?;
+            }
+            return match self.single[1 - port] {
+                Single::Nothing => self.add(port, &delta),
+                _ => self.update_keys(port, &delta, cx),
+            };
         }
         let (matched, turns) = if self.pairs || !self.spec.is_by_key() {
             self.probe(port, &delta, cx)?
@@ -370,34 +396,14 @@ impl Operator for Join {
     }
 
     fn state(&mut self) -> Vec<&mut dyn StateTable> {
-        let table = |side| match side {
-            &mut Kept::Sorted(ref mut rows) => rows as &mut dyn StateTable,
-            &mut Kept::Added(ref mut rows) => rows as &mut dyn StateTable,
-        };
+        fn table(side: &mut Kept) -> &mut dyn StateTable {
+            match side {
+                Kept::Sorted(rows) => rows,
+                Kept::Added(rows) => rows,
+            }
+        }
         self.sides.iter_mut().map(table).collect()
     }
-}
-
-/// Rows that ask beside rows that were only added, where the condition holds, and their weights.
-fn meet(
-    spec: &Spec,
-    side: usize,
-    delta: &Delta,
-    other: &Added,
-    probing: &[u32],
-    places: &[Place],
-) -> Result<(Vec<ArrayRef>, Int64Array)> {
-    let found = other.columns(places, spec.sides[1 - side].width)?;
-    let (pairs, holds) = spec.side_by_side(side, &delta.rows, probing, found)?;
-    let weight = |row: &u32| delta.weight(*row as usize);
-    Ok(match holds {
-        None => (pairs.columns().to_vec(), Int64Array::from_iter_values(probing.iter().map(weight))),
-        Some(holds) => {
-            let kept = holds.values().set_indices().map(|pair| weight(&probing[pair]));
-            let diff = Int64Array::from_iter_values(kept);
-            (compute::filter_record_batch(&pairs, &holds)?.columns().to_vec(), diff)
-        }
-    })
 }
 
 fn not_sorted() -> Error {
