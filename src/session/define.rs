@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::ExprSchemable;
 use sqlparser::ast as sp;
 
 use super::client::done;
@@ -19,8 +21,9 @@ use crate::error::{Error, Result};
 use crate::ingest::{CompiledRelation, dead_letter_relation};
 use crate::limits;
 use crate::sql::ast::{ColumnDef, CreateRelation, Drop, ObjectType, Statement, WatermarkDef};
-use crate::sql::plan::Hidden;
+use crate::sql::parse::parse_expression;
 use crate::sql::plan::names::fold;
+use crate::sql::plan::{Hidden, Planner};
 use crate::sql::types;
 
 /// Names that tell the relations that belong to another apart; no user may choose one.
@@ -51,8 +54,9 @@ impl Client {
         Connector::of(&relation)?;
         self.define(|definition| {
             let planner = definition.planner();
+            let relation = with_types(relation.clone(), &planner)?;
             CompiledRelation::compile(Arc::new(relation.clone()), &planner)?;
-            let relation = definition.create(Relation { functions: planner.functions_called(), ..relation.clone() })?;
+            let relation = definition.create(Relation { functions: planner.functions_called(), ..relation })?;
             if kind == Kind::Stream && relation.watermark.is_some() {
                 definition.create(dead_letter_relation(&relation))?;
             }
@@ -336,17 +340,34 @@ fn relation_of(create: &CreateRelation, name: RelationName, kind: Kind, sql: &st
     })
 }
 
-/// `watermark`: of the statement that the column is in.
+/// Generated columns that were given no type have that of their expression.
+fn with_types(mut relation: Relation, planner: &Planner) -> Result<Relation> {
+    let schema = DFSchema::try_from(types::declare(&relation.schema(), &relation.columns))?;
+    for column in &mut relation.columns {
+        let (DataType::Null, Some(expression)) = (&column.data_type, &column.generated) else { continue };
+        let context = |error: Error| error.with_context(format!("column \"{}\" of relation \"{}\"", column.name, relation.name));
+        let expression = planner.expression_from_text(expression, &schema).map_err(context)?;
+        let sql_type = types::field_type(expression.to_field(&schema)?.1.as_ref());
+        let sp::Expr::Cast { data_type, .. } = parse_expression(&format!("NULL::{sql_type}"))? else {
+            return Err(Error::internal(format!("{sql_type} is no type")));
+        };
+        (column.data_type, column.sql_type) = types::from_ast(&data_type).map_err(context)?;
+    }
+    Ok(relation)
+}
+
+/// `watermark`: of the statement that the column is in. A generated column may have no type yet.
 pub(super) fn column_of(column: &ColumnDef, watermark: Option<&WatermarkDef>) -> Result<Column> {
     let name = fold(&column.name);
     if Hidden::find(&name).is_some() {
         return Err(Error::invalid_table_definition(format!("column name \"{name}\" is reserved: every stream has it already")));
     }
-    let Some(data_type) = &column.data_type else {
-        return Err(Error::invalid_column_definition(format!("column \"{name}\" needs a type"))
-            .with_hint(format!("write {name} type GENERATED ALWAYS AS (…)")));
+    let (data_type, sql_type) = match (&column.data_type, &column.generated) {
+        (Some(data_type), _) => types::from_ast(data_type)?,
+        // Told by its expression: see `with_types`.
+        (None, Some(_)) => (DataType::Null, String::new()),
+        (None, None) => return Err(Error::invalid_column_definition(format!("column \"{name}\" needs a type"))),
     };
-    let (data_type, sql_type) = types::from_ast(data_type)?;
     // A row without event time goes to the dead letters, so the column itself may say NOT NULL or not.
     let is_event_time = watermark.is_some_and(|w| fold(&w.column) == name);
     Ok(Column {

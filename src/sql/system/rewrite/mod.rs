@@ -25,10 +25,12 @@
 //! | `percentile_disc(…)`, `mode()`, `rank(5) WITHIN GROUP (ORDER BY x)` | see [`ordered`] |
 //! | `GROUP BY b::int, b`, `CUBE (a, a)` | see [`groups`] |
 //! | `a[2:3]` | `array_part(a, 2, 3)` |
+//! | `LEN(x)`, `COLLECT_LIST(x)`, `DATE_FORMAT(t, 'yyyy')` and others of ksqlDB and Flink | see [`borrowed`] |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
 
 mod arrays;
+mod borrowed;
 mod casts;
 mod forms;
 mod from;
@@ -50,6 +52,7 @@ use crate::error::{Error, Result};
 
 pub(super) use arrays::array_items;
 pub use arrays::lists_of_parameters;
+pub use borrowed::is_borrowed;
 pub use from::select_from;
 pub use names::visible_name;
 pub use sets::gives_rows;
@@ -176,8 +179,12 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 return Err(Error::wrong_object_type(message));
             }
             let name = simple_name(&function.name);
-            let form = name.map_or(Ok(None), |name| forms::function(&name, function))?;
-            if let Some(new) = form.or_else(|| function_form(function)) {
+            let form = name.as_ref().map_or(Ok(None), |name| forms::function(name, function))?;
+            let form = match (form.or_else(|| function_form(function)), name) {
+                (None, Some(name)) => borrowed::function(&name, function)?,
+                (form, _) => form,
+            };
+            if let Some(new) = form {
                 *expr = new;
             }
         }
@@ -215,6 +222,11 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
         sp::Expr::Cast { .. } => casts::cast(expr)?,
+        sp::Expr::Floor { .. } | sp::Expr::Ceil { .. } => {
+            if let Some(form) = borrowed::rounded(expr)? {
+                *expr = form;
+            }
+        }
         sp::Expr::CompoundFieldAccess { root, access_chain } => {
             if let Some(slice) = arrays::slice(root, access_chain)? {
                 *expr = slice;
