@@ -23,6 +23,14 @@ pub const POSTGRES_EPOCH: Micros = POSTGRES_EPOCH_DAYS as Micros * window::DAY;
 /// The type of all instants without a time zone in streams and tables.
 pub const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
+/// Is it the type of an instant, with the time zone of the session or without one? The values are the same: microseconds of UTC.
+pub fn is_instant(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => zone.as_deref().is_none_or(|zone| ["UTC", "+00:00"].contains(&zone)),
+        _ => false,
+    }
+}
+
 /// When the period began that `now` lies in, of those that are so long and begin at whole multiples of it.
 pub fn period_start(every: Micros, now: Micros) -> Micros {
     now.div_euclid(every).saturating_mul(every)

@@ -33,7 +33,7 @@ use crate::sql::plan::nearest::NearestNode;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::{Hidden, RelationSource, event_time, window_event_time};
 use crate::sql::window::{Assignment, WINDOW_COLUMNS, WINDOW_TIME_BEFORE_END, WindowNode};
-use crate::time::{Micros, NO_TIME};
+use crate::time::{Micros, NO_TIME, TIMESTAMP};
 use crate::view::provider::ViewProvider;
 
 /// Name of the column with the ends of a row's windows, before they have their own.
@@ -239,7 +239,7 @@ impl Rewrite<'_> {
         let end = || Expr::Column(Column::new_unqualified(ENDS));
         let (assigned, start) = match &node.assignment {
             Assignment::Clock(windows) => {
-                let ends = WindowEnds::call(*windows, delay, node.keep, Expr::Column(node.time.clone()), watermark);
+                let ends = WindowEnds::call(*windows, delay, node.keep, time_of(node), watermark);
                 let with_ends = columns.iter().cloned().chain([ends.alias(ENDS)]);
                 let assigned = LogicalPlanBuilder::from(input).project(with_ends.collect::<Vec<_>>())?;
                 let assigned = if windows.is_tumbling() {
@@ -259,11 +259,18 @@ impl Rewrite<'_> {
         let bounds = [start, end(), Instant::shifted(-WINDOW_TIME_BEFORE_END, end())];
         for (name, bound) in WINDOW_COLUMNS.into_iter().zip(bounds) {
             let qualifier = node.qualifier().cloned();
+            let bound = if *node.time_type() == TIMESTAMP { bound } else { cast(bound, node.time_type().clone()) };
             columns.push(bound.alias_qualified(qualifier, name));
         }
         columns.extend(tail.into_iter().filter(|_| carried.is_some()));
         assigned.project(columns)?.build()
     }
+}
+
+/// The time of a window's rows. Functions of windows know no time zones.
+fn time_of(node: &WindowNode) -> Expr {
+    let time = Expr::Column(node.time.clone());
+    if *node.time_type() == TIMESTAMP { time } else { cast(time, TIMESTAMP) }
 }
 
 /// The rows that are in sessions, with [`START`] and [`ENDS`] behind their columns.
@@ -275,7 +282,7 @@ fn sessions(
     delay: Micros,
     watermark: Option<Expr>,
 ) -> DfResult<LogicalPlanBuilder> {
-    let time = || Expr::Column(node.time.clone());
+    let time = || time_of(node);
     let start = || Expr::Column(Column::new_unqualified(START));
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
     let mut by: Vec<Expr> = partition.iter().cloned().map(Expr::Column).collect();

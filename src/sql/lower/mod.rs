@@ -403,7 +403,7 @@ impl Lowering<'_> {
     fn windows(&mut self, input: Lowered, window: &WindowNode, by_slices: BySlices) -> Result<Lowered> {
         let input = by_commit_time(input, window);
         let (time, delay) = self.closing(&input.edge, window)?;
-        let schema = window_schema(&input.edge.schema);
+        let schema = window_schema(&input.edge.schema, window);
         let width = input.edge.schema.fields().len();
         let Assignment::Clock(windows) = window.assignment else {
             return Err(unsupported(
@@ -600,8 +600,8 @@ fn union_edge(a: Edge, b: Edge) -> Edge {
     Edge { schema: a.schema, append_only: a.append_only && b.append_only, key: None, sources, times, window }
 }
 
-fn window_schema(input: &SchemaRef) -> SchemaRef {
-    let bound = |name| Arc::new(arrow::datatypes::Field::new(name, crate::time::TIMESTAMP, false));
+fn window_schema(input: &SchemaRef, window: &WindowNode) -> SchemaRef {
+    let bound = |name| Arc::new(arrow::datatypes::Field::new(name, window.time_type().clone(), false));
     let bounds = crate::sql::window::WINDOW_COLUMNS.map(bound);
     Arc::new(Schema::new(input.fields().iter().cloned().chain(bounds).collect::<Vec<_>>()))
 }

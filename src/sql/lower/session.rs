@@ -85,7 +85,7 @@ impl Lowering<'_> {
             return Err(Error::internal("a window that is no session"));
         };
         let input = super::by_commit_time(self.lower(&window.input)?, window);
-        let (width, wide) = (input.edge.schema.fields().len(), window_schema(&input.edge.schema));
+        let (width, wide) = (input.edge.schema.fields().len(), window_schema(&input.edge.schema, window));
         let (time, delay) = self.closing(&input.edge, window)?;
         let partition = window.partition();
         let at_window = Places {

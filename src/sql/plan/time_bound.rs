@@ -9,7 +9,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator};
 
 use crate::flow::join::Bound;
-use crate::time::{Micros, TIMESTAMP};
+use crate::time::{Micros, TIMESTAMP, is_instant};
 
 /// A column of the left, one of the right, and the bound between them.
 pub type TimeBound = (usize, usize, Bound);
@@ -58,7 +58,7 @@ fn compare(a: &Expr, op: Operator, b: &Expr, left: &DFSchema, right: &DFSchema) 
     let (a, b) = (shifted(a)?, shifted(b)?);
     let place = |column, schema: &DFSchema| {
         let index = schema.maybe_index_of_column(column)?;
-        (schema.field(index).data_type() == &TIMESTAMP).then_some(index)
+        is_instant(schema.field(index).data_type()).then_some(index)
     };
     // l + x op r + y: the distance r - l is compared with x - y, from the other side.
     let (left, right, distance, op) = match (place(a.0, left), place(b.0, right)) {

@@ -14,7 +14,7 @@
 //! after the one before, and the session ends a gap after its last row. When a row is too late for that is said in
 //! [`crate::flow::session`].
 //!
-//! Invariants: the time expression is a column of the input, of type [`TIMESTAMP`]; the windows are valid
+//! Invariants: the time expression is a column of the input, an instant, and the window's columns are of its type; the windows are valid
 //! (0 < slide <= size, at most [`limits::WINDOWS_PER_ROW`] a row). The node needs all columns of its input, whatever is read
 //! of them above: late rows are kept whole. Rows whose time is NULL are in no window.
 
@@ -26,7 +26,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DfResult, TableReference};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::functions::instants::Keep;
 use crate::time::window::{DAY, Family, Windows};
-use crate::time::{Micros, TIMESTAMP};
+use crate::time::{Micros, is_instant};
 
 pub use parse::WindowPlanner;
 pub(in crate::sql) use parse::{column, constant_duration, input_factor};
@@ -120,13 +120,13 @@ impl WindowNode {
             return Err(Error::invalid_parameter("the allowed lateness must not be negative"));
         }
         let (_, field) = input.schema().qualified_field_from_column(&time)?;
-        if field.data_type() != &TIMESTAMP {
+        if !is_instant(field.data_type()) {
             let message = format!("column \"{}\" is of type {}, but a window needs a timestamp", time.name, field.data_type());
             return Err(
                 Error::datatype_mismatch(message).with_hint(format!("read from a query that casts it: {}::timestamp", time.name))
             );
         }
-        let schema = Arc::new(output_schema(input.schema())?);
+        let schema = Arc::new(output_schema(input.schema(), field.data_type())?);
         Ok(WindowNode { assignment, lateness, time, input: Arc::new(input), keep: Keep::InTime, timeout: None, schema })
     }
 
@@ -143,6 +143,11 @@ impl WindowNode {
     /// Index of the time column in the input.
     pub fn time_index(&self) -> usize {
         self.input.schema().index_of_column(&self.time).expect("the time column was found when the node was made")
+    }
+
+    /// The type of the time column, and of the window's columns.
+    pub fn time_type(&self) -> &DataType {
+        self.input.schema().field(self.time_index()).data_type()
     }
 
     /// Indices in the input of the columns that divide sessions.
@@ -240,12 +245,12 @@ fn check_windows(windows: &Windows) -> Result<()> {
 
 /// The input's columns and the window's. The latter get the input's qualifier when it has only one: so `t.window_start` works,
 /// and two windowed relations can be joined without aliases.
-fn output_schema(input: &DFSchema) -> Result<DFSchema> {
+fn output_schema(input: &DFSchema, time: &DataType) -> Result<DFSchema> {
     let mut qualifiers = input.iter().map(|(qualifier, _)| qualifier);
     let first: Option<TableReference> = qualifiers.next().flatten().cloned();
     let common = if qualifiers.all(|q| q == first.as_ref()) { first } else { None };
     let mut fields: Vec<_> = input.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
-    fields.extend(WINDOW_COLUMNS.map(|name| (common.clone(), Arc::new(Field::new(name, TIMESTAMP, false)))));
+    fields.extend(WINDOW_COLUMNS.map(|name| (common.clone(), Arc::new(Field::new(name, time.clone(), false)))));
     Ok(DFSchema::new_with_metadata(fields, input.metadata().clone())?)
 }
 
