@@ -3,7 +3,7 @@
 //! ```text
 //! cargo build --release && cargo run --release -p figures            all of them; or, by name:
 //!   … -p figures core                       the engine next to DataFusion's batch answer
-//!   … -p figures nexmark                    q0 to q22, each next to DataFusion's batch answer
+//!   … -p figures nexmark                    q0 to q22, each next to DataFusion's batch answer; or q7 q9 …: these
 //!   … -p figures hop                        windows that overlap ten, a hundred and a thousand times
 //!   … -p figures changes                    one changed row, where there is much state
 //!   … -p figures copy                       COPY into a stream with a view, next to PostgreSQL's into a table
@@ -42,16 +42,21 @@ const NAMES: [&str; 9] = ["core", "nexmark", "hop", "changes", "copy", "latency"
 
 fn main() {
     let mut chosen: Vec<String> = Vec::new();
+    let mut queries: Vec<String> = Vec::new();
     let mut short = false;
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--short" => short = true,
             name if NAMES.contains(&name) => chosen.push(argument),
+            name if nexmark::NUMBERS.map(|number| format!("q{number}")).any(|query| query == name) => queries.push(argument),
             other => {
-                eprintln!("unknown argument {other}: say any of {}, and --short", NAMES.join(", "));
+                eprintln!("unknown argument {other}: say any of {}, q0 to q22, and --short", NAMES.join(", "));
                 std::process::exit(2);
             }
         }
+    }
+    if !queries.is_empty() {
+        chosen.push("nexmark".to_string());
     }
     let scale = if short { 100 } else { 1 };
     println!("{}", usage::machine());
@@ -59,7 +64,7 @@ fn main() {
     for name in NAMES.into_iter().filter(|name| chosen.is_empty() || chosen.iter().any(|c| c == name)) {
         match name {
             "core" => core::run(scale),
-            "nexmark" => nexmark::run(scale),
+            "nexmark" => nexmark::run(scale, &queries),
             "hop" => hop::run(scale),
             "changes" => changes::run(scale),
             "copy" => runtime.block_on(copy::run(scale)),

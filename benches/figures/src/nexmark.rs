@@ -51,9 +51,13 @@ const IN_ITS_WORDS: [(&str, &str); 5] = [
     ("q12", ""),
 ];
 
-pub fn run(scale: u64) {
+/// Those of the suite.
+pub const NUMBERS: std::ops::RangeInclusive<u32> = 0..=22;
+
+/// `chosen`: names of queries; empty: all.
+pub fn run(scale: u64, chosen: &[String]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    let queries: Vec<Query> = (0..=22).map(Query::read).collect();
+    let queries: Vec<Query> = NUMBERS.map(Query::read).collect();
     let streams = statements(&script("streams"))
         .filter(|sql| sql.starts_with("CREATE"))
         .map(|sql| sql[..sql.rfind(" WITH").unwrap()].to_string());
@@ -71,7 +75,7 @@ pub fn run(scale: u64) {
     let context = context(&input);
 
     let mut table = Table::new(["query", "rows read", "rows of the view", "M rows/s", "DataFusion, batch", "next to it"]);
-    for query in &queries {
+    for query in queries.iter().filter(|query| chosen.is_empty() || chosen.contains(&query.name)) {
         let view = engine::relation(&catalog, &query.name);
         let reads = |(name, _): &&(&str, Kind)| query.reads(name);
         let index = |wanted: &str| STREAMS.iter().position(|(name, _)| *name == wanted).expect("one of the three");
