@@ -34,10 +34,6 @@ pub fn visible_schema(plan: &LogicalPlan, catalog: &Catalog) -> SchemaRef {
     let describe = |(at, field): (usize, &Arc<Field>)| {
         let known = Described { catalog }.output(plan, at);
         let mut visible = field.as_ref().clone().with_name(visible_name(field.name()));
-        if visible.data_type() == &DataType::UInt64 {
-            // What counts rows: none are more than a bigint.
-            visible = visible.with_data_type(DataType::Int64);
-        }
         if let Some(sql_type) = known.sql_type {
             visible = types::with_type(visible, &sql_type);
         }

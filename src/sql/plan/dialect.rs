@@ -13,9 +13,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::{Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
@@ -205,6 +205,23 @@ fn hexadecimal(mut call: ScalarFunction, schema: &DFSchema) -> DfResult<Expr> {
         }
     }
     Ok(Expr::ScalarFunction(call))
+}
+
+/// What counts rows is a `bigint` in what a query gives: ranks, GROUPING of many columns, approximate counts.
+pub fn counts_as_bigint(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let counts = |field: &Field| *field.data_type() == DataType::UInt64;
+    if !plan.schema().fields().iter().any(|field| counts(field)) {
+        return Ok(plan);
+    }
+    let column = |(qualifier, field): (Option<&TableReference>, &FieldRef)| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        match counts(field) {
+            true => cast(column, DataType::Int64).alias_qualified(qualifier.cloned(), field.name()),
+            false => column,
+        }
+    };
+    let columns: Vec<Expr> = plan.schema().iter().map(column).collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
 /// Constants stay a list, all else is compared by itself: of a list of others DataFusion forgets the NULLs when a constant is before

@@ -236,6 +236,7 @@ impl Planner {
             .and_then(|plan| documents::in_plan(plan, self))
             .and_then(floats::as_keys)
             .and_then(on_time::cut_late_rows)
+            .and_then(dialect::counts_as_bigint)
             .and_then(|plan| match &self.system {
                 Some(system) => registered::show(plan, system.as_ref()),
                 _ => Ok(plan),
