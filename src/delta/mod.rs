@@ -13,7 +13,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array}
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 #[derive(Clone, Debug)]
 pub struct Delta {
@@ -84,6 +84,19 @@ impl Delta {
         }
         let weights = deltas.iter().flat_map(|d| (0..d.len()).map(|row| d.weight(row)));
         Ok(Delta { diff: Some(Int64Array::from_iter_values(weights)), rows })
+    }
+
+    /// The rows where rows are only added, each as often as its weight says. One that is taken away is an error.
+    pub fn repeated(&self) -> Result<RecordBatch> {
+        let Some(diff) = self.diff.as_ref().filter(|diff| diff.values().iter().any(|weight| *weight != 1)) else {
+            return Ok(self.rows.clone());
+        };
+        let mut rows = Vec::with_capacity(self.len());
+        for (row, weight) in (0..).zip(diff.values()) {
+            let times = usize::try_from(*weight).map_err(|_| Error::internal("rows that are only added were taken away"))?;
+            rows.extend(std::iter::repeat_n(row, times));
+        }
+        Ok(compute::take_record_batch(&self.rows, &UInt32Array::from(rows))?)
     }
 
     /// Bytes of Arrow memory, shared buffers counted in full.

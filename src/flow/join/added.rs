@@ -93,11 +93,9 @@ impl Added {
     }
 
     pub fn update(&mut self, delta: &Delta) -> Result<()> {
-        if (0..delta.len()).any(|row| delta.weight(row) != 1) {
-            return Err(Error::internal(format!("{}: rows that are only added were taken away", self.name)));
-        }
         self.finish_loading()?;
-        self.push(delta.rows.clone())
+        let rows = delta.repeated().map_err(|error| error.with_context(self.name))?;
+        self.push(rows)
     }
 
     fn push(&mut self, rows: RecordBatch) -> Result<()> {
@@ -390,6 +388,14 @@ mod tests {
         assert!(shards.iter().all(|shard| shard.segments.is_empty()));
         saved.extend(shards.iter_mut().flat_map(|shard| shard.changes().unwrap()));
         assert_eq!(saved.iter().map(|d| (0..d.len()).map(|row| d.weight(row)).sum::<i64>()).sum::<i64>(), 0);
+    }
+
+    #[test]
+    fn equal_rows_may_come_as_one() {
+        let mut added = added(Shard::WHOLE);
+        added.update(&Delta::new(batch(&[(1, 10), (2, 20), (1, 30)]), Int64Array::from(vec![2, 0, 1]))).unwrap();
+        assert_eq!(found(&mut added, 1), [10, 10, 30]);
+        assert_eq!(found(&mut added, 2), [0; 0]);
     }
 
     #[test]

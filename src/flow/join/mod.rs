@@ -210,18 +210,7 @@ impl Join {
     }
 
     fn emit(&self, delta: Delta, cx: &mut Context) -> Result<()> {
-        let Some(diff) = delta.diff.as_ref().filter(|_| self.spec.append_only) else {
-            cx.emit(delta);
-            return Ok(());
-        };
-        // Where rows are only added, one that is there twice is two rows.
-        if diff.values().iter().all(|weight| *weight == 1) {
-            cx.emit(Delta::append(delta.rows));
-            return Ok(());
-        }
-        let rows = (0..delta.len()).flat_map(|row| std::iter::repeat_n(row as u32, diff.value(row).max(0) as usize));
-        let rows = UInt32Array::from_iter_values(rows);
-        cx.emit(Delta::append(compute::take_record_batch(&delta.rows, &rows)?));
+        cx.emit(if self.spec.append_only { Delta::append(delta.repeated()?) } else { delta });
         Ok(())
     }
 
