@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result as DfResult};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::source::{RelationSource, SourceColumn, scan_columns};
 use crate::catalog::{Catalog, Relation, RelationId};
@@ -94,7 +94,8 @@ pub fn parameter_types(plan: &LogicalPlan, catalog: &Catalog) -> Vec<Option<Stri
     found
 }
 
-/// Types of parameters that a list is made of (`x = ANY ($1)`), or that are cast (`$1::int`).
+/// Types of parameters that a list is made of (`x = ANY ($1)`), that are cast (`$1::int`), or that stand for a condition
+/// (`WHERE $1`).
 pub(super) fn told_parameters(node: &LogicalPlan, found: &mut HashMap<String, Option<DataType>>) -> DfResult<()> {
     let mut schema = DFSchema::empty();
     node.inputs().iter().for_each(|input| schema.merge(input.schema()));
@@ -111,10 +112,31 @@ pub(super) fn told_parameters(node: &LogicalPlan, found: &mut HashMap<String, Op
             {
                 found.entry(parameter.id.clone()).or_default().get_or_insert(cast.field.data_type().clone());
             }
+            match expr {
+                Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
+                    [left, right].into_iter().for_each(|side| told_condition(side, found));
+                }
+                Expr::Not(condition) => told_condition(condition, found),
+                Expr::Case(case) if case.expr.is_none() => {
+                    case.when_then_expr.iter().for_each(|(condition, _)| told_condition(condition, found));
+                }
+                _ => {}
+            }
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
+    match node {
+        LogicalPlan::Filter(filter) => told_condition(&filter.predicate, found),
+        LogicalPlan::Join(join) => join.filter.iter().for_each(|condition| told_condition(condition, found)),
+        _ => {}
+    }
     Ok(())
+}
+
+fn told_condition(condition: &Expr, found: &mut HashMap<String, Option<DataType>>) {
+    if let Expr::Placeholder(parameter) = condition {
+        found.entry(parameter.id.clone()).or_default().get_or_insert(DataType::Boolean);
+    }
 }
 
 /// Follows columns down a plan.

@@ -6,7 +6,7 @@
 //! | `COLLECT_SET(x)` | `array_agg(DISTINCT x)` ([`AGGREGATES`]) |
 //! | `TIMESTAMPADD(DAY, n, t)`, `FLOOR(t TO HOUR)` | `t + n * INTERVAL '1 day'`, `date_trunc('hour', t)` |
 //! | `DATE_FORMAT(t, 'yyyy-MM-dd')` | `to_char(t, 'YYYY-MM-DD')`: Java's letters in PostgreSQL's |
-//! | `JSON_VALUE(j, '$.a[0]')` | `j::json #>> '{a,0}'` |
+//! | `JSON_VALUE(j, '$.a[0]')` | `j #>> '{a,0}'`, or NULL where `j` is no JSON |
 //!
 //! What the two understand in different ways is refused with a word on what to write ([`AMBIGUOUS`]): that tells more than an answer
 //! that is right for one of them.
@@ -164,7 +164,7 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
             stand_in("$1 - DATE '1970-01-01'", &[read(name, "to_date", text, pattern)?]).map(Some)
         }
         ("json_value" | "extractjsonfield", [json, path]) => {
-            stand_in("$1::json #>> $2", &[json.clone(), literal(&elements(name, path)?)]).map(Some)
+            stand_in("json_get_path_text_or_null($1, $2)", &[json.clone(), literal(&elements(name, path)?)]).map(Some)
         }
         _ => Ok(None),
     }

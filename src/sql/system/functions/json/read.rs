@@ -14,6 +14,13 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("json_get_path", STEP, "json", |_, values| at_path(values)),
     immutable("jsonb_get_path", STEP, "jsonb", |_, values| at_path(values)),
     immutable("json_get_path_text", STEP, "text", |_, values| plain(at_path(values)?)),
+    // JSON_VALUE of ksqlDB's and Flink's: of what is no JSON, nothing.
+    immutable("json_get_path_text_or_null", STEP, "text", |_, values| {
+        match crate::copy::json::check(text(values, 0).as_bytes()) {
+            Ok(()) => plain(at_path(values)?),
+            Err(_) => Ok(Value::Null),
+        }
+    }),
     immutable("json_extract_path", PATH, "json", |_, values| extract(values)),
     immutable("jsonb_extract_path", PATH, "jsonb", |_, values| extract(values)),
     immutable("json_extract_path_text", PATH, "text", |_, values| plain(extract(values)?)),
