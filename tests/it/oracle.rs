@@ -808,8 +808,13 @@ impl World {
         }
     }
 
+    /// Some of them twice.
     fn rows(&mut self, count: usize, row: impl Fn(&mut World) -> String) -> String {
-        (0..count).map(|_| row(self)).collect::<Vec<_>>().join(", ")
+        let rows = (0..count).flat_map(|_| {
+            let row = row(self);
+            std::iter::repeat_n(row, if self.rng.random_bool(0.1) { 2 } else { 1 })
+        });
+        rows.collect::<Vec<_>>().join(", ")
     }
 
     fn stream_rows(&mut self, count: usize) -> String {

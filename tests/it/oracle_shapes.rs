@@ -196,9 +196,17 @@ fn temporal(rng: &mut SmallRng) -> String {
         true => ("s", one(rng, &FROM_STREAM)),
         false => (one(rng, &["t", "p"]), one(rng, &FROM_TABLE)),
     };
-    match rng.random_range(0..3) {
+    match rng.random_range(0..5) {
         0 => format!("SELECT k, n, x FROM {from} WHERE {condition}"),
-        1 => format!("SELECT k, COUNT(*) AS c, SUM(n) AS total, MAX(x) AS most FROM {from} WHERE {condition} GROUP BY k"),
+        1 => {
+            let join = one(rng, &["JOIN", "LEFT JOIN"]);
+            format!("SELECT a.k, a.n, b.n AS bn FROM (SELECT k, n FROM {from} WHERE {condition}) a {join} q b ON b.k = a.k")
+        }
+        2 => format!(
+            "SELECT b.k, b.n FROM q b WHERE {}EXISTS (SELECT 1 FROM {from} WHERE {from}.k = b.k AND {condition})",
+            one(rng, &["", "NOT "])
+        ),
+        3 => format!("SELECT k, COUNT(*) AS c, SUM(n) AS total, MAX(x) AS most FROM {from} WHERE {condition} GROUP BY k"),
         _ => format!("SELECT k, n FROM {from} WHERE {condition} ORDER BY n DESC LIMIT 3"),
     }
 }
