@@ -206,7 +206,7 @@ impl Database {
             return Ok(Arc::clone(writer));
         }
         let catalog = self.log.catalog();
-        let dead = catalog.relations().find(|r| r.kind == Kind::Stream && r.parent == Some(relation.id)).cloned();
+        let dead = catalog.dead_letters_of(relation.id).cloned();
         let row_ids = if relation.has_row_id() { Some(self.row_ids(relation)?) } else { None };
         let compiled = CompiledRelation::compile(Arc::clone(relation), &Planner::new(catalog.clone(), self.state.clone()))?;
         let compiled = Arc::new(compiled.numbered(numbers));

@@ -11,6 +11,9 @@ pub const BATCH_BYTES: usize = 1 << 20;
 /// The largest value the store is ever given; a row that does not fit is refused.
 pub const STORED_VALUE_BYTES: usize = 4 << 20;
 
+/// What is kept of a row that goes to the dead letters: one that is too large to be stored shows how it begins.
+pub const DEAD_LETTER_BYTES: usize = 2 << 20;
+
 /// What one group commit takes in at most before it flushes.
 pub const GROUP_COMMIT_BYTES: usize = 8 << 20;
 
@@ -169,6 +172,7 @@ pub const JSON_EXPONENT: i32 = 400;
 const _: () = {
     assert!(BATCH_BYTES < STORED_VALUE_BYTES);
     assert!(STORED_VALUE_BYTES <= GROUP_COMMIT_BYTES);
+    assert!(DEAD_LETTER_BYTES + BATCH_BYTES < STORED_VALUE_BYTES);
     assert!(GROUP_COMMIT_BYTES <= UNFLUSHED_BYTES);
     assert!(COPY_BLOCK_BYTES <= STORED_VALUE_BYTES);
     assert!(BATCH_ROWS <= STEP_ROWS);

@@ -523,6 +523,11 @@ impl Catalog {
         self.by_id.values().filter(move |r| r.depends_on.contains(&id))
     }
 
+    /// `name$dead` of a relation, if it has them.
+    pub fn dead_letters_of(&self, id: RelationId) -> Option<&Arc<Relation>> {
+        self.by_id.values().find(|r| r.kind == Kind::Stream && r.parent == Some(id))
+    }
+
     /// The newest versions of all functions, in the order of their ids.
     pub fn functions(&self) -> impl Iterator<Item = &Arc<Function>> {
         self.functions.values().filter_map(|versions| versions.last())

@@ -168,7 +168,6 @@ struct Feed {
 /// A stream's way into the log. It holds for the definition it was made with; after an ALTER there is a new one.
 struct Intake {
     relation: Arc<Relation>,
-    compiled: Arc<CompiledRelation>,
     writer: RelationWriter,
     projection: Projection,
 }
@@ -176,8 +175,7 @@ struct Intake {
 impl Intake {
     fn writes(&self, rows: &RecordBatch, now: Micros) -> Result<Vec<Write>> {
         let given = self.projection.apply(rows)?;
-        let rows = self.compiled.complete(&self.projection.targets, &given, now)?;
-        self.writer.write(rows, log::Kind::Append, now)
+        Ok(self.writer.write_fitting(&self.projection.targets, &given, log::Kind::Append, now)?.0)
     }
 }
 
@@ -250,12 +248,12 @@ impl Feed {
     fn intake(&self) -> Result<Intake> {
         let relation = self.relation()?;
         let catalog = self.context.log.catalog();
-        let dead = catalog.relations().find(|other| other.kind == Kind::Stream && other.parent == Some(relation.id));
+        let dead = catalog.dead_letters_of(relation.id);
         let planner = Planner::new(Arc::clone(&catalog), Arc::clone(&self.context.session));
         let compiled = Arc::new(CompiledRelation::compile(Arc::clone(&relation), &planner)?);
-        let writer = RelationWriter::new(Arc::clone(&compiled), dead.cloned(), None);
+        let writer = RelationWriter::new(compiled, dead.cloned(), None);
         let projection = self.connector.projection(&relation)?;
-        Ok(Intake { relation, compiled, writer, projection })
+        Ok(Intake { relation, writer, projection })
     }
 
     /// The writes of a transaction: of all rows that are due, up to a bound.

@@ -8,6 +8,7 @@ use super::value::write::{Writer, text_writer};
 use super::{Options, binary, csv, json, text};
 use crate::catalog::Column;
 use crate::error::Result;
+use crate::limits::DEAD_LETTER_BYTES;
 use crate::sql::ast::CopyFormat;
 
 /// Encodes rows for COPY TO STDOUT.
@@ -143,12 +144,12 @@ impl Encoder {
     }
 }
 
-/// The row as a JSON object, as it goes to the dead letters.
-pub(crate) fn json_rows(columns: &[Column], batch: &RecordBatch) -> Result<Vec<Bytes>> {
+/// What stands for each row among the dead letters: a JSON object, or how it begins if it is too large to be stored.
+pub(crate) fn dead_letters(columns: &[Column], batch: &RecordBatch) -> Result<Vec<String>> {
     let encoder = Encoder::new(columns, &Options::of(CopyFormat::Json))?;
-    let trim = |mut line: Bytes| {
-        line.truncate(line.len() - 1);
-        line
+    let letter = |line: &Bytes| {
+        let text = String::from_utf8_lossy(&line[..line.len() - 1]);
+        text[..text.floor_char_boundary(DEAD_LETTER_BYTES)].to_string()
     };
-    Ok(encoder.encode(batch)?.into_iter().map(trim).collect())
+    Ok(encoder.encode(batch)?.iter().map(letter).collect())
 }

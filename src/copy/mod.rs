@@ -33,7 +33,7 @@ mod tests;
 pub(crate) use decode::null_violation;
 pub use decode::{Decoder, DefaultValues};
 pub use encode::Encoder;
-pub(crate) use encode::json_rows;
+pub(crate) use encode::dead_letters;
 pub use modifier::canonical_uuid;
 
 pub use split::{Block, BlockSplitter};

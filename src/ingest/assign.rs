@@ -22,6 +22,17 @@ impl CompiledRelation {
         let schema = Arc::new(Schema::new(targets.iter().map(field).collect::<Vec<_>>()));
         self.complete(targets, &batch(schema, arrays, rows.num_rows())?, now)
     }
+
+    /// Values of a query as a column that may not be NULL stores them: of its type, and cut to what that holds.
+    pub(super) fn stored_value(&self, column: usize, given: &ArrayRef) -> Result<ArrayRef> {
+        let definition = &self.relation.columns[column];
+        let value = assign(given, definition)?;
+        if value.null_count() > 0 {
+            return Err(Error::not_null_violation(format!("null value in column \"{}\"", definition.name)));
+        }
+        let stored = self.modifiers[column].apply(&value).map_err(|bad| bad.error)?;
+        Ok(stored.unwrap_or(value))
+    }
 }
 
 /// A value for a column of another type, as PostgreSQL assigns it.

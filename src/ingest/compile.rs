@@ -141,7 +141,9 @@ impl CompiledRelation {
     pub(super) fn generate(&self, mut columns: Vec<ArrayRef>, rows: usize, now: Micros) -> Result<Vec<ArrayRef>> {
         for (at, expr) in self.generated.iter().enumerate() {
             if let Some(expr) = expr {
-                columns[at] = evaluate(expr, with_now(self.schema.fields().iter().cloned()), columns.clone(), rows, now)?;
+                let value = evaluate(expr, with_now(self.schema.fields().iter().cloned()), columns.clone(), rows, now);
+                columns[at] =
+                    value.map_err(|error| error.with_context(format!("column \"{}\"", self.relation.columns[at].name)))?;
             }
         }
         Ok(columns)
@@ -150,7 +152,8 @@ impl CompiledRelation {
     /// Values of the watermark expression.
     pub(super) fn watermark_of(&self, columns: &[ArrayRef], rows: usize, now: Micros) -> Result<Option<ArrayRef>> {
         let Some(expr) = &self.watermark else { return Ok(None) };
-        evaluate(expr, with_now(self.schema.fields().iter().cloned()), columns.to_vec(), rows, now).map(Some)
+        let values = evaluate(expr, with_now(self.schema.fields().iter().cloned()), columns.to_vec(), rows, now);
+        values.map(Some).map_err(|error| error.with_context("computing the watermark"))
     }
 }
 

@@ -15,6 +15,7 @@
 //! * [`idle`]: the watermark of a stream to which no rows come.
 //! * `refresh`: the end of a period, for views that are shown with a delay, if no commit tells it.
 //! * [`dead`]: `name$dead`, where rows go that would do harm in the stream.
+//! * `misfits`: rows of running queries and sources that do not fit go there, too.
 //!
 //! Invariants: the same key goes to the same partition in every version of this program. Rows of one partition keep their
 //! order. No clock is read, save by [`idle`] for itself and for those views: `now` is the caller's. Either all rows of a call become writes, or there is an error and none do.
@@ -23,6 +24,7 @@ mod assign;
 mod compile;
 mod dead;
 pub mod idle;
+mod misfits;
 mod numbers;
 mod partition;
 mod query;

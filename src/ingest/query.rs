@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_null_array};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use datafusion::execution::SessionState;
 use parking_lot::Mutex;
 
+use super::misfits::in_parts;
 use super::{CompiledRelation, RelationWriter, compile};
-use crate::catalog::{Catalog, Kind, Output, Relation};
+use crate::catalog::{Catalog, Column, Kind, Output, Relation};
 use crate::delta::{Delta, consolidate};
 use crate::engine::{Inlet, Intake};
 use crate::error::{Error, Result};
@@ -49,26 +50,21 @@ impl Inlet for QueryInlet {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
-        let (writer, now) = (self.writer()?, self.clock.now());
+        let way = Way { output: &self.output, writer: self.writer()?, now: self.clock.now() };
         if self.output.changelog {
-            let rows = changes.iter().map(|(commit, delta)| changelog_rows(writer.relation(), *commit, delta));
+            let rows = changes.iter().map(|(commit, delta)| changelog_rows(way.target(), *commit, delta));
             let rows = rows.collect::<Result<Vec<_>>>()?;
-            return self.write(
-                &writer,
-                &arrow::compute::concat_batches(&writer.relation().schema(), &rows)?,
-                log::Kind::Append,
-                now,
-            );
+            return way.write(&concat_batches(&way.target().schema(), &rows)?, log::Kind::Append).map(|(writes, _)| writes);
         }
         let deltas: Vec<Delta> = changes.iter().map(|(_, delta)| delta.clone()).collect();
         let delta = consolidate(&self.schema, &deltas)?;
-        match (&delta.diff, writer.relation().kind) {
-            (None, Kind::Table) => self.write(&writer, &delta.rows, log::Kind::Upsert, now),
-            (Some(diff), Kind::Table) => self.upserts(&writer, &delta, diff, now),
+        match (&delta.diff, way.target().kind) {
+            (None, Kind::Table) => way.write(&delta.rows, log::Kind::Upsert).map(|(writes, _)| writes),
+            (Some(diff), Kind::Table) => way.upserts(&delta.rows, diff),
             (Some(diff), _) if diff.values().iter().any(|weight| *weight != 1) => {
-                Err(Error::internal(format!("rows of stream \"{}\" would be taken back", writer.relation().name)))
+                Err(Error::internal(format!("rows of stream \"{}\" would be taken back", way.target().name)))
             }
-            _ => self.write(&writer, &delta.rows, log::Kind::Append, now),
+            _ => way.write(&delta.rows, log::Kind::Append).map(|(writes, _)| writes),
         }
     }
 }
@@ -84,38 +80,84 @@ impl QueryInlet {
         }
         let planner = Planner::new(Arc::clone(&catalog), Arc::clone(&self.state));
         let compiled = Arc::new(CompiledRelation::compile(Arc::clone(target), &planner)?);
-        let dead = catalog.relations().find(|r| r.kind == Kind::Stream && r.parent == Some(target.id)).cloned();
+        let dead = catalog.dead_letters_of(target.id).cloned();
         let made = Arc::new(RelationWriter::new(compiled, dead, None));
         *writer = Some(Arc::clone(&made));
         Ok(made)
     }
+}
 
-    fn write(&self, writer: &RelationWriter, rows: &RecordBatch, kind: log::Kind, now: Micros) -> Result<Vec<Write>> {
+/// The way of some changes.
+struct Way<'a> {
+    output: &'a Output,
+    writer: Arc<RelationWriter>,
+    now: Micros,
+}
+
+impl Way<'_> {
+    fn target(&self) -> &Relation {
+        self.writer.relation()
+    }
+
+    /// Also returns the rows that the target has taken: the others are dead letters.
+    fn write(&self, rows: &RecordBatch, kind: log::Kind) -> Result<(Vec<Write>, RecordBatch)> {
         if rows.num_rows() == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), rows.clone()));
         }
-        writer.write(writer.compiled().assign(&self.output.columns, rows, now)?, kind, now)
+        self.writer.write_fitting(&self.output.columns, rows, kind, self.now)
     }
 
-    /// A row that comes replaces the one of its key; one that goes is removed, unless its key has a new one.
-    fn upserts(&self, writer: &RelationWriter, delta: &Delta, diff: &Int64Array, now: Micros) -> Result<Vec<Write>> {
+    /// A row that comes replaces the one of its key; one that goes is removed, unless its key has a new one. One that comes and
+    /// does not fit leaves its key without a row: what the table holds does not depend on how changes are cut.
+    fn upserts(&self, rows: &RecordBatch, diff: &Int64Array) -> Result<Vec<Write>> {
         let comes: BooleanArray = diff.values().iter().map(|weight| Some(*weight > 0)).collect();
-        let keys = self.keys(writer.relation(), &delta.rows)?;
-        let kept: HashSet<_> = (0..delta.len()).filter(|row| comes.value(*row)).map(|row| keys.row(row)).collect();
-        let goes: BooleanArray = (0..delta.len()).map(|row| Some(!comes.value(row) && !kept.contains(&keys.row(row)))).collect();
-        let mut writes = self.write(writer, &filter_record_batch(&delta.rows, &goes)?, log::Kind::Delete, now)?;
-        writes.extend(self.write(writer, &filter_record_batch(&delta.rows, &comes)?, log::Kind::Upsert, now)?);
-        Ok(writes)
+        let goes: BooleanArray = diff.values().iter().map(|weight| Some(*weight <= 0)).collect();
+        let (mut writes, taken) = self.write(&filter_record_batch(rows, &comes)?, log::Kind::Upsert)?;
+        let converter = RowConverter::new(self.key_types())?;
+        let kept = self.stored_keys(&taken)?.into_iter().map(|keys| converter.convert_columns(&keys));
+        let kept = kept.collect::<Result<Vec<_>, _>>()?;
+        let kept: HashSet<_> = kept.iter().flat_map(|keys| keys.iter()).collect();
+        let mut removed = Vec::new();
+        for keys in self.stored_keys(&filter_record_batch(rows, &goes)?)? {
+            let is_gone = converter.convert_columns(&keys)?.iter().map(|key| Some(!kept.contains(&key))).collect();
+            removed.extend(self.writer.write(
+                filter_record_batch(&self.with_key(&keys)?, &is_gone)?,
+                log::Kind::Delete,
+                self.now,
+            )?);
+        }
+        removed.append(&mut writes);
+        Ok(removed)
     }
 
-    /// The target's key of rows of the query.
-    fn keys(&self, table: &Relation, rows: &RecordBatch) -> Result<arrow::row::Rows> {
-        let place = |at: &usize| self.output.columns.iter().position(|target| target == at);
-        let columns: Option<Vec<ArrayRef>> =
-            table.primary_key.iter().map(|at| place(at).map(|column| Arc::clone(rows.column(column)))).collect();
-        let columns = columns.ok_or_else(|| Error::internal(format!("a query gives no key of \"{}\"", table.name)))?;
-        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-        Ok(RowConverter::new(fields)?.convert_columns(&columns)?)
+    fn key_types(&self) -> Vec<SortField> {
+        let table = self.target();
+        table.primary_key.iter().map(|at| SortField::new(table.columns[*at].data_type.clone())).collect()
+    }
+
+    /// The keys that the table has, or had, rows of the query under. Those that it cannot have are left out.
+    fn stored_keys(&self, rows: &RecordBatch) -> Result<Vec<Vec<ArrayRef>>> {
+        let stored = |rows: &RecordBatch| {
+            let key = |at: &usize| {
+                let place = self.output.columns.iter().position(|target| target == at);
+                let place =
+                    place.ok_or_else(|| Error::internal(format!("a query gives no key of \"{}\"", self.target().name)))?;
+                self.writer.compiled().stored_value(*at, rows.column(place))
+            };
+            self.target().primary_key.iter().map(key).collect::<Result<Vec<_>>>()
+        };
+        Ok(in_parts(rows, &stored)?.into_iter().filter_map(|part| part.outcome.ok()).collect())
+    }
+
+    /// Rows that are known by their key alone.
+    fn with_key(&self, keys: &[ArrayRef]) -> Result<RecordBatch> {
+        let (table, count) = (self.target(), keys.first().map_or(0, |key| key.len()));
+        let column = |(at, column): (usize, &Column)| match table.primary_key.iter().position(|key| *key == at) {
+            Some(place) => Arc::clone(&keys[place]),
+            None => new_null_array(&column.data_type, count),
+        };
+        let columns = table.columns.iter().enumerate().map(column).collect();
+        compile::batch(compile::nullable(&table.schema()), columns, count)
     }
 }
 

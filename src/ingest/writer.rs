@@ -8,7 +8,7 @@ use arrow::compute::{self, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
 use super::compile::{CompiledRelation, batch, nullable};
-use super::dead::dead_letters;
+use super::dead::bury;
 use super::numbers::{Numbers, greatest};
 use super::partition::{Split, partitions_of, split};
 use crate::catalog::{ROW_ID, Relation};
@@ -23,8 +23,8 @@ use crate::time::Micros;
 pub struct RelationWriter {
     compiled: Arc<CompiledRelation>,
     stored_schema: arrow::datatypes::SchemaRef,
-    /// Where rows go whose event time is unusable; without it they are refused.
-    dead: Option<Arc<Relation>>,
+    /// Where rows go that cannot be taken; without it they are refused.
+    pub(super) dead: Option<Arc<Relation>>,
     row_ids: Option<Arc<Numbers>>,
     /// Streams without a key: the next batch's turn.
     next_partition: AtomicU32,
@@ -110,7 +110,10 @@ impl RelationWriter {
             match modifier.apply(column) {
                 Ok(Some(changed)) => *column = changed,
                 Ok(None) => {}
-                Err(bad) => return Err(bad.error.with_context(format!("column \"{}\", row {}", definition.name, bad.row + 1))),
+                Err(bad) => {
+                    let row = if count == 1 { String::new() } else { format!(", row {}", bad.row + 1) };
+                    return Err(bad.error.with_context(format!("column \"{}\"{row}", definition.name)));
+                }
             }
         }
         self.check_not_null(&columns)?;
@@ -142,11 +145,12 @@ impl RelationWriter {
         let latest = now.saturating_add(self.compiled.max_future);
         let in_future = compute::max(times).is_some_and(|max| max > latest);
         // A table may hold rows without event time, as long as the column may be NULL: they are rows by their key.
-        let with_null = times.null_count() > 0 && self.dead.is_some();
+        let dead = self.dead.as_ref().filter(|_| self.relation().kind == crate::catalog::Kind::Stream);
+        let with_null = times.null_count() > 0 && dead.is_some();
         if !in_future && !with_null {
             return Ok(rows);
         }
-        let Some(dead) = &self.dead else { return Err(self.too_far(compute::max(times).unwrap_or(latest))) };
+        let Some(dead) = dead else { return Err(self.too_far(compute::max(times).unwrap_or(latest))) };
         let is_dead: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time > latest))).collect();
         let column = self.relation().watermark.as_ref().map_or("", |w| self.relation().columns[w.column].name.as_str());
         let reason = |time: Option<Micros>| match time {
@@ -156,19 +160,7 @@ impl RelationWriter {
         };
         let reasons = times.iter().filter_map(reason).collect();
         let dead_rows = filter_record_batch(&rows, &is_dead)?;
-        let letters = dead_letters(dead, &self.relation().columns, &dead_rows, reasons, now)?;
-        for rows in cut(letters)? {
-            let (relation, rows) = (dead.id, Rows::Batch(rows));
-            writes.push(Write {
-                relation,
-                partition: 0,
-                kind: Kind::Append,
-                rows,
-                event_times: None,
-                watermark: None,
-                number: None,
-            });
-        }
+        writes.extend(bury(dead, &self.relation().columns, &dead_rows, reasons, now)?);
         Ok(filter_record_batch(&rows, &compute::not(&is_dead)?)?)
     }
 
@@ -272,7 +264,7 @@ fn bytes_of(rows: &RecordBatch) -> usize {
 }
 
 /// Batches within the bounds, in order.
-fn cut(rows: RecordBatch) -> Result<Vec<RecordBatch>> {
+pub(super) fn cut(rows: RecordBatch) -> Result<Vec<RecordBatch>> {
     let mut pieces = Vec::new();
     cut_into(rows, &mut pieces)?;
     Ok(pieces)

@@ -57,7 +57,8 @@ impl Client {
             let relation = with_types(relation.clone(), &planner)?;
             CompiledRelation::compile(Arc::new(relation.clone()), &planner)?;
             let relation = definition.create(Relation { functions: planner.functions_called(), ..relation })?;
-            if kind == Kind::Stream && relation.watermark.is_some() {
+            let has_source = relation.options.contains_key(connect::CONNECTOR);
+            if kind == Kind::Stream && (relation.watermark.is_some() || has_source) {
                 definition.create(dead_letter_relation(&relation))?;
             }
             Ok(())

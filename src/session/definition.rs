@@ -94,6 +94,8 @@ impl Definition<'_> {
         let rights = Rights::new(Arc::clone(self.catalog), role);
         for (number, change) in self.changes.iter().enumerate() {
             match change {
+                // What belongs to another may be made by who may make that, or write to it.
+                Change::Create(relation) if relation.parent.is_some() => {}
                 Change::Create(relation) => rights.check_schema(&relation.schema, Privilege::Create)?,
                 Change::Alter(relation) => rights.check_owner(relation)?,
                 // The first is what the statement names. Of what follows it, and of what is dropped with something else, the

@@ -11,16 +11,20 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_new_name, check_options, column_index, durability, partitions, quote_ident};
+use super::define::{
+    check_dependents, check_new_name, check_options, collect, column_index, durability, partitions, quote_ident,
+};
 use super::definition::Definition;
 use super::views::{view_relation, widths_of};
 use super::write::{insert_columns, insert_target};
 use super::{Client, Outcome};
 use crate::catalog::schema::RelationName;
-use crate::catalog::{CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Column, Emit, Kind, Output, Relation, RelationId, Watermark};
+use crate::catalog::{
+    CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Change, Column, Emit, Kind, Output, Relation, RelationId, Watermark,
+};
 use crate::connect;
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::flow::{Edge, Fragment};
 use crate::ingest::{CompiledRelation, dead_letter_relation};
 use crate::sql::ast::{CreateView, RunningInsert};
@@ -50,17 +54,32 @@ impl Client {
             let (stream, fragment) = plan_stream(definition, create, &name, sql)?;
             let stream = definition.create(stream)?;
             definition.follow_with_late_rows(&stream, &fragment)?;
-            if stream.watermark.as_ref().is_some_and(|watermark| !watermark.carried) {
-                definition.create(dead_letter_relation(&stream))?;
-            }
-            Ok(())
+            definition.create(dead_letter_relation(&stream)).map(drop)
         })
         .await?;
-        self.await_query(&name).await?;
+        self.await_new_query(&name).await?;
         done("CREATE STREAM")
     }
 
-    /// Wait until a query that was made runs and what it reads so far is written, or say why it can't.
+    /// Wait for a query that was made. One that fails on the rows that are there is gone again.
+    async fn await_new_query(&mut self, name: &RelationName) -> Result<()> {
+        let error = match self.await_query(name).await {
+            Err(error) if !matches!(error.state(), SqlState::AdminShutdown | SqlState::ObjectNotReady) => error,
+            outcome => return outcome,
+        };
+        self.change_catalog(|catalog| {
+            let mut gone = BTreeSet::new();
+            if let Some(query) = catalog.named(name) {
+                collect(catalog, query, false, &mut gone)?;
+            }
+            check_dependents(catalog, &gone)?;
+            Ok(gone.into_iter().rev().map(Change::Drop).collect())
+        })
+        .await?;
+        Err(error)
+    }
+
+    /// Wait until a query runs and what it reads so far is written, or say why it can't.
     async fn await_query(&mut self, name: &RelationName) -> Result<()> {
         let Some(id) = self.database.log.catalog().named(name).map(|r| r.id) else { return Ok(()) };
         let ready = move |snapshot: &crate::view::Snapshot| {
@@ -89,10 +108,14 @@ impl Client {
         self.define(|definition| {
             let (query, fragment) = plan_insert(definition, running, &target, &name, sql)?;
             let query = definition.create(query)?;
-            definition.follow_with_late_rows(&query, &fragment)
+            definition.follow_with_late_rows(&query, &fragment)?;
+            if definition.catalog.dead_letters_of(target.id).is_none() {
+                definition.create(dead_letter_relation(&target))?;
+            }
+            Ok(())
         })
         .await?;
-        self.await_query(&name).await?;
+        self.await_new_query(&name).await?;
         let message = format!("query \"{name}\" writes to \"{}\" from now on", target.full_name());
         self.notices.push(Error::notice(message).with_hint(format!("SHOW QUERIES lists it, DROP QUERY {name} ends it")));
         done("INSERT 0 0")

@@ -19,7 +19,8 @@ use futures::TryStreamExt;
 use super::batch::expected::expected;
 use super::batch::{Options, Source, execute};
 use super::plan::{Planner, RelationSource};
-use crate::catalog::{CHANGELOG_COLUMNS, Kind, ROW_ID, Relation};
+use crate::catalog::{CHANGELOG_COLUMNS, Column, Kind, ROW_ID, Relation};
+use crate::copy::dead_letters;
 use crate::delta::{Delta, consolidate};
 use crate::error::{Error, Result};
 
@@ -44,7 +45,11 @@ pub async fn verify(planner: &Planner, view: &Relation, source: &Source, options
     let late = planner.catalog().relations().find(|r| r.kind == Kind::Late && r.parent == Some(view.id));
     let mut report = Report::default();
     for relation in std::iter::once(view).chain(late.map(Arc::as_ref)) {
-        report.add(relation, &compare(planner, relation, source, options).await?);
+        let comparison = compare(planner, relation, source, options).await?;
+        report.add(relation, &comparison);
+        if let (Some(dead), true) = (planner.catalog().dead_letters_of(relation.id), comparison.dead > 0) {
+            report.push(dead, "equal", comparison.dead, None);
+        }
     }
     report.finish()
 }
@@ -54,21 +59,20 @@ async fn compare(planner: &Planner, relation: &Relation, source: &Source, option
     if relation.is_derived() {
         let columns = relation.query_columns().iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable));
         let schema = Arc::new(Schema::new(columns.collect::<Vec<_>>()));
-        return Comparison::new(&schema, [batches, written(planner, relation, source, options).await?]);
+        let dead = Dead::of(planner, relation, source, options).await?;
+        return Comparison::new(&schema, [batches, written(planner, relation, source, options).await?], dead);
     }
     let version = source.snapshot.versions.get(&relation.id);
     let version = version.ok_or_else(|| Error::not_ready(format!("\"{}\" is still being built", relation.name)))?;
     let schema = version.schema();
     let visible: Vec<usize> = (0..schema.fields().len()).filter(|c| schema.field(*c).name() != ROW_ID).collect();
     let actual = version.scan(Some(&visible))?;
-    Comparison::new(&relation.schema(), [batches, actual])
+    Comparison::new(&relation.schema(), [batches, actual], Dead::default())
 }
 
 /// The rows of a derived stream; of a changelog, what its changes add up to.
 async fn written(planner: &Planner, stream: &Relation, source: &Source, options: &Options) -> Result<Vec<RecordBatch>> {
-    let relation = Arc::new(RelationSource::new(Arc::new(stream.clone()), &[]));
-    let plan = LogicalPlanBuilder::scan(stream.name.as_str(), relation, None)?.build()?;
-    let batches: Vec<RecordBatch> = execute(plan, source, planner.state(), options).await?.try_collect().await?;
+    let batches = read(planner, stream, source, options).await?;
     if !stream.output.as_ref().is_some_and(|output| output.changelog) {
         return Ok(batches);
     }
@@ -85,9 +89,52 @@ async fn written(planner: &Planner, stream: &Relation, source: &Source, options:
     Ok(vec![arrow::compute::take_record_batch(&rows.rows, &UInt32Array::from_iter_values(each))?])
 }
 
+async fn read(planner: &Planner, stream: &Relation, source: &Source, options: &Options) -> Result<Vec<RecordBatch>> {
+    let relation = Arc::new(RelationSource::new(Arc::new(stream.clone()), &[]));
+    let plan = LogicalPlanBuilder::scan(stream.name.as_str(), relation, None)?.build()?;
+    Ok(execute(plan, source, planner.state(), options).await?.try_collect().await?)
+}
+
+/// Rows of a derived stream that it could not take, as they stand among its dead letters.
+#[derive(Default)]
+struct Dead {
+    columns: Vec<Column>,
+    letters: HashMap<String, usize>,
+}
+
+impl Dead {
+    async fn of(planner: &Planner, stream: &Relation, source: &Source, options: &Options) -> Result<Dead> {
+        let Some(dead) = planner.catalog().dead_letters_of(stream.id) else { return Ok(Dead::default()) };
+        let mut letters = HashMap::new();
+        for rows in read(planner, dead, source, options).await? {
+            let raw = cast(rows.column(0), &DataType::Utf8)?;
+            raw.as_string::<i32>().iter().flatten().for_each(|row| *letters.entry(row.to_string()).or_default() += 1);
+        }
+        Ok(Dead { columns: stream.query_columns().to_vec(), letters })
+    }
+
+    /// The rows that are not among them.
+    fn without(mut self, batches: &[RecordBatch], rows: Vec<Place>) -> Result<Vec<Place>> {
+        if self.letters.is_empty() {
+            return Ok(rows);
+        }
+        let mut others = Vec::new();
+        for (batch, row) in rows {
+            let letter = dead_letters(&self.columns, &batches[batch as usize].slice(row as usize, 1))?.pop().unwrap_or_default();
+            match self.letters.get_mut(&letter).filter(|count| **count > 0) {
+                Some(count) => *count -= 1,
+                None => others.push((batch, row)),
+            }
+        }
+        Ok(others)
+    }
+}
+
 /// Two multisets of rows, side by side.
 struct Comparison {
     equal: i64,
+    /// Rows of the batch answer that are dead letters.
+    dead: i64,
     /// Rows of the batch answer that the view does not have, and rows of the view that the batch answer does not have.
     missing: Vec<String>,
     unexpected: Vec<String>,
@@ -103,18 +150,21 @@ const EXPECTED: usize = 0;
 const ACTUAL: usize = 1;
 
 impl Comparison {
-    fn new(schema: &SchemaRef, sides: [Vec<RecordBatch>; 2]) -> Result<Comparison> {
+    fn new(schema: &SchemaRef, sides: [Vec<RecordBatch>; 2], dead: Dead) -> Result<Comparison> {
         let [expected, actual] = sides;
         let sides = [typed(schema, expected)?, typed(schema, actual)?];
         let floats: Vec<usize> = (0..schema.fields().len()).filter(|c| schema.field(*c).data_type().is_floating()).collect();
         let exact: Vec<usize> = (0..schema.fields().len()).filter(|c| !floats.contains(c)).collect();
 
-        let mut comparison = Comparison { equal: 0, missing: Vec::new(), unexpected: Vec::new() };
+        let mut comparison = Comparison { equal: 0, dead: 0, missing: Vec::new(), unexpected: Vec::new() };
         let mut differing = [Vec::new(), Vec::new()];
         for (_, places) in group(schema, &sides, &exact)? {
             comparison.equal += pair(places, |side, place| float_values(&sides[side], &floats, place), &mut differing);
         }
-        let [missing, unexpected] = differing;
+        let [differing, unexpected] = differing;
+        let without_a_place = differing.len();
+        let missing = dead.without(&sides[EXPECTED], differing)?;
+        comparison.dead = (without_a_place - missing.len()) as i64;
         comparison.missing = show(&sides[EXPECTED], missing)?;
         comparison.unexpected = show(&sides[ACTUAL], unexpected)?;
         Ok(comparison)
@@ -288,7 +338,7 @@ mod tests {
 
     fn compare(expected: RecordBatch, actual: RecordBatch) -> (i64, String, String) {
         let schema = expected.schema();
-        let comparison = Comparison::new(&schema, [vec![expected], vec![actual]]).unwrap();
+        let comparison = Comparison::new(&schema, [vec![expected], vec![actual]], Dead::default()).unwrap();
         (comparison.equal, comparison.missing.join(" "), comparison.unexpected.join(" "))
     }
 

@@ -191,3 +191,68 @@ fn a_row_too_large_to_store_is_refused() {
     let writer = RelationWriter::new(compiled(relation), None, None);
     assert_eq!(writer.write(input, Kind::Append, NOW).unwrap_err().state().code(), "54000");
 }
+
+fn dead_of(relation: &Relation) -> Arc<Relation> {
+    Arc::new(catalog::Relation { id: 16385, ..dead_letter_relation(relation) })
+}
+
+/// The rows that were taken by their number, and of the others what is kept and why.
+fn fitting(relation: Relation, given: RecordBatch) -> (Vec<i32>, Vec<(String, String)>) {
+    let dead = dead_of(&relation);
+    let targets: Vec<usize> = (0..given.num_columns()).collect();
+    let writer = RelationWriter::new(compiled(relation), Some(dead), None);
+    let (writes, taken) = writer.write_fitting(&targets, &given, Kind::Append, NOW).unwrap();
+    let of = |relation: u32| writes.iter().filter(move |write| write.relation == relation);
+    let mut written: Vec<i32> = of(16384).flat_map(numbers).collect();
+    written.sort_unstable();
+    assert_eq!(written.len(), taken.num_rows());
+    let text = |batch: &RecordBatch, column: usize, row: usize| batch.column(column).as_string::<i32>().value(row).to_string();
+    let letters = of(16385).map(batch_of);
+    let letters = letters.flat_map(|batch| (0..batch.num_rows()).map(move |row| (text(batch, 0, row), text(batch, 1, row))));
+    (written, letters.collect())
+}
+
+#[test]
+fn of_rows_that_do_not_fit_each_is_a_dead_letter_and_the_others_are_written() {
+    let mut relation = stream();
+    relation.columns[0].nullable = false;
+    relation.columns.push(Column { generated: Some("10 / (n - 3)".to_string()), ..column("share", DataType::Int32, "integer") });
+    let given = rows(&relation.narrowed(3), vec![Some("a"), None, Some("b"), Some("c"), Some("d")], vec![None; 5]);
+    let (written, letters) = fitting(relation, given);
+    assert_eq!(written, [0, 2, 4]);
+    let letter = |raw: &str, reason: &str| (raw.to_string(), reason.to_string());
+    let null = r#"null value in column "user_id" of relation "orders" violates not-null constraint"#;
+    assert_eq!(
+        letters,
+        [
+            letter(r#"{"user_id":null,"n":1,"ts":null}"#, null),
+            letter(r#"{"user_id":"c","n":3,"ts":null}"#, r#"division by zero; column "share""#),
+        ]
+    );
+}
+
+#[test]
+fn a_row_too_large_to_be_stored_shows_how_it_begins() {
+    let relation = stream();
+    let large = "ü".repeat(STORED_VALUE_BYTES / 2);
+    let given = rows(&relation, vec![Some("a"), Some(&large), Some("b")], vec![None; 3]);
+    let (written, letters) = fitting(relation, given);
+    assert_eq!((written, letters.len()), (vec![0, 2], 1));
+    let (raw, reason) = &letters[0];
+    assert!(raw.starts_with(r#"{"user_id":"üüü"#) && raw.len() <= crate::limits::DEAD_LETTER_BYTES);
+    assert!(reason.starts_with("a row of 419") && reason.ends_with("is too large to be stored, at most 3145728"), "{reason}");
+}
+
+#[test]
+fn without_dead_letters_and_for_what_is_no_rows_fault_nothing_is_written() {
+    let mut relation = stream();
+    relation.columns[0].nullable = false;
+    let given = rows(&relation, vec![Some("a"), None], vec![None; 2]);
+    let writer = RelationWriter::new(compiled(relation), None, None);
+    assert_eq!(writer.write_fitting(&[0, 1, 2], &given, Kind::Append, NOW).unwrap_err().state().code(), "23502");
+    let full = |rows: &RecordBatch| match rows.num_rows() {
+        1 => Err::<(), _>(Error::disk_full("no space")),
+        _ => Err(Error::numeric_out_of_range("too much")),
+    };
+    assert_eq!(crate::ingest::misfits::in_parts(&given, &full).err().map(|e| e.state().code()), Some("53100"));
+}

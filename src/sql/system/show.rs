@@ -242,7 +242,8 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
     }
     fact("rows", rows_of(context, relation).map(|n| n.to_string()));
     let parent = relation.parent.and_then(|id| context.catalog().get(id));
-    fact("late rows of", parent.map(|p| p.full_name().to_string()));
+    let of = if relation.kind == Kind::Late { "late rows of" } else { "dead letters of" };
+    fact(of, parent.map(|p| p.full_name().to_string()));
     if relation.kind.in_log() {
         fact("durability", Some(durability(relation.durability).to_string()));
         fact("partitioned by", Some(column_names(relation, &relation.partition_by).join(", ")));

@@ -73,13 +73,14 @@ fn streams(context: &SystemContext, table: &mut Table<'_>) {
     }
 }
 
-/// What a view is doing.
-pub(super) fn state(context: &SystemContext, view: &Relation) -> &'static str {
-    let stored = view.kind == Kind::MaterializedView;
+/// What a view or a running query is doing.
+pub(super) fn state(context: &SystemContext, query: &Relation) -> &'static str {
+    let stored = query.kind == Kind::MaterializedView;
     match () {
-        () if context.snapshot.failures.contains_key(&view.id) => "failed",
-        () if view.paused.is_some() => "paused",
-        () if stored && !context.snapshot.versions.contains_key(&view.id) => "building",
+        () if context.snapshot.failures.contains_key(&query.id) => "failed",
+        () if query.paused.is_some() => "paused",
+        () if stored && !context.snapshot.versions.contains_key(&query.id) => "building",
+        () if query.output.is_some() && !context.snapshot.consumed.contains_key(&query.id) => "catching up",
         () => "running",
     }
 }
@@ -119,11 +120,6 @@ fn queries(context: &SystemContext, table: &mut Table<'_>) {
     for query in context.catalog().relations().filter(|r| r.output.is_some()) {
         let failure = context.snapshot.failures.get(&query.id);
         let consumed = context.snapshot.consumed.get(&query.id).copied();
-        let state = match (failure, consumed) {
-            (Some(_), _) => "failed",
-            (None, Some(_)) => "running",
-            (None, None) => "catching up",
-        };
         let sources = query.depends_on.iter().filter_map(|id| context.catalog().get(*id));
         let sources = sources.filter(|source| query.output.as_ref().is_some_and(|o| o.target != source.id));
         table.row([
@@ -133,7 +129,7 @@ fn queries(context: &SystemContext, table: &mut Table<'_>) {
             ("writes_to", target(context, query).into()),
             ("reads", sources.map(|s| s.full_name().to_string()).collect::<Vec<_>>().into()),
             ("emit", emit(query.emit).into()),
-            ("state", state.into()),
+            ("state", state(context, query).into()),
             ("consumed", consumed.map(commit).into()),
             ("lag", consumed.map(|consumed| commit(context.snapshot.commit.saturating_sub(consumed))).into()),
             ("query", context.shown(query.query.as_deref().unwrap_or_default()).into()),
