@@ -4,6 +4,7 @@
 //! one that belongs to its data. A relation's id is never reused; its name may be.
 //!
 //! * [`schema`]: where relations are, and how their names are found;
+//! * [`index`]: by which columns rows are found quickly;
 //! * [`function`]: functions that users define;
 //! * [`role`]: who there is;
 //! * [`acl`]: what was granted to whom;
@@ -11,6 +12,7 @@
 
 pub mod acl;
 pub mod function;
+pub mod index;
 pub mod rights;
 pub mod role;
 pub mod schema;
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use acl::{Access, Acl, Object};
 use function::{Function, FunctionId, FunctionRef};
+use index::Index;
 use role::{Role, RoleId, Roles};
 use schema::{PUBLIC, RelationName, SchemaId, Schemas};
 
@@ -204,6 +207,9 @@ pub struct Relation {
     pub columns: Vec<Column>,
     /// Indices of the key's columns, in the key's order. Of a view: the key its query is known to have, or empty.
     pub primary_key: Vec<usize>,
+    /// Those that users made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Index>,
     pub watermark: Option<Watermark>,
     /// Indices of the columns that choose the partition; empty: round robin (stream) or the primary key (table).
     pub partition_by: Vec<usize>,
@@ -261,6 +267,7 @@ impl Relation {
             kind,
             columns,
             primary_key: Vec::new(),
+            indexes: Vec::new(),
             watermark: None,
             partition_by: Vec::new(),
             partitions: 1,
@@ -317,6 +324,7 @@ impl Relation {
         let mut narrow = self.clone();
         narrow.columns.truncate(width);
         narrow.fills.retain(|column, _| *column < width);
+        narrow.indexes.retain(|index| index.columns.iter().all(|column| *column < width));
         narrow
     }
 
@@ -384,7 +392,8 @@ impl Catalog {
                 let former = self.by_id.insert(relation.id, Arc::new(relation.clone()));
                 former.iter().for_each(|former| self.forget_name(former));
                 self.by_name.entry(relation.schema.clone()).or_default().insert(relation.name.clone(), relation.id);
-                self.next_id = self.next_id.max(relation.id + 1);
+                let ids = relation.indexes.iter().map(|index| index.id).chain([relation.id]);
+                self.next_id = ids.fold(self.next_id, |next, id| next.max(id + 1));
                 self.forget_versions(former.as_deref());
             }
             Change::Drop(id) => {

@@ -16,7 +16,7 @@ use crate::catalog::acl::Privilege;
 use crate::catalog::rights::Rights;
 use crate::catalog::schema::PUBLIC;
 use crate::error::Result;
-use crate::sql::ast::{CopyTarget, Drop, ExplainOf, FunctionChange, NewName, Statement, SubscribeTarget};
+use crate::sql::ast::{CopyTarget, Drop, ExplainOf, FunctionChange, NewName, ObjectType, Rename, Statement, SubscribeTarget};
 use crate::sql::plan::Reader;
 use crate::sql::plan::names::fold;
 
@@ -42,6 +42,10 @@ impl Client {
         let owned = |name: &sp::ObjectName| rights.check_owner(existing(rights.catalog(), &self.defined_name(name)?)?);
         let seen = |name: &sp::ObjectName| rights.check_sees(existing(rights.catalog(), &self.relation_name(name)?)?);
         let creates = |name: &sp::ObjectName| rights.check_schema(&self.new_name(name)?.schema, Privilege::Create);
+        let index_owned = |name: &sp::ObjectName, if_exists: bool| match self.existing_index(name) {
+            Err(_) if if_exists => Ok(()),
+            found => rights.check_owner(found?.1.as_ref()),
+        };
         match statement {
             // The planner checks what is read.
             Statement::Query { .. } => Ok(()),
@@ -98,6 +102,10 @@ impl Client {
             | Statement::CreateView(create) => creates(&create.name),
             // It depends on the database, the schema and the roles, and is decided where it is done.
             Statement::Schema(_) => Ok(()),
+            Statement::CreateIndex(create) => owned(&create.on),
+            Statement::Drop(Drop { object: ObjectType::Index, names, if_exists, .. }) => {
+                names.iter().try_for_each(|name| index_owned(name, *if_exists))
+            }
             Statement::Drop(Drop { names, if_exists, .. }) => {
                 let found = |name| self.defined_name(name).and_then(|name| existing(rights.catalog(), &name).cloned());
                 names
@@ -120,6 +128,7 @@ impl Client {
                     FunctionChange::Comment(_) => Ok(()),
                 }
             }
+            Statement::Rename(Rename { object: ObjectType::Index, name, if_exists, .. }) => index_owned(name, *if_exists),
             Statement::Rename(rename) => {
                 let found = self.defined_name(&rename.name).and_then(|name| existing(rights.catalog(), &name).cloned());
                 let relation = match found {
@@ -134,6 +143,7 @@ impl Client {
                     }
                 }
             }
+            Statement::Comment { on, .. } if self.existing_index(on).is_ok() => index_owned(on, false),
             Statement::Comment { on, .. } => owned(on),
             Statement::AlterView(alter) => owned(&alter.name),
             Statement::AlterRelation(alter) => match self.defined_name(&alter.name) {

@@ -160,6 +160,7 @@ impl Client {
             Statement::AlterRelation(alter) => self.alter_relation(alter, sql).await,
             Statement::Pause(name) => self.pause(name).await,
             Statement::Resume(name) => self.resume(name).await,
+            Statement::CreateIndex(create) => self.create_index(create).await,
             Statement::CreateFunction(create) => self.create_function(create, sql).await,
             Statement::Schema(statement) => self.change_schemas(statement).await,
             Statement::Drop(drop) => self.drop_objects(drop).await,

@@ -83,9 +83,8 @@ impl Client {
             ObjectType::MaterializedView => "DROP MATERIALIZED VIEW",
             ObjectType::View => "DROP VIEW",
             ObjectType::Query => "DROP QUERY",
-            ObjectType::Index | ObjectType::Sink => {
-                return Err(Error::unsupported("there are no indexes or sinks to drop yet"));
-            }
+            ObjectType::Index => return self.drop_indexes(drop).await,
+            ObjectType::Sink => return Err(Error::unsupported("there are no sinks to drop yet")),
         };
         self.beside_block(tag)?;
         let catalog = self.database.log.catalog();
@@ -129,6 +128,9 @@ impl Client {
         comment: Option<&str>,
     ) -> Result<Outcome> {
         self.beside_block("COMMENT")?;
+        if let (Ok((name, _)), None) = (self.existing_index(on), column) {
+            return self.comment_on_index(&name, comment).await;
+        }
         let name = self.defined_name(on)?;
         self.change_catalog(|catalog| {
             let mut relation = Relation::clone(existing(catalog, &name)?);
@@ -194,9 +196,9 @@ pub(super) fn check_new_name(name: &str) -> Result<()> {
 }
 
 pub(super) fn free_name(catalog: &Catalog, name: &RelationName) -> Result<()> {
-    match catalog.named(name) {
-        Some(_) => Err(Error::duplicate_table(format!("relation \"{}\" already exists", name.name))),
-        None => Ok(()),
+    match catalog.named(name).is_some() || catalog.index_named(name).is_some() {
+        true => Err(Error::duplicate_table(format!("relation \"{}\" already exists", name.name))),
+        false => Ok(()),
     }
 }
 

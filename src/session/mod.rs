@@ -18,6 +18,7 @@ mod follow;
 mod function;
 mod grant;
 mod identity;
+mod index;
 mod named;
 mod names;
 mod point;

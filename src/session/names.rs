@@ -29,7 +29,13 @@ impl Client {
         relation_name(&self.database.log.catalog(), &self.path(), &self.database_name, name)
     }
 
-    /// The same in statements that define, which tell of a schema that is not there.
+    /// The name of an index.
+    pub(super) fn index_name(&self, name: &sp::ObjectName) -> Result<RelationName> {
+        let catalog = self.database.log.catalog();
+        found_name(&self.path(), &self.database_name, name, |name| catalog.index_named(name).is_some())
+    }
+
+    /// The same of relations in statements that define, which tell of a schema that is not there.
     pub(super) fn defined_name(&self, name: &sp::ObjectName) -> Result<RelationName> {
         let name = self.relation_name(name)?;
         match name.schema.is_empty() {
@@ -103,10 +109,22 @@ impl Client {
 }
 
 pub(super) fn relation_name(catalog: &Catalog, path: &SearchPath, database: &str, name: &sp::ObjectName) -> Result<RelationName> {
+    found_name(path, database, name, |name| catalog.named(name).is_some())
+}
+
+/// A name with the first schema of the path in which it is there, unless it says one.
+fn found_name(
+    path: &SearchPath,
+    database: &str,
+    name: &sp::ObjectName,
+    is_there: impl Fn(&RelationName) -> bool,
+) -> Result<RelationName> {
     let (schema, name) = parts(name, database)?;
-    let found = |schema: &&str| catalog.find(schema, &name).is_some();
-    let schema = schema.or_else(|| path.schemas().find(found).map(str::to_string));
-    Ok(RelationName { schema: schema.unwrap_or_default(), name })
+    if let Some(schema) = schema {
+        return Ok(RelationName { schema, name });
+    }
+    let mut names = path.schemas().map(|schema| RelationName::new(schema, &name));
+    Ok(names.find(is_there).unwrap_or_else(|| RelationName::new("", &name)))
 }
 
 /// Schema and name of a relation in the one database there is.

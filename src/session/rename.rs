@@ -26,6 +26,7 @@ use crate::sql::rename::{Renaming, Scope};
 impl Client {
     pub(super) async fn rename(&mut self, rename: &Rename) -> Result<Outcome> {
         let tag = match rename.object {
+            ObjectType::Index => return self.rename_index(rename).await,
             ObjectType::Stream => "ALTER STREAM",
             ObjectType::MaterializedView => "ALTER MATERIALIZED VIEW",
             ObjectType::View => "ALTER VIEW",

@@ -192,7 +192,8 @@ fn define_view(
         return definition.build(view, fragment);
     };
     check_cycle(definition.catalog, former, &view)?;
-    let view = Relation { id: former.id, comment: former.comment.clone(), ..view };
+    let indexes = former.indexes_of(&view);
+    let view = Relation { id: former.id, comment: former.comment.clone(), indexes, ..view };
     definition.changes.push(Change::Replace(view.clone()));
     definition.build(view, fragment)?;
     definition.replace_dependents(former)

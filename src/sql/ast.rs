@@ -34,6 +34,7 @@ pub enum Statement {
     Pause(sp::ObjectName),
     Resume(sp::ObjectName),
     CreateFunction(CreateFunction),
+    CreateIndex(CreateIndex),
     /// CREATE SCHEMA and its like.
     Schema(SchemaStatement),
     Drop(Drop),
@@ -212,6 +213,17 @@ pub struct CreateView {
     pub watermark: Option<WatermarkDef>,
     /// `AS CHANGELOG OF query`: its changes are the rows.
     pub changelog: bool,
+}
+
+/// `CREATE INDEX name ON relation (column, …)`.
+#[derive(Clone, Debug)]
+pub struct CreateIndex {
+    /// `None`: one is made of the names of the relation and the columns.
+    pub name: Option<sp::Ident>,
+    pub if_not_exists: bool,
+    pub unique: bool,
+    pub on: sp::ObjectName,
+    pub columns: Vec<sp::Ident>,
 }
 
 /// `INSERT INTO … SELECT … EMIT CHANGES`: runs until it is dropped.

@@ -91,7 +91,7 @@ impl Changes {
         let (gone, first): (Vec<u32>, Vec<At>) = ids(|ends| ends.first);
         let (come, last): (Vec<u32>, Vec<At>) = ids(|ends| ends.last);
         let batches: Vec<&RecordBatch> = self.pending.iter().map(|applied| &applied.delta.rows).collect();
-        let gather = |at: &[At]| segment::gather(&self.schema, &batches, at);
+        let gather = |at: &[At]| segment::gather(&self.schema, &batches, at, None);
         Ok(Applied { delta: replacement(&self.schema, gather(&first)?, gather(&last)?)?, ids: [gone, come].concat() })
     }
 }

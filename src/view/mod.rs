@@ -16,6 +16,7 @@ mod keyed;
 mod multiset;
 pub mod provider;
 mod scan;
+mod search;
 mod segment;
 mod segments;
 pub mod store;

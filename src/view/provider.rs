@@ -1,12 +1,11 @@
 //! A version as a table of DataFusion.
 //!
-//! Filters that give every column of the key its values become a look-up; all others stay with DataFusion, which sees every
-//! row of a column anyway. Columns may be hidden: a table without a primary key does not show its row ids.
+//! Filters that give every column of the key or of an index its values become a look-up; all others stay with DataFusion, which
+//! sees every row of a column anyway. Columns may be hidden: a table without a primary key does not show its row ids.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
@@ -17,6 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::Version;
 use super::scan::{Rows, ViewScan};
+use super::search::Search;
 use crate::error::Error;
 
 /// Keys a query may ask for in one look-up; more of them are a scan.
@@ -29,50 +29,67 @@ pub struct ViewProvider {
     /// The columns shown, as columns of the version.
     visible: Vec<usize>,
     schema: SchemaRef,
+    /// Columns of the version that rows are found by; the key first, if it has one.
+    indexes: Vec<Arc<[usize]>>,
+}
+
+/// Values for all columns of an index, in its order.
+struct Found {
+    columns: Arc<[usize]>,
+    values: Vec<HashSet<ScalarValue>>,
 }
 
 impl ViewProvider {
     /// All columns are shown.
     pub fn new(version: Arc<Version>) -> ViewProvider {
         let visible = (0..version.schema().fields().len()).collect();
-        ViewProvider { schema: version.schema(), visible, version }
+        ViewProvider { schema: version.schema(), visible, indexes: by_key(&version), version }
     }
 
     /// Only these columns of the version are shown, in this order.
     pub fn with_columns(version: Arc<Version>, visible: Vec<usize>) -> Result<ViewProvider> {
         let schema = Arc::new(version.schema().project(&visible)?);
-        Ok(ViewProvider { version, visible, schema })
+        Ok(ViewProvider { indexes: by_key(&version), version, visible, schema })
     }
 
-    /// The values a filter leaves to a column of the key: which column of the key, and the values.
-    fn key_values(&self, filter: &Expr) -> Option<(usize, HashSet<ScalarValue>)> {
+    /// Rows are found by these columns of the version, too.
+    #[must_use]
+    pub fn with_indexes(mut self, indexes: impl IntoIterator<Item = Arc<[usize]>>) -> ViewProvider {
+        let first = self.indexes.len();
+        self.indexes.extend(indexes);
+        // The more columns, the fewer rows.
+        self.indexes[first..].sort_by_key(|columns| std::cmp::Reverse(columns.len()));
+        self
+    }
+
+    /// The values a filter leaves to a column: which of the version's, and the values.
+    fn column_values(&self, filter: &Expr) -> Option<(usize, HashSet<ScalarValue>)> {
         let (name, values) = values(filter)?;
         let shown = self.schema.index_of(name).ok()?;
-        let key = self.version.key().iter().position(|k| *k == self.visible[shown])?;
         let data_type = self.schema.field(shown).data_type();
         // Floats: -0.0 = 0.0 for SQL, while keys are their bits.
         let fits = !data_type.is_nested() && !data_type.is_floating() && values.iter().all(|v| v.data_type() == *data_type);
-        fits.then(|| (key, values.into_iter().filter(|v| !v.is_null()).collect()))
+        fits.then(|| (self.visible[shown], values.into_iter().filter(|v| !v.is_null()).collect()))
     }
 
-    /// Per column of the key the values that all filters leave to it; `None` if some column is free, or it is too many keys.
-    fn keys(&self, filters: &[&Expr]) -> Option<Vec<HashSet<ScalarValue>>> {
-        let mut keys: Vec<Option<HashSet<ScalarValue>>> = vec![None; self.version.key().len()];
-        for (key, values) in filters.iter().filter_map(|filter| self.key_values(filter)) {
-            keys[key] = Some(match keys[key].take() {
-                Some(others) => others.intersection(&values).cloned().collect(),
-                None => values,
-            });
-        }
-        let keys: Vec<HashSet<ScalarValue>> = keys.into_iter().collect::<Option<_>>()?;
-        let count = keys.iter().try_fold(1_usize, |count, values| count.checked_mul(values.len()))?;
-        (!keys.is_empty() && count <= KEYS).then_some(keys)
+    /// The first index to all columns of which the filters leave not too many values.
+    fn find(&self, filters: &[&Expr]) -> Option<Found> {
+        let given: Vec<_> = filters.iter().filter_map(|filter| self.column_values(filter)).collect();
+        let left_to = |column: &usize| {
+            let of_it = given.iter().filter(|(of, _)| of == column).map(|(_, values)| values.clone());
+            of_it.reduce(|some, others| some.intersection(&others).cloned().collect())
+        };
+        self.indexes.iter().find_map(|columns| {
+            let values: Vec<HashSet<ScalarValue>> = columns.iter().map(left_to).collect::<Option<_>>()?;
+            let count = values.iter().try_fold(1_usize, |count, values| count.checked_mul(values.len()))?;
+            (count <= KEYS).then(|| Found { columns: columns.clone(), values })
+        })
     }
 
-    /// Every combination of the values: one array per column of the key.
-    fn combine(&self, keys: &[HashSet<ScalarValue>]) -> Result<Vec<ArrayRef>> {
+    /// The look-up of every combination of the values.
+    fn search(&self, Found { columns, values }: &Found) -> Result<Search> {
         let mut combinations: Vec<Vec<&ScalarValue>> = vec![Vec::new()];
-        for values in keys {
+        for values in values {
             let mut sorted: Vec<&ScalarValue> = values.iter().collect();
             sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
             let with = |start: &Vec<_>| sorted.iter().map(|value| [start.as_slice(), &[*value]].concat()).collect::<Vec<_>>();
@@ -83,8 +100,22 @@ impl ViewProvider {
             true => Ok(arrow::array::new_empty_array(schema.field(*column).data_type())),
             false => ScalarValue::iter_to_array(combinations.iter().map(|values| values[at].clone())),
         };
-        self.version.key().iter().enumerate().map(column).collect()
+        let arrays = columns.iter().enumerate().map(column).collect::<Result<_>>()?;
+        Ok(Search::new(&self.version, columns.clone(), arrays)?)
     }
+
+    /// The look-up that finds nothing.
+    fn nothing(&self) -> Result<Rows> {
+        let Some(columns) = self.indexes.first() else {
+            return Err(Error::internal("a view without an index was given a filter").into());
+        };
+        let values = vec![HashSet::new(); columns.len()];
+        Ok(Rows::Found(self.search(&Found { columns: columns.clone(), values })?))
+    }
+}
+
+fn by_key(version: &Version) -> Vec<Arc<[usize]>> {
+    if version.key().is_empty() { Vec::new() } else { vec![version.key().into()] }
 }
 
 /// `c = v`, `c IN (v, …)` and such with OR between them: the column and the values.
@@ -130,10 +161,15 @@ impl TableProvider for ViewProvider {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let found = self.keys(filters).is_some();
-        let support = |filter: &&Expr| match found && self.key_values(filter).is_some() {
-            true => TableProviderFilterPushDown::Exact,
-            false => TableProviderFilterPushDown::Unsupported,
+        // Filters may come in several calls, and by other indexes each time. The key is found whenever its filters are there, so
+        // these are as good as applied; what is found by another index DataFusion filters again.
+        let found = self.find(filters);
+        let columns = found.as_ref().map_or(&[][..], |found| &found.columns);
+        let support = |filter: &&Expr| match self.column_values(filter) {
+            Some((column, _)) if !columns.contains(&column) => TableProviderFilterPushDown::Unsupported,
+            Some(_) if columns == self.version.key() => TableProviderFilterPushDown::Exact,
+            Some(_) => TableProviderFilterPushDown::Inexact,
+            None => TableProviderFilterPushDown::Unsupported,
         };
         Ok(filters.iter().map(support).collect())
     }
@@ -153,11 +189,11 @@ impl TableProvider for ViewProvider {
         let (constants, filters): (Vec<&Expr>, Vec<&Expr>) =
             filters.iter().partition(|filter| matches!(filter, Expr::Literal(..)));
         let is_true = |filter: &&Expr| matches!(filter, Expr::Literal(ScalarValue::Boolean(Some(true)), _));
-        let rows = match self.keys(&filters) {
-            _ if !constants.iter().all(is_true) => Rows::Keys(self.combine(&vec![HashSet::new(); self.version.key().len()])?),
-            Some(keys) if filters.iter().all(|filter| self.key_values(filter).is_some()) => Rows::Keys(self.combine(&keys)?),
-            _ if filters.is_empty() => Rows::All,
-            _ => return Err(Error::internal("a view was given a filter that it does not take").into()),
+        let rows = match self.find(&filters) {
+            _ if !constants.iter().all(is_true) => self.nothing()?,
+            Some(found) => Rows::Found(self.search(&found)?),
+            None if filters.is_empty() => Rows::All,
+            None => return Err(Error::internal("a view was given a filter that it does not take").into()),
         };
         let partitions = session.config().target_partitions();
         Ok(Arc::new(ViewScan::new(self.version.clone(), rows, columns, limit, partitions)?))
@@ -246,6 +282,44 @@ mod tests {
         let (found, used) = query(ViewProvider::new(version(vec![1, 0])), sql);
         assert!(used.contains(plan), "{used}");
         assert_eq!(found, rows);
+    }
+
+    /// `name` has 10 values, so a look-up of one is long; some rows are dead.
+    fn indexed(indexes: &[&[usize]]) -> ViewProvider {
+        let field = |name| Field::new(name, DataType::Int64, true);
+        let schema = Arc::new(Schema::new(vec![field("k"), field("name"), field("x")]));
+        let rows = |keys: std::ops::Range<i64>, plus: i64| {
+            let column = |of: &dyn Fn(i64) -> Option<i64>| Arc::new(keys.clone().map(of).collect::<Int64Array>()) as _;
+            let columns = vec![column(&Some), column(&|k| Some(k % 10)), column(&|k| (k % 7 != 0).then_some(k % 1000 + plus))];
+            RecordBatch::try_new(schema.clone(), columns).unwrap()
+        };
+        let mut store = Store::new("test", schema.clone(), vec![0]);
+        for start in (0..200_000).step_by(50_000) {
+            store.upsert(&rows(start..start + 50_000, 0)).unwrap();
+        }
+        store.upsert(&rows(0..1000, 5000)).unwrap();
+        store.delete(&rows(100_000..101_000, 0)).unwrap();
+        ViewProvider::new(store.version()).with_indexes(indexes.iter().map(|columns| Arc::from(*columns)))
+    }
+
+    #[rstest]
+    #[case("SELECT COUNT(*), MIN(k), MAX(k), SUM(k) FROM v WHERE name = 3", "by=[name], values=1")]
+    #[case("SELECT COUNT(*), MIN(k), MAX(k), SUM(k) FROM v WHERE name IN (3, 4, 77) AND k > 500", "by=[name], values=3")]
+    #[case("SELECT COUNT(*), SUM(k) FROM v WHERE name = 3 AND x = 113", "by=[x, name], values=1")]
+    #[case("SELECT COUNT(*), SUM(k) FROM v WHERE x = 5001 OR x = 1", "by=[x], values=2")]
+    #[case("SELECT COUNT(*), SUM(k) FROM v WHERE x = 5001 AND k = 1", "FilterExec: x@1 = 5001")]
+    #[case("SELECT COUNT(*), SUM(k) FROM v WHERE x = 5001 AND k = 1", "ViewLookup: columns=[k, x], keys=1")]
+    #[case("SELECT COUNT(*), SUM(k) FROM v WHERE x IN (1, 3, 5) AND x IN (2, 3, 4, 5)", "by=[x], values=2")]
+    #[case("SELECT COUNT(*), SUM(k) FROM v WHERE x = 1 AND name <> 5", "by=[x], values=1")]
+    #[case("SELECT COUNT(*), SUM(k) FROM v WHERE x IS NULL", "ViewScan")]
+    #[case("SELECT k FROM v WHERE name = 1 ORDER BY k LIMIT 3", "by=[name], values=1")]
+    #[case("SELECT a.k FROM v a JOIN v b ON a.k = b.x AND b.name = 3 AND a.x = 13 ORDER BY 1", "by=[x], values=1")]
+    fn an_index_finds_the_same_rows(#[case] sql: &str, #[case] plan: &str) {
+        let (found, used) = query(indexed(&[&[1], &[2], &[2, 1]]), sql);
+        let (expected, _) = query(indexed(&[]), sql);
+        assert!(used.contains(plan), "{used}");
+        assert_eq!(found, expected);
+        assert!(!found.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -17,6 +17,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 
 use super::Version;
+use super::search::Search;
 use super::version::Part;
 use crate::error::Error;
 use crate::limits::BATCH_ROWS;
@@ -25,8 +26,8 @@ use crate::limits::BATCH_ROWS;
 #[derive(Clone, Debug)]
 pub(super) enum Rows {
     All,
-    /// Those of these keys: one array per key column.
-    Keys(Vec<ArrayRef>),
+    /// Those that a look-up finds.
+    Found(Search),
 }
 
 /// Some rows of a part.
@@ -58,7 +59,7 @@ impl ViewScan {
     ) -> Result<ViewScan> {
         let schema: SchemaRef = Arc::new(version.schema().project(&columns)?);
         let partitions = match (&rows, limit) {
-            (Rows::Keys(_), _) => vec![Vec::new().into()],
+            (Rows::Found(_), _) => vec![Vec::new().into()],
             // A few rows are found soonest in one go.
             (Rows::All, Some(limit)) if limit <= BATCH_ROWS => split(&version, 1),
             (Rows::All, _) => split(&version, partitions),
@@ -83,10 +84,11 @@ impl ViewScan {
                     Ok(part.read(*start, *length, Some(&columns))?)
                 }))
             }
-            Rows::Keys(keys) => {
-                let (version, keys) = (self.version.clone(), keys.clone());
-                let find = move || Ok(version.lookup(&keys)?.project(&columns)?);
-                Box::new(std::iter::once_with(find).flat_map(|found| match found {
+            Rows::Found(search) => {
+                let (version, mut search) = (self.version.clone(), search.clone());
+                let next =
+                    move || (!search.is_done()).then(|| Ok(version.gather(&search.next(&version, BATCH_ROWS)?, Some(&columns))?));
+                Box::new(std::iter::from_fn(next).flat_map(|found| match found {
                     Ok(found) => cut(found).map(Ok).collect(),
                     Err(error) => vec![Err(error)],
                 }))
@@ -140,7 +142,7 @@ impl ExecutionPlan for ViewScan {
     fn name(&self) -> &str {
         match self.rows {
             Rows::All => "ViewScan",
-            Rows::Keys(_) => "ViewLookup",
+            Rows::Found(_) => "ViewLookup",
         }
     }
 
@@ -186,7 +188,9 @@ impl ExecutionPlan for ViewScan {
             (Rows::All, None) if self.limit.is_none() => Precision::Exact(self.version.rows()),
             (Rows::All, None) => Precision::Inexact(self.version.rows().min(limit)),
             (Rows::All, Some(_)) => Precision::Inexact((self.version.rows() / self.partitions.len()).min(limit)),
-            (Rows::Keys(keys), _) => Precision::Inexact(keys.first().map_or(0, |column| column.len()).min(limit)),
+            (Rows::Found(search), _) if search.columns() == self.version.key() => Precision::Inexact(search.asked().min(limit)),
+            // At most a whole version; how many rows share a value nobody counts.
+            (Rows::Found(_), _) => Precision::Absent,
         };
         let mut statistics = Statistics::new_unknown(&self.schema());
         statistics.num_rows = rows;
@@ -201,7 +205,12 @@ impl DisplayAs for ViewScan {
         write!(f, "{}: columns=[{}]", self.name(), columns.join(", "))?;
         match &self.rows {
             Rows::All => write!(f, ", rows={}, partitions={}", self.version.rows(), self.partitions.len())?,
-            Rows::Keys(keys) => write!(f, ", keys={}", keys.first().map_or(0, |column| column.len()))?,
+            Rows::Found(search) if search.columns() == self.version.key() => write!(f, ", keys={}", search.asked())?,
+            Rows::Found(search) => {
+                let stored = self.version.schema();
+                let by: Vec<&str> = search.columns().iter().map(|column| stored.field(*column).name().as_str()).collect();
+                write!(f, ", by=[{}], values={}", by.join(", "), search.asked())?;
+            }
         }
         self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }

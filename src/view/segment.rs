@@ -1,4 +1,4 @@
-//! A run of rows that never changes, and how a key is found in it.
+//! A run of rows that never changes, and how rows are found in it by some of their values.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,6 +9,7 @@ use arrow::compute::kernels::cmp::not_distinct;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::error::Result;
 
@@ -17,31 +18,46 @@ pub(super) struct Segment {
     pub batch: RecordBatch,
     /// Bytes of the rows themselves: the buffers may be shared with others.
     pub bytes: usize,
-    /// Built when a reader first asks for a key.
-    index: OnceLock<KeyIndex>,
+    /// Built when a reader first asks for rows by some columns.
+    indexes: OnceLock<Box<Lookup>>,
+}
+
+/// The rows by the values of some columns, and behind it the same by others that readers have asked for.
+struct Lookup {
+    columns: Box<[usize]>,
+    index: HashIndex,
+    next: OnceLock<Box<Lookup>>,
 }
 
 impl Segment {
     pub fn new(batch: RecordBatch) -> Segment {
         let bytes = batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or_default()).sum();
-        Segment { batch, bytes, index: OnceLock::new() }
+        Segment { batch, bytes, indexes: OnceLock::new() }
     }
 
     pub fn rows(&self) -> usize {
         self.batch.num_rows()
     }
 
-    /// The rows that may have a key of this hash; whether they do is for the caller to see.
-    pub fn candidates(&self, key: &[usize], hash: u64) -> Result<impl Iterator<Item = u32>> {
-        let index = match self.index.get() {
-            Some(index) => index,
-            None => {
-                let columns: Vec<ArrayRef> = key.iter().map(|k| self.batch.column(*k).clone()).collect();
-                let index = KeyIndex::new(&columns, self.rows())?;
-                self.index.get_or_init(|| index)
+    /// The rows whose values in these columns may have this hash; whether they do is for the caller to see.
+    pub fn candidates(&self, columns: &[usize], hash: u64) -> Result<impl Iterator<Item = u32>> {
+        Ok(self.index(columns)?.candidates(hash))
+    }
+
+    fn index(&self, columns: &[usize]) -> Result<&HashIndex> {
+        let mut at = &self.indexes;
+        loop {
+            match at.get() {
+                Some(lookup) if *lookup.columns == *columns => return Ok(&lookup.index),
+                Some(lookup) => at = &lookup.next,
+                // Another reader may put its own here meanwhile: look again.
+                None => {
+                    let values: Vec<ArrayRef> = columns.iter().map(|c| self.batch.column(*c).clone()).collect();
+                    let index = HashIndex::new(&values, self.rows())?;
+                    let _ = at.set(Box::new(Lookup { columns: columns.into(), index, next: OnceLock::new() }));
+                }
             }
-        };
-        Ok(index.candidates(hash))
+        }
     }
 }
 
@@ -77,23 +93,41 @@ impl Live {
     }
 }
 
-/// Rows of a segment by the hash of their key. Holds no keys: the few rows of one hash are compared by who asks.
-struct KeyIndex {
-    /// Half of the key's hash, and the row.
-    table: HashTable<(u32, u32)>,
+/// Rows of a segment by the hash of some of their values. Holds no values: the rows of one hash are compared by who asks.
+struct HashIndex {
+    /// Half of the hash, and the first row that has it.
+    first: HashTable<(u32, u32)>,
+    /// By row: the next one of the same half, or [`LAST`]. Empty where no two rows have one: a table of many equal hashes would
+    /// be slow to fill.
+    next: Vec<u32>,
 }
 
-impl KeyIndex {
-    fn new(key: &[ArrayRef], rows: usize) -> Result<KeyIndex> {
-        let mut table = HashTable::with_capacity(rows);
-        for (row, hash) in hashes(key, rows)?.into_iter().enumerate() {
-            table.insert_unique(spread(half(hash)), (half(hash), row as u32), |(half, _)| spread(*half));
+const LAST: u32 = u32::MAX;
+
+impl HashIndex {
+    fn new(values: &[ArrayRef], rows: usize) -> Result<HashIndex> {
+        let (mut first, mut next) = (HashTable::with_capacity(rows), Vec::new());
+        // From the last one on, so that the first of a hash comes first.
+        for (row, hash) in hashes(values, rows)?.into_iter().enumerate().rev() {
+            let half = half(hash);
+            match first.entry(spread(half), |(other, _)| *other == half, |(half, _)| spread(*half)) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert((half, row as u32));
+                }
+                Entry::Occupied(mut occupied) => {
+                    next.resize(rows, LAST);
+                    next[row] = std::mem::replace(&mut occupied.get_mut().1, row as u32);
+                }
+            }
         }
-        Ok(KeyIndex { table })
+        first.shrink_to_fit(|(half, _)| spread(*half));
+        Ok(HashIndex { first, next })
     }
 
     fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> {
-        self.table.iter_hash(spread(half(hash))).filter(move |(other, _)| *other == half(hash)).map(|(_, row)| *row)
+        let half = half(hash);
+        let first = self.first.find(spread(half), |(other, _)| *other == half).map(|(_, row)| *row);
+        std::iter::successors(first, |row| self.next.get(*row as usize).copied().filter(|row| *row != LAST))
     }
 }
 
@@ -106,10 +140,10 @@ fn spread(half: u32) -> u64 {
     u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Hashes of keys, for [`Segment::candidates`].
-pub(super) fn hashes(key: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+/// Hashes of values, for [`Segment::candidates`].
+pub(super) fn hashes(values: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
     let mut hashes = vec![0; rows];
-    create_hashes(key, &RandomState::with_seed(0), &mut hashes)?;
+    create_hashes(values, &RandomState::with_seed(0), &mut hashes)?;
     Ok(hashes)
 }
 
@@ -135,17 +169,27 @@ pub(super) fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> R
     Ok(RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
 }
 
-/// Rows from several batches of one schema: (batch, row) each.
-pub(super) fn gather(schema: &SchemaRef, batches: &[&RecordBatch], at: &[(usize, usize)]) -> Result<RecordBatch> {
+/// Rows from several batches of one schema, (batch, row) each; of these columns, or all.
+pub(super) fn gather(
+    schema: &SchemaRef,
+    batches: &[&RecordBatch],
+    at: &[(usize, usize)],
+    projection: Option<&[usize]>,
+) -> Result<RecordBatch> {
+    let Some(projection) = projection else {
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        return gather(schema, batches, at, Some(&all));
+    };
+    let schema = Arc::new(schema.project(projection)?);
     if at.is_empty() {
-        return Ok(RecordBatch::new_empty(schema.clone()));
+        return Ok(RecordBatch::new_empty(schema));
     }
     let column = |c: usize| {
         let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(c).as_ref()).collect();
         compute::interleave(&arrays, at)
     };
-    let columns = (0..schema.fields().len()).map(column).collect::<Result<_, _>>()?;
-    batch(schema.clone(), columns, at.len())
+    let columns = projection.iter().map(|c| column(*c)).collect::<Result<_, _>>()?;
+    batch(schema, columns, at.len())
 }
 
 /// Batches of one schema, `rows` in all, as one.
@@ -216,7 +260,7 @@ mod tests {
     fn an_index_finds_every_row() {
         let key: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
         let hashes = hashes(std::slice::from_ref(&key), 1000).unwrap();
-        let index = KeyIndex::new(&[key], 1000).unwrap();
+        let index = HashIndex::new(&[key], 1000).unwrap();
         assert!(hashes.iter().enumerate().all(|(row, hash)| index.candidates(*hash).any(|r| r as usize == row)));
     }
 }

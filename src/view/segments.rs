@@ -103,7 +103,7 @@ impl Segments {
     pub fn read(&self, places: &[Place]) -> Result<RecordBatch> {
         let batches: Vec<&RecordBatch> = self.slots.iter().map(|slot| &slot.segment.batch).collect();
         let at: Vec<(usize, usize)> = places.iter().map(|p| (p.slot as usize, p.row as usize)).collect();
-        segment::gather(&self.schema, &batches, &at)
+        segment::gather(&self.schema, &batches, &at, None)
     }
 
     /// Give owners to rows that had none.

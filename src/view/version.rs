@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
+use super::search::{Place, Search};
 use super::segment::{self, Live, Segment};
 use crate::delta::keys::Keys;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits::BATCH_ROWS;
 
 /// The readers' side: rows at one moment, immutable.
@@ -48,7 +49,7 @@ impl Part {
         }
     }
 
-    fn has(&self, row: u32) -> bool {
+    pub fn has(&self, row: u32) -> bool {
         self.live.as_ref().is_none_or(|live| live.is(row))
     }
 }
@@ -107,8 +108,17 @@ impl Version {
     /// not there bring nothing; NULL finds NULL.
     pub fn lookup(&self, keys: &[ArrayRef]) -> Result<RecordBatch> {
         let places = self.find(keys)?;
+        self.gather(&places, None)
+    }
+
+    /// The rows at some places of this version.
+    pub(super) fn gather(&self, places: &[Place], projection: Option<&[usize]>) -> Result<RecordBatch> {
         let batches: Vec<&RecordBatch> = self.parts.iter().map(|part| &part.segment.batch).collect();
-        segment::gather(&self.schema, &batches, &places)
+        segment::gather(&self.schema, &batches, places, projection)
+    }
+
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// This version of a table after a write: the rows stand in place of those of their keys (of equal keys the last one), or,
@@ -136,44 +146,8 @@ impl Version {
         Ok(Version::new(self.schema.clone(), self.key.clone(), parts))
     }
 
-    /// Where the rows of these keys are: part and row.
-    fn find(&self, keys: &[ArrayRef]) -> Result<Vec<(usize, usize)>> {
-        let asked = keys.first().map_or(0, |column| column.len());
-        self.check_key(keys, asked)?;
-        // Rows that have a key's hash, and the keys they may have.
-        let (mut places, mut wanted) = (Vec::new(), Vec::new());
-        for (key, hash) in segment::hashes(keys, asked)?.into_iter().enumerate() {
-            for (number, part) in self.parts.iter().enumerate() {
-                for row in part.segment.candidates(&self.key, hash)?.filter(|row| part.has(*row)) {
-                    places.push((number, row as usize));
-                    wanted.push(key as u32);
-                }
-            }
-        }
-        if places.is_empty() {
-            return Ok(places);
-        }
-        let wanted = UInt32Array::from(wanted);
-        let mut same = vec![true; places.len()];
-        for (column, values) in self.key.iter().zip(keys) {
-            let arrays: Vec<&dyn Array> = self.parts.iter().map(|p| p.segment.batch.column(*column).as_ref()).collect();
-            let (have, want) = (compute::interleave(&arrays, &places)?, compute::take(values, &wanted, None)?);
-            let equal = segment::same_rows(&[have], &[want], places.len())?;
-            same.iter_mut().zip(equal.values()).for_each(|(same, equal)| *same &= equal);
-        }
-        let mut same = same.into_iter();
-        places.retain(|_| same.next() == Some(true));
-        Ok(places)
-    }
-
-    fn check_key(&self, keys: &[ArrayRef], asked: usize) -> Result<()> {
-        let fits = |(column, array): (&usize, &ArrayRef)| {
-            self.schema.field(*column).data_type() == array.data_type() && array.len() == asked
-        };
-        let keyed = !self.key.is_empty() && keys.len() == self.key.len();
-        if keyed && self.key.iter().zip(keys).all(fits) {
-            return Ok(());
-        }
-        Err(Error::internal("a look-up needs one array of the same type and length for each column of the key"))
+    /// Where the rows of these keys are.
+    fn find(&self, keys: &[ArrayRef]) -> Result<Vec<Place>> {
+        Search::new(self, self.key.clone(), keys.to_vec())?.next(self, usize::MAX)
     }
 }

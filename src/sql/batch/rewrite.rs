@@ -171,13 +171,15 @@ impl Rewrite<'_> {
             Some(version) if of.hidden().contains(&Hidden::RowId) => {
                 // The source has it behind the user's columns.
                 let columns = (1..=relation.columns.len()).chain([0]).collect();
-                Ok(Arc::new(ViewProvider::with_columns(Arc::clone(version), columns)?))
+                let provider = ViewProvider::with_columns(Arc::clone(version), columns)?;
+                Ok(Arc::new(provider.with_indexes(relation.stored_indexes())))
             }
             Some(version) => {
                 // A view's query may know of fewer columns than the relation has by now.
                 let first = usize::from(relation.has_row_id());
                 let columns = (first..first + relation.columns.len()).collect();
-                Ok(Arc::new(ViewProvider::with_columns(Arc::clone(version), columns)?))
+                let provider = ViewProvider::with_columns(Arc::clone(version), columns)?;
+                Ok(Arc::new(provider.with_indexes(relation.stored_indexes())))
             }
             None => match snapshot.failures.get(&relation.id) {
                 Some(failure) => Err(failure.clone()),

@@ -61,6 +61,9 @@ impl Grammar<'_> {
             }
             return Ok(Statement::CreateView(view));
         }
+        if !or_replace && let Some(statement) = self.create_index()? {
+            return Ok(statement);
+        }
         if !or_replace && self.eat("SCHEMA") {
             return self.create_schema();
         }
@@ -81,14 +84,16 @@ impl Grammar<'_> {
             return Error::insufficient_privilege(message).with_hint(hint).at(position);
         }
         match self.peek() {
-            token if message::mistyped(token).is_some() => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW or FUNCTION"),
+            token if message::mistyped(token).is_some() => {
+                self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW, INDEX or FUNCTION")
+            }
             Token::Word(word) if word.quote_style.is_none() && matches!(self.peek_nth(1), Token::Word(_)) => {
                 let what = word.value.to_ascii_uppercase();
                 Error::unsupported(format!("CREATE {what} is not supported yet"))
-                    .with_hint("there are CREATE STREAM, TABLE, MATERIALIZED VIEW, VIEW and FUNCTION")
+                    .with_hint("there are CREATE STREAM, TABLE, MATERIALIZED VIEW, VIEW, INDEX and FUNCTION")
                     .at(position)
             }
-            _ => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW or FUNCTION"),
+            _ => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW, INDEX or FUNCTION"),
         }
     }
 

@@ -19,6 +19,7 @@ mod explain;
 mod function;
 mod grammar;
 mod grant;
+mod index;
 mod interval;
 mod join;
 mod message;

@@ -68,6 +68,11 @@ fn show(statement: &Statement) -> String {
             format!("drop {:?} {}{flags}", drop.object, list(&drop.names))
         }
         S::AlterRelation(alter) => show_alter(alter),
+        S::CreateIndex(index) => {
+            let name = index.name.as_ref().map_or(String::new(), |name| format!(" {name}"));
+            let flags = format!("{}{}", flag(index.unique, " unique"), flag(index.if_not_exists, " if not exists"));
+            format!("index{name} on {} by {}{flags}", index.on, list(&index.columns))
+        }
         S::CreateFunction(function) => show_function(function),
         S::DropFunctions(drop) => {
             let flags = format!("{}{}", flag(drop.if_exists, " if exists"), flag(drop.cascade, " cascade"));

@@ -4,12 +4,13 @@
 //! materialized views are listed, as table type `MATERIALIZED VIEW`.
 
 use super::context::SystemContext;
-use super::objects::{Attribute, Class, Source, has_constraint, index_name};
+use super::objects::{Attribute, Class, Source};
 use super::pg_catalog::{argument_types, result_type};
 use super::table::Table;
 use super::types::{self, PgType};
 use super::value::Value;
 use crate::catalog::acl::{Object, Privilege};
+use crate::catalog::index::Index;
 use crate::catalog::role::PUBLIC;
 use crate::catalog::{Kind, Relation};
 
@@ -210,17 +211,18 @@ fn schemata(context: &SystemContext, table: &mut Table<'_>) {
     }
 }
 
-fn constrained(context: &SystemContext) -> impl Iterator<Item = &Relation> {
-    context.catalog().relations().map(AsRef::as_ref).filter(|r| has_constraint(r))
+/// Relations with a primary key, and its index.
+fn constrained(context: &SystemContext) -> impl Iterator<Item = (&Relation, Index)> {
+    context.catalog().relations().filter_map(|r| Some((&**r, r.key_index()?)))
 }
 
 fn table_constraints(context: &SystemContext, table: &mut Table<'_>) {
     let database = || Value::from(context.database.as_str());
-    for relation in constrained(context) {
+    for (relation, index) in constrained(context) {
         table.row([
             ("constraint_catalog", database()),
             ("constraint_schema", relation.schema.as_str().into()),
-            ("constraint_name", index_name(relation).into()),
+            ("constraint_name", index.name.as_str().into()),
             ("table_catalog", database()),
             ("table_schema", relation.schema.as_str().into()),
             ("table_name", relation.name.as_str().into()),
@@ -240,12 +242,12 @@ fn key(relation: &Relation) -> impl Iterator<Item = (i32, &str)> {
 
 fn key_column_usage(context: &SystemContext, table: &mut Table<'_>) {
     let database = || Value::from(context.database.as_str());
-    for relation in constrained(context) {
+    for (relation, index) in constrained(context) {
         for (position, column) in key(relation) {
             table.row([
                 ("constraint_catalog", database()),
                 ("constraint_schema", relation.schema.as_str().into()),
-                ("constraint_name", index_name(relation).into()),
+                ("constraint_name", index.name.as_str().into()),
                 ("table_catalog", database()),
                 ("table_schema", relation.schema.as_str().into()),
                 ("table_name", relation.name.as_str().into()),
@@ -258,7 +260,7 @@ fn key_column_usage(context: &SystemContext, table: &mut Table<'_>) {
 
 fn constraint_column_usage(context: &SystemContext, table: &mut Table<'_>) {
     let database = || Value::from(context.database.as_str());
-    for relation in constrained(context) {
+    for (relation, index) in constrained(context) {
         for (_, column) in key(relation) {
             table.row([
                 ("table_catalog", database()),
@@ -267,7 +269,7 @@ fn constraint_column_usage(context: &SystemContext, table: &mut Table<'_>) {
                 ("column_name", column.into()),
                 ("constraint_catalog", database()),
                 ("constraint_schema", relation.schema.as_str().into()),
-                ("constraint_name", index_name(relation).into()),
+                ("constraint_name", index.name.as_str().into()),
             ]);
         }
     }
@@ -275,14 +277,14 @@ fn constraint_column_usage(context: &SystemContext, table: &mut Table<'_>) {
 
 fn constraint_table_usage(context: &SystemContext, table: &mut Table<'_>) {
     let database = || Value::from(context.database.as_str());
-    for relation in constrained(context) {
+    for (relation, index) in constrained(context) {
         table.row([
             ("table_catalog", database()),
             ("table_schema", relation.schema.as_str().into()),
             ("table_name", relation.name.as_str().into()),
             ("constraint_catalog", database()),
             ("constraint_schema", relation.schema.as_str().into()),
-            ("constraint_name", index_name(relation).into()),
+            ("constraint_name", index.name.as_str().into()),
         ]);
     }
 }

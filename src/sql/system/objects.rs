@@ -10,14 +10,14 @@ use std::sync::Arc;
 use super::context::SystemContext;
 use super::definitions::{self, PG_CATALOG};
 use super::types;
+use crate::catalog::index::Index;
 use crate::catalog::schema::{PUBLIC, PUBLIC_SCHEMA};
 use crate::catalog::{self, Catalog, Identity, Kind, Relation, RelationId, sequence_of};
 
 /// OID of the role that owns all relations.
 pub(super) const OWNER: u32 = 10;
 
-// Ranges for what relations own. Relation ids stay far below the first of them.
-const INDEX: u32 = 0x1000_0000;
+// Ranges for what relations own. Relation ids, and those of keys' indexes, stay far below the first of them.
 const CONSTRAINT: u32 = 0x2000_0000;
 const ROW_TYPE: u32 = 0x3000_0000;
 const ROW_TYPE_ARRAY: u32 = 0x4000_0000;
@@ -41,8 +41,8 @@ pub(super) struct Class {
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     User(Arc<Relation>),
-    /// The primary key's index of a relation.
-    Index(Arc<Relation>),
+    /// Of the primary key, or made by a user.
+    Index(Arc<Relation>, Arc<Index>),
     /// What numbers the rows of a table.
     Sequence(Arc<Relation>),
     System(&'static Arc<definitions::SystemRelation>),
@@ -105,7 +105,7 @@ impl Objects {
         let catalog = context.catalog();
         let user = context
             .relations()
-            .flat_map(|r| user_class(catalog, r).into_iter().chain(index_class(catalog, r)).chain(sequence_class(catalog, r)));
+            .flat_map(|r| user_class(catalog, r).into_iter().chain(index_classes(catalog, r)).chain(sequence_class(catalog, r)));
         let classes: Vec<Class> = system.chain(user).collect();
         let by_oid = classes.iter().enumerate().map(|(i, c)| (c.oid, i)).collect();
         let by_name = classes.iter().enumerate().map(|(i, c)| ((c.namespace, c.name.clone()), i)).collect();
@@ -168,16 +168,16 @@ fn user_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> {
     Some(Class { oid: relation.id, name, namespace: catalog.schema_of(relation), schema, kind, source })
 }
 
-fn index_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> {
-    let source = Source::Index(relation.clone());
-    has_constraint(relation).then(|| Class {
-        oid: index_oid(relation.id),
-        name: index_name(relation),
+fn index_classes(catalog: &Catalog, relation: &Arc<Relation>) -> impl Iterator<Item = Class> {
+    let class = move |index: Index| Class {
+        oid: index.id,
+        name: index.name.clone(),
         namespace: catalog.schema_of(relation),
         schema: relation.schema.clone(),
         kind: "i",
-        source,
-    })
+        source: Source::Index(relation.clone(), Arc::new(index)),
+    };
+    relation.all_indexes().map(class)
 }
 
 fn sequence_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> {
@@ -195,20 +195,6 @@ fn sequence_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> 
 pub(super) fn sequence_name(relation: &Relation) -> String {
     let column = relation.identity().map_or("", |(at, _)| relation.columns[at].name.as_str());
     format!("{}_{column}_seq", relation.name)
-}
-
-/// A table's key is a constraint, with an index. A view's is a fact about its query: nobody made it, so nobody can drop it (dbt
-/// drops the indexes that it finds on a view and that its project does not name).
-pub(super) fn has_constraint(relation: &Relation) -> bool {
-    relation.kind == Kind::Table && !relation.primary_key.is_empty()
-}
-
-pub(super) fn index_name(relation: &Relation) -> String {
-    format!("{}_pkey", relation.name)
-}
-
-pub(super) fn index_oid(id: RelationId) -> u32 {
-    INDEX + id
 }
 
 pub(super) fn constraint_oid(id: RelationId) -> u32 {
@@ -245,8 +231,8 @@ impl Class {
     pub fn attributes(&self) -> Vec<Attribute> {
         match &self.source {
             Source::User(relation) => relation.columns.iter().enumerate().map(|(i, c)| user_attribute(relation, i, c)).collect(),
-            Source::Index(relation) => {
-                let key = relation.primary_key.iter().enumerate();
+            Source::Index(relation, index) => {
+                let key = index.columns.iter().enumerate();
                 key.filter_map(|(at, &i)| Some((at, user_attribute(relation, i, relation.columns.get(i)?))))
                     .map(|(at, a)| Attribute {
                         number: number(at),
@@ -266,7 +252,8 @@ impl Class {
     pub fn comment(&self) -> Option<&str> {
         match &self.source {
             Source::User(relation) => relation.comment.as_deref(),
-            _ => None,
+            Source::Index(_, index) => index.comment.as_deref(),
+            Source::Sequence(_) | Source::System(_) => None,
         }
     }
 }
@@ -283,7 +270,7 @@ fn user_attribute(relation: &Relation, index: usize, column: &crate::catalog::Co
         name: column.name.clone(),
         type_oid,
         typmod,
-        not_null: !column.nullable || (has_constraint(relation) && relation.primary_key.contains(&index)),
+        not_null: !column.nullable || relation.key_index().is_some_and(|key| key.columns.contains(&index)),
         default: column.generated.clone().or_else(|| column.default.clone()),
         generated: column.generated.is_some(),
         identity: column.identity,

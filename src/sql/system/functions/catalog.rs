@@ -96,14 +96,14 @@ fn constraint(call: &Call<'_>, values: &[Value]) -> Result<Value> {
 
 /// The whole index, or one of its columns; of a column beyond the last, the empty string.
 fn index(call: &Call<'_>, values: &[Value]) -> Result<Value> {
-    let Some(Class { source: Source::Index(relation), .. }) = call.context.objects().class(oid(values, 0)) else {
+    let Some(Class { source: Source::Index(relation, index), .. }) = call.context.objects().class(oid(values, 0)) else {
         return Ok(Value::Null);
     };
     let Ok(column) = usize::try_from(int(values, 1)) else { return Ok(Value::from("")) };
     if column == 0 {
-        return Ok(definitions::index(relation).into());
+        return Ok(definitions::index(relation, index).into());
     }
-    let found = relation.primary_key.get(column - 1).and_then(|&i| relation.columns.get(i));
+    let found = index.columns.get(column - 1).and_then(|&i| relation.columns.get(i));
     Ok(found.map_or(String::new(), |c| definitions::quote_ident(&c.name)).into())
 }
 
@@ -248,7 +248,7 @@ fn describe_object(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let Some(class) = call.context.objects().class(id) else { return Ok(Value::Null) };
     let noun = match &class.source {
         Source::User(relation) => relation.kind.noun(),
-        Source::Index(_) => "index",
+        Source::Index(..) => "index",
         Source::Sequence(_) => "sequence",
         Source::System(_) if class.namespace == PG_CATALOG => "table",
         Source::System(_) => "view",

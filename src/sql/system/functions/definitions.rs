@@ -1,9 +1,9 @@
 //! The SQL text of objects, for pg_get_indexdef and its relatives and for the views that show it.
 
 use super::super::context::SystemContext;
-use super::super::objects::{has_constraint, index_name};
 use crate::catalog::Relation;
 use crate::catalog::function::{Function, Parameter};
+use crate::catalog::index::Index;
 
 /// Quotes an identifier where it would not be read back as it is.
 pub(in crate::sql) fn quote_ident(name: &str) -> String {
@@ -100,22 +100,21 @@ fn is_reserved(name: &str) -> bool {
     RESERVED.binary_search(&name).is_ok()
 }
 
-/// The columns of a relation's key, quoted.
-fn key(relation: &Relation) -> String {
-    let columns = relation.primary_key.iter().filter_map(|&i| relation.columns.get(i));
+fn columns(relation: &Relation, of: &[usize]) -> String {
+    let columns = of.iter().filter_map(|&i| relation.columns.get(i));
     columns.map(|c| quote_ident(&c.name)).collect::<Vec<_>>().join(", ")
 }
 
-/// `CREATE UNIQUE INDEX …` of a relation's key.
-pub(in crate::sql::system) fn index(relation: &Relation) -> String {
-    let name = quote_ident(&index_name(relation));
+/// `CREATE INDEX …`.
+pub(in crate::sql::system) fn index(relation: &Relation, index: &Index) -> String {
+    let (unique, name) = (if index.unique { "UNIQUE " } else { "" }, quote_ident(&index.name));
     let (schema, on) = (quote_ident(&relation.schema), quote_ident(&relation.name));
-    format!("CREATE UNIQUE INDEX {name} ON {schema}.{on} USING btree ({})", key(relation))
+    format!("CREATE {unique}INDEX {name} ON {schema}.{on} USING btree ({})", columns(relation, &index.columns))
 }
 
 /// `PRIMARY KEY (…)`.
 pub(in crate::sql::system) fn constraint(relation: &Relation) -> Option<String> {
-    has_constraint(relation).then(|| format!("PRIMARY KEY ({})", key(relation)))
+    relation.key_index().map(|key| format!("PRIMARY KEY ({})", columns(relation, &key.columns)))
 }
 
 /// A view's query, as it was written.

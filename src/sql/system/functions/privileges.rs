@@ -76,7 +76,7 @@ fn on_relation(call: &Call<'_>, rights: &Rights, relation: &Value, privilege: &V
     }
     let Some(class) = call.context.objects().class(id) else { return Ok(Value::Null) };
     match &class.source {
-        Source::User(relation) | Source::Index(relation) | Source::Sequence(relation) => {
+        Source::User(relation) | Source::Index(relation, _) | Source::Sequence(relation) => {
             Ok(holds(rights, Object::Relation(relation.id), privilege)?.into())
         }
         // What the server tells of itself is for everybody to read, and for nobody to change.

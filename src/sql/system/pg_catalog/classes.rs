@@ -19,15 +19,17 @@ pub(super) const BTREE: u32 = 403;
 pub(super) fn class(context: &SystemContext, table: &mut Table<'_>) {
     for class in context.objects().classes() {
         let (row_type, rows, is_indexed) = match &class.source {
-            Source::User(relation) => (row_type_oid(relation.id), row_count(context, relation), has_constraint(relation)),
-            Source::Index(relation) => (0, row_count(context, relation), false),
+            Source::User(relation) => {
+                (row_type_oid(relation.id), row_count(context, relation), relation.all_indexes().next().is_some())
+            }
+            Source::Index(relation, _) => (0, row_count(context, relation), false),
             Source::Sequence(_) => (0, 1.0, false),
             Source::System(_) => (0, -1.0, false),
         };
         let (owner, acl) = match &class.source {
             Source::User(relation) => context.access(Object::Relation(relation.id)),
             // An index is its relation's owner's, and so is a sequence.
-            Source::Index(relation) | Source::Sequence(relation) => {
+            Source::Index(relation, _) | Source::Sequence(relation) => {
                 (context.access(Object::Relation(relation.id)).0, Value::Null)
             }
             Source::System(_) => (SUPERUSER, Value::Null),
@@ -150,31 +152,30 @@ pub(super) fn attrdef(context: &SystemContext, table: &mut Table<'_>) {
     }
 }
 
-fn key_numbers(relation: &Relation) -> Vec<i16> {
-    relation.primary_key.iter().map(|&i| number(i)).collect()
+fn numbers(columns: &[usize]) -> Vec<i16> {
+    columns.iter().map(|&i| number(i)).collect()
 }
 
 pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.relations().filter(|r| has_constraint(r)) {
-        let key = key_numbers(relation);
-        let columns = relation.primary_key.iter().filter_map(|&i| relation.columns.get(i));
+    for (relation, index) in context.relations().flat_map(|r| r.all_indexes().map(move |index| (r, index))) {
+        let columns = index.columns.iter().filter_map(|&i| relation.columns.get(i));
         let types: Vec<u32> = columns.map(|c| pg_types::of_column(c).0).collect();
         let collations: Vec<u32> = types.iter().map(|t| pg_types::by_oid(*t).map_or(0, |t| t.collation)).collect();
         let classes: Vec<u32> = types.iter().map(|t| super::types::operator_class_of(*t)).collect();
-        let count = i16::try_from(key.len()).unwrap_or(i16::MAX);
+        let count = i16::try_from(index.columns.len()).unwrap_or(i16::MAX);
         table.row([
-            ("indexrelid", index_oid(relation.id).into()),
+            ("indexrelid", index.id.into()),
             ("indrelid", relation.id.into()),
             ("indnatts", count.into()),
             ("indnkeyatts", count.into()),
-            ("indisunique", true.into()),
-            ("indisprimary", true.into()),
+            ("indisunique", index.unique.into()),
+            ("indisprimary", index.primary.into()),
             ("indimmediate", true.into()),
             ("indisvalid", true.into()),
             ("indisready", true.into()),
             ("indislive", true.into()),
-            ("indoption", vec![0i16; key.len()].into()),
-            ("indkey", key.into()),
+            ("indoption", vec![0i16; index.columns.len()].into()),
+            ("indkey", numbers(&index.columns).into()),
             ("indcollation", collations.into()),
             ("indclass", classes.into()),
         ]);
@@ -182,21 +183,21 @@ pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
 }
 
 pub(super) fn constraint(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.relations().filter(|r| has_constraint(r)) {
+    for (relation, key) in context.relations().filter_map(|r| Some((r, r.key_index()?))) {
         table.row([
             ("oid", constraint_oid(relation.id).into()),
-            ("conname", index_name(relation).into()),
+            ("conname", key.name.as_str().into()),
             ("connamespace", context.catalog().schema_of(relation).into()),
             ("contype", "p".into()),
             ("convalidated", true.into()),
             ("conrelid", relation.id.into()),
-            ("conindid", index_oid(relation.id).into()),
+            ("conindid", key.id.into()),
             ("confupdtype", " ".into()),
             ("confdeltype", " ".into()),
             ("confmatchtype", " ".into()),
             ("conislocal", true.into()),
             ("connoinherit", true.into()),
-            ("conkey", key_numbers(relation).into()),
+            ("conkey", numbers(&key.columns).into()),
         ]);
     }
 }
@@ -217,6 +218,9 @@ pub(super) fn description(context: &SystemContext, table: &mut Table<'_>) {
     for relation in context.relations() {
         if let Some(comment) = &relation.comment {
             row(relation.id, "pg_class", 0, comment);
+        }
+        for index in &relation.indexes {
+            index.comment.iter().for_each(|comment| row(index.id, "pg_class", 0, comment));
         }
         for (index, column) in relation.columns.iter().enumerate() {
             if let Some(comment) = &column.comment {
@@ -253,8 +257,11 @@ pub(super) fn depend(context: &SystemContext, table: &mut Table<'_>) {
         if relation.identity().is_some() {
             row(class, sequence_of(relation.id), class, relation.id, "i");
         }
-        if has_constraint(relation) {
-            row(class, index_oid(relation.id), constraint, constraint_oid(relation.id), "i");
+        for index in &relation.indexes {
+            row(class, index.id, class, relation.id, "a");
+        }
+        if let Some(key) = relation.key_index() {
+            row(class, key.id, constraint, constraint_oid(relation.id), "i");
             row(constraint, constraint_oid(relation.id), class, relation.id, "a");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::super::context::SystemContext;
 use super::super::functions::definitions as sql;
-use super::super::objects::{self, Class, Source, has_constraint};
+use super::super::objects::{Class, Source};
 use super::super::table::Table;
 use super::super::value::Value;
 use crate::catalog::role::SUPERUSER;
@@ -15,14 +15,16 @@ fn of_kind<'a>(context: &'a SystemContext, kind: &'static str) -> impl Iterator<
 
 fn owner(context: &SystemContext, class: &Class) -> Value {
     match &class.source {
-        Source::User(relation) | Source::Index(relation) | Source::Sequence(relation) => context.owner_name(relation.id).into(),
+        Source::User(relation) | Source::Index(relation, _) | Source::Sequence(relation) => {
+            context.owner_name(relation.id).into()
+        }
         Source::System(_) => context.roles().name(SUPERUSER).into(),
     }
 }
 
 pub(super) fn tables(context: &SystemContext, table: &mut Table<'_>) {
     for (schema, class) in of_kind(context, "r") {
-        let is_indexed = matches!(&class.source, Source::User(relation) if has_constraint(relation));
+        let is_indexed = matches!(&class.source, Source::User(relation) if relation.all_indexes().next().is_some());
         table.row([
             ("schemaname", schema.into()),
             ("tablename", class.name.as_str().into()),
@@ -58,7 +60,7 @@ pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>)
             ("schemaname", schema.into()),
             ("matviewname", class.name.as_str().into()),
             ("matviewowner", owner(context, class)),
-            ("hasindexes", has_constraint(relation).into()),
+            ("hasindexes", relation.all_indexes().next().is_some().into()),
             ("ispopulated", true.into()),
             ("definition", definition(context, relation)),
         ]);
@@ -66,12 +68,12 @@ pub(super) fn materialized_views(context: &SystemContext, table: &mut Table<'_>)
 }
 
 pub(super) fn indexes(context: &SystemContext, table: &mut Table<'_>) {
-    for relation in context.relations().filter(|r| has_constraint(r)) {
+    for (relation, index) in context.relations().flat_map(|r| r.all_indexes().map(move |index| (r, index))) {
         table.row([
             ("schemaname", relation.schema.as_str().into()),
             ("tablename", relation.name.as_str().into()),
-            ("indexname", objects::index_name(relation).into()),
-            ("indexdef", sql::index(relation).into()),
+            ("indexname", index.name.as_str().into()),
+            ("indexdef", sql::index(relation, &index).into()),
         ]);
     }
 }
