@@ -234,7 +234,7 @@ pub struct Relation {
     pub output: Option<Output>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Of a view that is paused: the commit that its rows are of, the one that paused it. [`NOW`] in a change that is not
+    /// Of a query that is paused: the commit that paused it; of a view, also the one that its rows are of. [`NOW`] in a change that is not
     /// committed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<CommitId>,

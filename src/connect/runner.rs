@@ -220,7 +220,7 @@ impl Feed {
     /// rows would be lost.
     fn feed(&self, in_flight: &mut Option<Ack>) -> Result<()> {
         let mut intake = self.intake()?;
-        let mut source = self.connector.open(self.position()?);
+        let mut source = self.connector.open(self.context.log.position_of(self.stream)?);
         while !self.stop.is_set() {
             if !Arc::ptr_eq(&intake.relation, &self.relation()?) {
                 intake = self.intake()?;
@@ -237,12 +237,6 @@ impl Feed {
             }
         }
         Ok(())
-    }
-
-    /// What the log has of this source.
-    fn position(&self) -> Result<u64> {
-        let producers = self.context.log.reader().producers()?;
-        Ok(producers.iter().find(|(id, _)| *id == log::producer_of(self.stream)).map_or(0, |(_, position)| *position))
     }
 
     fn intake(&self) -> Result<Intake> {

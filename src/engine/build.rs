@@ -117,6 +117,15 @@ impl Builds {
         }
     }
 
+    /// The same, and return when nothing of it runs any more.
+    pub fn end(&mut self, target: Target) {
+        self.abandon(target);
+        for running in self.running.extract_if(.., |running| running.targets.contains(&target)) {
+            // It was asked to end before its next step; what it has built is dropped.
+            let _ = running.thread.join();
+        }
+    }
+
     fn start(&mut self, build: Build, upto: CommitId, log: LogHandle, step_rows: usize) -> Result<()> {
         // A build that waits for its commit is given up by who asked for it.
         let own = build.awaited.is_none();

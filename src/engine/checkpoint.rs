@@ -12,7 +12,7 @@ use futures_channel::oneshot;
 
 use super::build::sinks_of;
 use super::output::{Output, Outputs};
-use super::pause::Pauses;
+use super::pause::{Pauses, rests};
 use super::{Builds, Engine, Makers, Options, Recovery, Shared, Subscribers, owner_of, runs};
 use crate::catalog::{COMMIT_TIME, Catalog, Kind, Relation, RelationId};
 use crate::delta::Delta;
@@ -241,7 +241,7 @@ impl Engine {
         let mut engine = Engine::empty(shared, makers, options, &catalog)?;
         for relation in catalog.in_order() {
             engine.enter(relation, &catalog)?;
-            engine.pause_later(relation);
+            engine.pause_later(relation, &catalog);
         }
         engine.refresh_all();
         engine.checkpointer.writer = Some(Writer::start(checkpoints)?);
@@ -280,12 +280,12 @@ impl Engine {
                 self.graph.add_table(relation.id, Sink::table(relation.id, store));
                 self.checkpointer.entered(relation.id, fingerprint(None, relation));
             }
-            _ if runs(relation) => {
+            _ if runs(relation) && !rests(relation, catalog) => {
                 if let Err(error) = self.enter_query(relation, catalog) {
                     self.stop_query(owner_of(relation), error);
                 }
             }
-            Kind::Stream | Kind::MaterializedView | Kind::View | Kind::Late | Kind::Query => {}
+            _ => {}
         }
         Ok(())
     }
@@ -294,7 +294,8 @@ impl Engine {
         let fragment = self.makers.compiler.compile(catalog, relation)?;
         let mark = fingerprint(Some(&fragment), relation);
         let sinks = sinks_of(relation, &fragment, catalog);
-        if relation.output.is_some() {
+        // One that is paused runs up to there for its late rows alone.
+        if relation.output.is_some() && relation.paused.is_none() {
             let output = Output::open(&self.shared.log, catalog, relation, &fragment, self.makers.intake.as_ref())?;
             self.outputs.add(output, catalog);
         }
@@ -303,9 +304,9 @@ impl Engine {
         Ok(())
     }
 
-    /// A paused view whose rows are made again: it runs until the commit that paused it.
-    fn pause_later(&mut self, relation: &Relation) {
-        if let (Kind::MaterializedView, Some(commit)) = (relation.kind, relation.paused) {
+    /// A paused query whose rows are made again: it runs until the commit that paused it.
+    fn pause_later(&mut self, relation: &Relation, catalog: &Catalog) {
+        if let Some(commit) = relation.paused.filter(|_| !rests(relation, catalog)) {
             self.pauses.entry(commit).or_default().push(relation.id);
         }
     }
@@ -328,7 +329,8 @@ impl Engine {
     ) -> Result<(Engine, Vec<(Arc<Relation>, String)>)> {
         let mut engine = Engine::empty(Arc::clone(shared), makers.clone(), options.clone(), catalog)?;
         let mut rebuilt: Vec<(Arc<Relation>, String)> = Vec::new();
-        for relation in catalog.in_order().into_iter().filter(|r| r.kind == Kind::Table || runs(r)) {
+        let is_in_graph = |r: &&Arc<Relation>| r.kind == Kind::Table || (runs(r) && !rests(r, catalog));
+        for relation in catalog.in_order().into_iter().filter(is_in_graph) {
             let kept = relation.paused.filter(|commit| *commit <= manifest.commit);
             let reads_rebuilt = kept.is_none() && relation.depends_on.iter().any(|id| rebuilt.iter().any(|(r, _)| r.id == *id));
             let why = match manifest.view(relation.id) {
@@ -352,14 +354,14 @@ impl Engine {
                 Some(_) if relation.kind == Kind::Table => engine.enter(relation, catalog)?,
                 // Neither has a paused view, whose commit is past.
                 Some(why) if relation.paused.is_some() => {
-                    return Err(Error::not_ready(format!("paused view \"{}\": {why}", relation.name)));
+                    return Err(Error::not_ready(format!("paused {} \"{}\": {why}", relation.kind.noun(), relation.name)));
                 }
                 Some(why) => {
                     engine.graph.remove(owner_of(relation));
                     engine.outputs.remove(relation.id);
                     rebuilt.push((Arc::clone(relation), why));
                 }
-                None if kept.is_none() => engine.pause_later(relation),
+                None if kept.is_none() => engine.pause_later(relation, catalog),
                 None => {}
             }
         }

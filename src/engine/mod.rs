@@ -341,12 +341,18 @@ impl Engine {
             // Relations change between commits: those before this one first, then its tables, its rows, its views.
             self.step(std::mem::take(&mut run));
             let build = self.take_prepared(&commit);
-            let paused = pause::paused_by(&commit, &self.catalog);
+            let (paused, resumed) = pause::paused_or_resumed(&commit, &self.catalog);
+            // Nothing is written from the commit on that says so.
+            for id in &paused {
+                self.outputs.finish(*id);
+                self.next.failures.remove(id);
+            }
             self.enter_changes(&commit);
             let swap = self.swap(&commit, build);
             self.tell_swapped(&commit, &swap);
             self.step(vec![Arc::clone(&commit)]);
             self.obey_changes(&commit, swap);
+            resumed.into_iter().for_each(|id| self.resume_output(id));
             if !paused.is_empty() {
                 self.pause(&paused);
             }

@@ -94,15 +94,13 @@ impl Output {
             let time = edge.times.iter().find(|time| time.column == w.column)?;
             Some(Carried { sources: edge.sources.clone(), delay: time.delay })
         });
-        let producer = producer_of(query.id);
-        let position = log.reader().producers()?.into_iter().find(|(id, _)| *id == producer).map_or(0, |(_, position)| position);
         let watermark = log.head(target).and_then(|head| head.watermark).unwrap_or(NO_TIME);
         Ok(Output {
             query: query.id,
             target,
             inlet: intake.open(catalog, query, &edge.schema)?,
             carried,
-            position,
+            position: log.position_of(query.id)?,
             landed: log.end(),
             visible: 0,
             pending: Vec::new(),
@@ -261,6 +259,14 @@ impl Outputs {
 
     pub fn remove(&mut self, query: RelationId) {
         self.by_query.remove(&query);
+    }
+
+    /// Remove one that may come again; nothing of it is under way after this. What was not written yet is computed again then.
+    pub fn finish(&mut self, query: RelationId) {
+        let Some(mut output) = self.by_query.remove(&query) else { return };
+        if let Err(error) = output.wait() {
+            tracing::warn!(query, %error, "the log did not take the last rows of a query that pauses");
+        }
     }
 
     /// See [`Output::cut`].

@@ -332,6 +332,13 @@ impl LogHandle {
         self.0.shared.published.lock().heads.get(&relation).cloned()
     }
 
+    /// How far the query, or the source, of a relation has come: what follows from there on is not in the log.
+    pub fn position_of(&self, relation: RelationId) -> Result<u64> {
+        let producer = super::producer_of(relation);
+        let producers = self.reader().producers()?;
+        Ok(producers.into_iter().find(|(id, _)| *id == producer).map_or(0, |(_, position)| position))
+    }
+
     /// Wait until there is a commit after `after`, `wake` is called, the log stops (which wakes once, too), or time is up.
     pub fn wait_past(&self, after: CommitId, timeout: Duration) {
         let shared = &self.0.shared;

@@ -15,7 +15,7 @@ use super::define::{
     check_dependents, check_new_name, check_options, collect, column_index, durability, partitions, quote_ident,
 };
 use super::definition::Definition;
-use super::views::{view_relation, widths_of};
+use super::views::{check_inputs, view_relation, widths_of};
 use super::write::{insert_columns, insert_target};
 use super::{Client, Outcome};
 use crate::catalog::schema::RelationName;
@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// Wait until a query runs and what it reads so far is written, or say why it can't.
-    async fn await_query(&mut self, name: &RelationName) -> Result<()> {
+    pub(super) async fn await_query(&mut self, name: &RelationName) -> Result<()> {
         let Some(id) = self.database.log.catalog().named(name).map(|r| r.id) else { return Ok(()) };
         let ready = move |snapshot: &crate::view::Snapshot| {
             snapshot.consumed.contains_key(&id) || snapshot.failures.contains_key(&id) || snapshot.catalog.get(id).is_none()
@@ -145,6 +145,7 @@ fn plan_stream(definition: &Definition, create: &CreateView, name: &RelationName
     stream.partitions = partitions(create.partitions, &create.options)?;
     stream.durability = durability(&create.options)?;
     stream.depends_on = RelationSource::all_in(&plan).iter().map(|r| r.id).collect();
+    check_inputs(catalog, &stream)?;
     stream.widths = widths_of(catalog, &stream);
     let columns = (0..stream.columns.len()).collect();
     stream.output = Some(Output { target: stream.id, columns, changelog: create.changelog });
@@ -270,6 +271,7 @@ fn plan_insert(
     let mut query = view_relation(&view, name, sql, &fragment.edge.schema, Kind::Query)?;
     query.functions = planner.functions_called();
     query.depends_on = reads;
+    check_inputs(catalog, &query)?;
     query.widths = widths_of(catalog, &query);
     query.depends_on.push(target.id);
     query.output = Some(Output { target: target.id, columns, changelog: false });

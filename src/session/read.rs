@@ -167,7 +167,7 @@ impl Client {
             let built = snapshot.versions.contains_key(&id) || snapshot.consumed.contains_key(&id);
             built || snapshot.failures.contains_key(&id)
         };
-        let runs = |r: &Relation| r.kind == Kind::MaterializedView || r.output.is_some();
+        let runs = |r: &Relation| r.kind == Kind::MaterializedView || (r.output.is_some() && r.paused.is_none());
         let all = move |s: &Snapshot| s.catalog.relations().all(|r| !runs(r) || there(s, r.id));
         self.database.engine.wait_until(move |snapshot| snapshot.complete >= end && all(snapshot)).await?;
         super::client::done("FLUSH")

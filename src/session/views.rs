@@ -94,72 +94,90 @@ impl Client {
         done("CREATE VIEW")
     }
 
-    /// `PAUSE name`: a view and those that read it keep the rows that they have.
+    /// `PAUSE name`: a view and those that read it keep the rows that they have; what a query writes to gets no more.
     pub(super) async fn pause(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
         self.beside_block("PAUSE")?;
         let name = self.defined_name(name)?;
         self.change_catalog(|catalog| {
-            let view = existing_view(catalog, &name)?;
-            if view.paused.is_some() {
+            let query = existing_query(catalog, &name)?;
+            if query.paused.is_some() {
                 return Ok(Vec::new());
             }
-            let views = with_readers(catalog, view)?.into_iter().filter(|view| view.paused.is_none());
-            Ok(views.map(|view| Change::Alter(Relation { paused: Some(NOW), ..Relation::clone(&view) })).collect())
+            let queries = with_readers(catalog, query).into_iter().filter(|query| query.paused.is_none());
+            Ok(queries.map(|view| Change::Alter(Relation { paused: Some(NOW), ..Relation::clone(&view) })).collect())
         })
         .await?;
         done("PAUSE")
     }
 
-    /// `RESUME name`: a paused view and those that read it are built again, and swapped in when they have caught up.
+    /// `RESUME name`: a paused view and those that read it are built again, and swapped in when they have caught up. What writes
+    /// to the log goes on where it was.
     pub(super) async fn resume(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
         self.beside_block("RESUME")?;
         let name = self.defined_name(name)?;
+        let resumed = parking_lot::Mutex::new(Vec::new());
         self.define(|definition| {
             let catalog = definition.catalog;
-            let view = existing_view(catalog, &name)?;
-            if view.paused.is_none() {
+            let query = existing_query(catalog, &name)?;
+            resumed.lock().clear();
+            if query.paused.is_none() {
                 return Ok(());
             }
-            let running = Relation { paused: None, ..Relation::clone(view) };
+            let running = Relation { paused: None, ..Relation::clone(query) };
             check_inputs(catalog, &running)?;
-            let paused = with_readers(catalog, view)?.into_iter().filter(|view| view.paused.is_some());
-            paused.into_iter().try_for_each(|view| definition.rebuild(Relation::clone(&view)))
+            for query in with_readers(catalog, query).into_iter().filter(|query| query.paused.is_some()) {
+                let running = Relation { paused: None, ..Relation::clone(&query) };
+                match query.output {
+                    None => definition.rebuild(running)?,
+                    Some(_) => {
+                        resumed.lock().push(query.full_name());
+                        definition.changes.push(Change::Alter(running));
+                    }
+                }
+            }
+            Ok(())
         })
         .await?;
+        for query in resumed.into_inner() {
+            self.await_query(&query).await?;
+        }
         done("RESUME")
     }
 }
 
-/// A materialized view that is to be paused or resumed.
-fn existing_view<'a>(catalog: &'a Catalog, name: &RelationName) -> Result<&'a Arc<Relation>> {
+/// A query that is to be paused or resumed.
+fn existing_query<'a>(catalog: &'a Catalog, name: &RelationName) -> Result<&'a Arc<Relation>> {
     let relation = existing(catalog, name)?;
-    if relation.kind == Kind::MaterializedView {
+    if relation.kind == Kind::MaterializedView || relation.output.is_some() {
         return Ok(relation);
     }
     let error = Error::wrong_object_type(format!("\"{name}\" is a {}, which runs no query", relation.kind.noun()));
-    Err(error.with_hint("PAUSE and RESUME are for materialized views"))
+    Err(error.with_hint("PAUSE and RESUME are for materialized views, derived streams and running INSERTs: SHOW QUERIES"))
 }
 
-/// A view, then all that read it and keep rows.
-fn with_readers(catalog: &Catalog, view: &Arc<Relation>) -> Result<Vec<Arc<Relation>>> {
-    let mut views = vec![Arc::clone(view)];
-    for reader in catalog.all_dependents(&[view.id]) {
-        match reader.kind {
-            Kind::MaterializedView => views.push(reader),
-            Kind::View | Kind::Late => {}
-            kind => {
-                let (word, name) = (kind.noun(), &reader.name);
-                let message = format!("cannot pause materialized view {} because {word} {name} is written from it", view.name);
-                return Err(Error::dependent_objects(message).with_hint(format!("DROP the {word} first")));
-            }
+/// A query, then all that read its rows, if it keeps some: those that read what it writes go on, and only get no more.
+fn with_readers(catalog: &Catalog, query: &Arc<Relation>) -> Vec<Arc<Relation>> {
+    let mut queries = vec![Arc::clone(query)];
+    let mut stopped: BTreeSet<RelationId> = query.output.is_none().then_some(query.id).into_iter().collect();
+    for reader in catalog.in_order() {
+        if !reader.depends_on.iter().chain(&reader.parent).any(|id| stopped.contains(id)) {
+            continue;
+        }
+        if reader.output.is_none() {
+            stopped.insert(reader.id);
+        }
+        if reader.kind == Kind::MaterializedView || reader.output.is_some() {
+            queries.push(Arc::clone(reader));
         }
     }
-    Ok(views)
+    queries
 }
 
 /// What runs cannot read what stands still.
-fn check_inputs(catalog: &Catalog, view: &Relation) -> Result<()> {
-    let paused = view.depends_on.iter().filter_map(|id| catalog.get(*id)).find(|r| r.paused.is_some());
+pub(super) fn check_inputs(catalog: &Catalog, view: &Relation) -> Result<()> {
+    // A derived stream that is paused only gets no more rows.
+    let stands = |r: &&Arc<Relation>| r.paused.is_some() && r.output.is_none();
+    let paused = view.depends_on.iter().filter_map(|id| catalog.get(*id)).find(stands);
     match paused {
         Some(paused) => Err(Error::not_ready(format!("\"{}\" is paused, so \"{}\" cannot read it", paused.name, view.name))
             .with_hint(format!("RESUME {} first", paused.name))),

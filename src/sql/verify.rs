@@ -23,6 +23,7 @@ use crate::catalog::{CHANGELOG_COLUMNS, Column, Kind, ROW_ID, Relation};
 use crate::copy::dead_letters;
 use crate::delta::{Delta, consolidate};
 use crate::error::{Error, Result};
+use crate::log::CommitId;
 
 /// Relative difference at which two floats still count as equal.
 pub const TOLERANCE: f64 = 1e-9;
@@ -40,12 +41,20 @@ pub fn schema() -> SchemaRef {
     ]))
 }
 
-/// Compare a materialized view, and its late rows if it has them, with their batch answers.
-pub async fn verify(planner: &Planner, view: &Relation, source: &Source, options: &Options) -> Result<RecordBatch> {
+/// Compare a materialized view or a derived stream, and its late rows if it has them, with their batch answers: as of the commit
+/// that paused it, if one did; `written`: up to which commit a derived stream has been written, if that is not the snapshot's.
+pub async fn verify(
+    planner: &Planner,
+    view: &Relation,
+    source: &Source,
+    written: Option<CommitId>,
+    options: &Options,
+) -> Result<RecordBatch> {
     let late = planner.catalog().relations().find(|r| r.kind == Kind::Late && r.parent == Some(view.id));
     let mut report = Report::default();
     for relation in std::iter::once(view).chain(late.map(Arc::as_ref)) {
-        let comparison = compare(planner, relation, source, options).await?;
+        let at = if relation.is_derived() { written.or(view.paused) } else { view.paused };
+        let comparison = compare(planner, relation, source, at, options).await?;
         report.add(relation, &comparison);
         if let (Some(dead), true) = (planner.catalog().dead_letters_of(relation.id), comparison.dead > 0) {
             report.push(dead, "equal", comparison.dead, None);
@@ -54,8 +63,14 @@ pub async fn verify(planner: &Planner, view: &Relation, source: &Source, options
     report.finish()
 }
 
-async fn compare(planner: &Planner, relation: &Relation, source: &Source, options: &Options) -> Result<Comparison> {
-    let batches: Vec<RecordBatch> = expected(planner, relation, source, options).await?.try_collect().await?;
+async fn compare(
+    planner: &Planner,
+    relation: &Relation,
+    source: &Source,
+    at: Option<CommitId>,
+    options: &Options,
+) -> Result<Comparison> {
+    let batches: Vec<RecordBatch> = expected(planner, relation, source, at, options).await?.try_collect().await?;
     if relation.is_derived() {
         let columns = relation.query_columns().iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable));
         let schema = Arc::new(Schema::new(columns.collect::<Vec<_>>()));

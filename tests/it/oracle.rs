@@ -360,7 +360,7 @@ impl World {
         }
     }
 
-    /// At most one view, with those that read it, is paused at a time.
+    /// At most one view, with those that read it, or one derived stream, is paused at a time.
     async fn pause_or_resume(
         &mut self,
         session: &mut Client,
@@ -375,18 +375,13 @@ impl World {
                 self.history.push(statement);
                 None
             }
-            None if !views.is_empty() && self.rng.random_bool(0.15) => {
-                let name = views[self.rng.random_range(0..views.len())].0.clone();
+            None if self.rng.random_bool(0.15) => {
+                let all: Vec<&String> = views.iter().map(|(name, _)| name).chain(&self.streams).collect();
+                let name = all.choose(&mut self.rng).map(|name| name.to_string())?;
                 let statement = format!("PAUSE {name}");
-                match session.run(&statement).await {
-                    Ok(_) => {
-                        self.history.push(statement);
-                        Some(name)
-                    }
-                    // A stream is written from it.
-                    Err(error) if error.state() == SqlState::DependentObjects => None,
-                    Err(error) => panic!("{seed}: {statement}: {error:?}"),
-                }
+                execute(session, seed, &statement).await;
+                self.history.push(statement);
+                Some(name)
             }
             as_it_is => as_it_is,
         }

@@ -18,6 +18,7 @@ use super::rewrite::with_silences;
 use super::{Options, Source, execute, history};
 use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
+use crate::log::CommitId;
 use crate::sql::functions::instants::Keep;
 use crate::sql::pattern::MatchNode;
 use crate::sql::plan::as_of::AsOfNode;
@@ -31,15 +32,20 @@ use crate::sql::plan::{EventTime, Planner, SourceColumn, event_time, order, wind
 use crate::sql::window::WindowNode;
 use crate::time::{Micros, NO_TIME, period_start};
 
-/// The rows that a materialized view or a derived stream should have at the snapshot, or `name$late` of one. Of a changelog: the
-/// rows that its changes add up to.
+/// The rows that a materialized view or a derived stream should have at the snapshot, or at a commit before it, or `name$late` of
+/// one. Of a changelog: the rows that its changes add up to.
 pub async fn expected(
     planner: &Planner,
     relation: &Relation,
     source: &Source,
+    at: Option<CommitId>,
     options: &Options,
 ) -> Result<SendableRecordBatchStream> {
-    run(plan(planner, relation, source)?, planner, source, options).await
+    let plan = match at {
+        None => plan(planner, relation, source)?,
+        Some(commit) => plan_at(planner, relation, source, commit, plan)?,
+    };
+    run(plan, planner, source, options).await
 }
 
 /// Run such a plan; `now()` is the time of the source's commit.
@@ -87,11 +93,23 @@ fn answer(planner: &Planner, relation: &Relation, source: &Source) -> Result<Log
 /// What it said when the period before this one ended.
 fn refreshed(planner: &Planner, relation: &Relation, source: &Source, every: Micros) -> Result<LogicalPlan> {
     let since = period_start(every, source.snapshot.time);
-    let Some(then) = history::before(since, planner.catalog(), source)? else {
-        return Ok(LogicalPlanBuilder::from(answer(planner, relation, source)?).filter(lit(false))?.build()?);
-    };
-    let plan = at_time(answer(planner, relation, &then)?, then.snapshot.time)?;
-    Ok(AsOfNode::refreshed(then.snapshot.commit, plan))
+    plan_at(planner, relation, source, history::before(since, source)?, answer)
+}
+
+/// The plan of the rows that there should have been after a commit; 0: before all of them.
+fn plan_at(
+    planner: &Planner,
+    relation: &Relation,
+    source: &Source,
+    commit: CommitId,
+    plan: impl Fn(&Planner, &Relation, &Source) -> Result<LogicalPlan>,
+) -> Result<LogicalPlan> {
+    if commit == 0 {
+        return Ok(LogicalPlanBuilder::from(plan(planner, relation, source)?).filter(lit(false))?.build()?);
+    }
+    let then = history::at(commit, planner.catalog(), source)?;
+    let plan = at_time(plan(planner, relation, &then)?, then.snapshot.time)?;
+    Ok(AsOfNode::refreshed(commit, plan))
 }
 
 /// With a time in place of `now()`.

@@ -84,7 +84,12 @@ fn collect(
     wanted: &mut BTreeMap<CommitId, Vec<Wanted>>,
 ) -> Result<()> {
     let at = match AsOfNode::of(plan) {
-        Some(node) => Some((commit_of(node, source, state)?, node.unit)),
+        Some(node) => {
+            let commit = commit_of(node, source, state)?;
+            // Also if all below it is read at other commits.
+            wanted.entry(commit).or_default();
+            Some((commit, node.unit))
+        }
         None => at,
     };
     if let (LogicalPlan::TableScan(scan), Some((commit, unit))) = (plan, at)
@@ -162,12 +167,14 @@ fn last_commit(time: Micros, source: &Source) -> Result<CommitId> {
     Ok(before)
 }
 
-/// What a view shows that is shown with a delay: the last commit before a time, for the plans of views. `None`: there is none.
-pub fn before(time: Micros, catalog: &Arc<Catalog>, source: &Source) -> Result<Option<Source>> {
-    match last_commit(time.saturating_sub(1), source)? {
-        0 => Ok(None),
-        commit => Ok(Some(for_plans(&source.log, catalog, commit, time_of(&source.log, commit)?)?)),
-    }
+/// The last commit before a time; 0 if there is none.
+pub fn before(time: Micros, source: &Source) -> Result<CommitId> {
+    last_commit(time.saturating_sub(1), source)
+}
+
+/// A commit for the plans of views.
+pub fn at(commit: CommitId, catalog: &Arc<Catalog>, source: &Source) -> Result<Source> {
+    for_plans(&source.log, catalog, commit, time_of(&source.log, commit)?)
 }
 
 /// A commit as what views are planned over: with what was final then.

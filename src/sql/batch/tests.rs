@@ -115,7 +115,7 @@ impl World {
     fn expected(&self, name: &str) -> Vec<String> {
         let (planner, view) = (self.planner(), self.relation(name));
         block_on(async {
-            let batches = expected::expected(&planner, &view, &self.source(), &self.options()).await?;
+            let batches = expected::expected(&planner, &view, &self.source(), None, &self.options()).await?;
             collect(batches).await
         })
         .unwrap()
@@ -123,7 +123,7 @@ impl World {
 
     fn verify(&self, name: &str) -> Vec<String> {
         let (planner, view) = (self.planner(), self.relation(name));
-        let report = block_on(async { verify(&planner, &view, &self.source(), &self.options()).await }).unwrap();
+        let report = block_on(async { verify(&planner, &view, &self.source(), None, &self.options()).await }).unwrap();
         show(&[report])
     }
 }

@@ -117,10 +117,11 @@ impl Grammar<'_> {
         }
     }
 
-    /// `PAUSE name`, `RESUME MATERIALIZED VIEW name`.
+    /// `PAUSE name`, `RESUME MATERIALIZED VIEW name`, `PAUSE STREAM name`.
     fn view_name(&mut self) -> Result<sp::ObjectName> {
         self.skip(1);
-        let _ = self.eat("MATERIALIZED VIEW") || (matches!(self.peek_nth(1), Token::Word(_)) && self.eat("QUERY"));
+        let has_name_behind = matches!(self.peek_nth(1), Token::Word(_));
+        let _ = self.eat("MATERIALIZED VIEW") || (has_name_behind && (self.eat("QUERY") || self.eat("STREAM")));
         self.object_name()
     }
 

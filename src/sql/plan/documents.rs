@@ -1,10 +1,11 @@
-//! `json` and `jsonb`, which are text to Arrow: what operators and functions mean on them, once it is known which column of which
-//! relation an expression reads ([`columns`](super::columns)).
+//! `json`, `jsonb` and `uuid`, which are text to Arrow: what operators and functions mean on them, once it is known which column of
+//! which relation an expression reads ([`columns`](super::columns)).
 //!
 //! | planned | becomes |
 //! | --- | --- |
 //! | `json_get(j, k)` of a `jsonb` | `jsonb_get(j, k)`, which gives one, too |
 //! | `j = '{"a": 1}'`, `ORDER BY j` | by `jsonb_sort_key`; a string beside a `jsonb` is read as one |
+//! | `u = 'A0EEBC99-…'`, `u IN ('…')`, `coalesce(u, '…')` | a string beside a `uuid` is read as one, in lower case |
 //! | `j || k`, `j - k` | `jsonb_concat`, `jsonb_delete` |
 //! | `jsonb_set(text, …)` | `jsonb_set(jsonb_from_text(text), …)` |
 //! | `to_json(j)`, `pg_typeof(u)` | the argument declares its type ([`declared`]) |
@@ -136,6 +137,10 @@ impl Place<'_> {
             Expr::ScalarFunction(call) => Ok(self.function(call)?),
             Expr::InList(list) => Ok(self.in_list(list)?),
             Expr::Case(case) => Ok(self.case(case)?),
+            Expr::Between(mut between) => {
+                let changed = self.read_uuids([&mut between.expr, &mut between.low, &mut between.high].map(AsMut::as_mut))?;
+                Ok(transformed(Expr::Between(between), changed))
+            }
             other => Ok(Transformed::no(other)),
         })
     }
@@ -166,11 +171,15 @@ impl Place<'_> {
         if self.is_jsonb(&expr) { Ok(expr) } else { self.call("jsonb_from_text", vec![expr]) }
     }
 
-    fn operation(&self, binary: BinaryExpr) -> Result<Transformed<Expr>> {
+    fn operation(&self, mut binary: BinaryExpr) -> Result<Transformed<Expr>> {
+        let is_concat = binary.op == Operator::StringConcat;
+        if !is_concat && self.read_uuids([&mut binary.left, &mut binary.right].map(AsMut::as_mut))? {
+            return Ok(Transformed::yes(Expr::BinaryExpr(binary)));
+        }
         let (left, right) = (&binary.left, &binary.right);
         let is_comparison = binary.op.supports_propagation() || binary.op == Operator::NotEq;
         let is_distinction = matches!(binary.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom);
-        if binary.op != Operator::StringConcat && !is_comparison && !is_distinction {
+        if !is_concat && !is_comparison && !is_distinction {
             return Ok(Transformed::no(Expr::BinaryExpr(binary)));
         }
         if is_comparison && (self.is(left, "json") && !is_null(right) || self.is(right, "json") && !is_null(left)) {
@@ -190,33 +199,54 @@ impl Place<'_> {
         Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: key(left)?, op, right: key(right)? })))
     }
 
-    fn in_list(&self, list: InList) -> Result<Transformed<Expr>> {
+    fn in_list(&self, mut list: InList) -> Result<Transformed<Expr>> {
         if !self.is_jsonb(&list.expr) {
-            return Ok(Transformed::no(Expr::InList(list)));
+            let changed = self.read_uuids(std::iter::once(list.expr.as_mut()).chain(&mut list.list))?;
+            return Ok(transformed(Expr::InList(list), changed));
         }
         let key = |expr: Expr| self.call("jsonb_sort_key", vec![expr]);
         let items = list.list.into_iter().map(key).collect::<Result<Vec<_>>>()?;
         Ok(Transformed::yes(Expr::InList(InList { expr: Box::new(key(*list.expr)?), list: items, negated: list.negated })))
     }
 
-    /// Strings among the results, if one of these is a `jsonb`.
+    /// Strings among the results, and among what a value is compared with, are what the others are.
     fn case(&self, mut case: Case) -> Result<Transformed<Expr>> {
-        let mut results: Vec<&mut Expr> = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).collect();
-        results.extend(case.else_expr.iter_mut().map(|other| other.as_mut()));
-        let changed = self.read_strings(&mut results)?;
-        let case = Expr::Case(case);
-        Ok(if changed { Transformed::yes(case) } else { Transformed::no(case) })
+        let mut changed = false;
+        if let Some(value) = &mut case.expr {
+            let compared = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+            changed |= self.read_uuids(std::iter::once(value.as_mut()).chain(compared))?;
+        }
+        let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+        changed |= self.read_strings(results.chain(case.else_expr.iter_mut().map(|other| other.as_mut())))?;
+        Ok(transformed(Expr::Case(case), changed))
     }
 
-    fn read_strings(&self, values: &mut [&mut Expr]) -> Result<bool> {
+    /// Strings beside a `jsonb` or a `uuid`.
+    fn read_strings<'e>(&self, values: impl IntoIterator<Item = &'e mut Expr>) -> Result<bool> {
+        let mut values: Vec<&mut Expr> = values.into_iter().collect();
+        if !values.iter().any(|value| self.is_jsonb(value)) {
+            return self.read_uuids(values);
+        }
         let mut changed = false;
-        if values.iter().any(|value| self.is_jsonb(value)) {
-            for value in values.iter_mut().filter(|value| is_string(value)) {
-                **value = self.call("jsonb_from_text", vec![std::mem::take(*value)])?;
-                changed = true;
-            }
+        for value in values.iter_mut().filter(|value| is_string(value)) {
+            **value = self.call("jsonb_from_text", vec![std::mem::take(*value)])?;
+            changed = true;
         }
         Ok(changed)
+    }
+
+    /// Strings beside a `uuid`. One that is none is refused here, and not when the first row comes.
+    fn read_uuids<'e>(&self, values: impl IntoIterator<Item = &'e mut Expr>) -> Result<bool> {
+        let (strings, others): (Vec<&mut Expr>, Vec<&mut Expr>) = values.into_iter().partition(|value| is_string(value));
+        if strings.is_empty() || !others.iter().any(|other| self.is(other, "uuid")) {
+            return Ok(false);
+        }
+        for value in strings {
+            let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = value else { continue };
+            let canonical = crate::copy::canonical_uuid(text.trim_ascii())?;
+            *value = self.call("uuid_from_text", vec![lit(canonical)])?;
+        }
+        Ok(true)
     }
 
     fn function(&self, mut call: ScalarFunction) -> Result<Transformed<Expr>> {
@@ -228,9 +258,15 @@ impl Place<'_> {
             return Ok(Transformed::yes(self.call(value, std::mem::take(arguments))?));
         }
         if matches!(name.as_str(), "coalesce" | "nullif" | "greatest" | "least") {
-            let changed = self.read_strings(&mut arguments.iter_mut().collect::<Vec<_>>())?;
-            let call = Expr::ScalarFunction(call);
-            return Ok(if changed { Transformed::yes(call) } else { Transformed::no(call) });
+            let changed = self.read_strings(arguments.iter_mut())?;
+            return Ok(transformed(Expr::ScalarFunction(call), changed));
+        }
+        if let ("array_has", [list, item]) = (name.as_str(), arguments.as_mut_slice())
+            && is_string(item)
+            && self.is(list, "uuid[]")
+        {
+            *item = self.call("uuid_from_text", vec![std::mem::take(item)])?;
+            return Ok(Transformed::yes(Expr::ScalarFunction(call)));
         }
         if name == "jsonb_delete" && !arguments.first().is_some_and(|document| self.is_jsonb(document)) {
             return Err(not_deleted(arguments, &self.schema));
@@ -252,8 +288,7 @@ impl Place<'_> {
                 changed |= self.declare(argument, name == "pg_typeof")?;
             }
         }
-        let call = Expr::ScalarFunction(call);
-        Ok(if changed { Transformed::yes(call) } else { Transformed::no(call) })
+        Ok(transformed(Expr::ScalarFunction(call), changed))
     }
 
     /// An argument that says what it is.
@@ -300,6 +335,10 @@ impl Place<'_> {
                 .collect(),
         )
     }
+}
+
+fn transformed(expr: Expr, changed: bool) -> Transformed<Expr> {
+    if changed { Transformed::yes(expr) } else { Transformed::no(expr) }
 }
 
 /// Names and values of a row that an expression makes.

@@ -1,4 +1,5 @@
-//! Regular expressions where DataFusion has no function: all matches, the parts between them, one match of several.
+//! Regular expressions where DataFusion has no function: all matches, the parts between them, one match of several; and the
+//! patterns of SIMILAR TO as regular expressions.
 //!
 //! The syntax is that of Rust's `regex`, whose time is linear in the text; flags are PostgreSQL's.
 
@@ -14,6 +15,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("regexp_split_to_array", SEARCH, "text[]", |_, values| split(values)),
     // What `regexp_matches` takes apart: a list of groups for each match.
     immutable("regexp_match_list", SEARCH, "text[][]", |_, values| matches(values)),
+    immutable("similar_to_escape", &[&["text"], &["text", "text"]], "text", |_, values| similar(values)),
     immutable("regexp_substr", SUBSTR, "text", |_, values| substr(values)),
 ];
 
@@ -85,6 +87,58 @@ fn matches(values: &[Value]) -> Result<Value> {
     Ok(Value::List(regex.captures_iter(text(values, 0)).take(most).map(|found| groups(&found)).collect()))
 }
 
+/// SQL's pattern: `%` and `_` are what `.*` and `.` are, `|`, `*`, `+`, `?`, `{m,n}`, `()` and `[]` what they are there, all else is
+/// itself, and the whole text must match.
+fn similar(values: &[Value]) -> Result<Value> {
+    let mut escape = values.get(1).and_then(Value::text).unwrap_or("\\").chars();
+    let (escape, more) = (escape.next(), escape.next());
+    if more.is_some() {
+        let error = Error::invalid_escape("invalid escape string");
+        return Err(error.with_hint("the escape string is one character, or empty for none"));
+    }
+    let mut regex = "^(?:".to_string();
+    let mut characters = text(values, 0).chars().peekable();
+    let mut in_brackets = false;
+    while let Some(character) = characters.next() {
+        match character {
+            c if Some(c) == escape => regex.extend(characters.next().map(|next| regex::escape(next.encode_utf8(&mut [0; 4])))),
+            ']' if in_brackets => {
+                regex.push(']');
+                in_brackets = false;
+            }
+            // A class of characters, `[:alpha:]`.
+            '[' if in_brackets && characters.peek() == Some(&':') => {
+                regex.push('[');
+                for within in characters.by_ref() {
+                    regex.push(within);
+                    if within == ']' {
+                        break;
+                    }
+                }
+            }
+            c @ ('[' | '\\' | '&' | '~') if in_brackets => regex.extend(['\\', c]),
+            c if in_brackets => regex.push(c),
+            '[' => {
+                regex.push('[');
+                in_brackets = true;
+                regex.extend(characters.next_if_eq(&'^'));
+                // Behind the bracket it is a character as others.
+                if characters.next_if_eq(&']').is_some() {
+                    regex.push_str("\\]");
+                }
+            }
+            '%' => regex.push_str(".*"),
+            '_' => regex.push('.'),
+            // Groups that nobody asks for.
+            '(' => regex.push_str("(?:"),
+            c @ ('\\' | '.' | '^' | '$') => regex.extend(['\\', c]),
+            c => regex.push(c),
+        }
+    }
+    // A line break is a character as others.
+    Ok(format!("(?s){regex})$").into())
+}
+
 /// A match of nothing at an end, or right behind another, parts nothing.
 fn split(values: &[Value]) -> Result<Value> {
     let (whole, flags) = (text(values, 0), text(values, 2));
@@ -153,6 +207,17 @@ mod tests {
         let mut values = vec![Value::from("foobarbaz")];
         values.extend(arguments.iter().map(|text| text.parse::<i64>().map_or((*text).into(), Value::Int)));
         assert_eq!(substr(&values).unwrap(), expected.into());
+    }
+
+    #[rstest]
+    #[case("a%", None, "(?s)^(?:a.*)$")]
+    #[case("(a|b)_.", None, "(?s)^(?:(?:a|b).\\.)$")]
+    #[case("\\%[^]%a[:digit:]]", None, "(?s)^(?:%[^\\]%a[:digit:]])$")]
+    #[case("a#_\\", Some("#"), "(?s)^(?:a_\\\\)$")]
+    #[case("\\_", Some(""), "(?s)^(?:\\\\.)$")]
+    fn patterns_become_expressions(#[case] pattern: &str, #[case] escape: Option<&str>, #[case] expected: &str) {
+        let values: Vec<Value> = std::iter::once(pattern).chain(escape).map(Value::from).collect();
+        assert_eq!(similar(&values).unwrap(), expected.into());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("uuid_from_text", &[&["text"]], "uuid", |_, values| {
         Ok(crate::copy::canonical_uuid(text(values, 0).trim_ascii())?.into())
     }),
+    immutable("uuids_from_texts", &[&["text[]"]], "uuid[]", |_, values| uuids(&values[0])),
     immutable("json_from_text", &[&["text"]], "json", json_in),
     immutable("jsonb_from_text", &[&["text"]], "jsonb", |_, values| Ok(crate::copy::json::canonical(text(values, 0))?.into())),
     immutable("array_out", &[&["any"]], "text", |_, values| Ok(array_out(&values[0]).into())),
@@ -26,6 +27,14 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("array_lower", &[&["any", "int4"]], "int4", array_lower),
     stable("pg_typeof", &[&["any"]], "regtype", type_of).lenient(),
 ];
+
+fn uuids(value: &Value) -> Result<Value> {
+    Ok(match value {
+        Value::Text(text) => crate::copy::canonical_uuid(text.trim_ascii())?.into(),
+        Value::List(items) => Value::List(items.iter().map(uuids).collect::<Result<_>>()?),
+        _ => Value::Null,
+    })
+}
 
 /// JSON is kept as it was written.
 fn json_in(_: &[FieldRef], values: &[Value]) -> Result<Value> {

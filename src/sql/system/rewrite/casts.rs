@@ -69,6 +69,7 @@ fn target(data_type: &sp::DataType) -> Target {
                 }
                 Target::Registered(_) => array_of(sp::DataType::IntegerUnsigned(None)),
                 Target::Char => array_of(sp::DataType::Text),
+                Target::Checked("uuid_from_text") => Target::Checked("uuids_from_texts"),
                 Target::Checked(_) | Target::AsIs => Target::AsIs,
             };
         }
@@ -168,6 +169,17 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
     }
     if let (sp::DataType::Array(_), Some(_)) = (&*data_type, string(inner)) {
         arrays::read_literal(inner)?;
+    }
+    if let (sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(item, None)), sp::Expr::Array(array)) =
+        (&*data_type, &mut **inner)
+        && **item == sp::DataType::Uuid
+        && !array.elem.iter().any(|item| matches!(item, sp::Expr::Array(_)))
+    {
+        for item in &mut array.elem {
+            *item = call("uuid_from_text", vec![take(item)]);
+        }
+        *expr = take(inner);
+        return Ok(());
     }
     let modified = modified(data_type)?;
     match target(data_type) {

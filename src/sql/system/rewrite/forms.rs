@@ -3,6 +3,7 @@
 //! | written | planned |
 //! | --- | --- |
 //! | `x LIKE ANY (ARRAY[p, q])` | `x LIKE p OR x LIKE q` |
+//! | `x SIMILAR TO p ESCAPE e` | `x ~ similar_to_escape(p, e)` |
 //! | `FETCH FIRST 3 ROWS ONLY` | `LIMIT 3` |
 //! | `VALUES ((SELECT a)), (b)` | `SELECT (SELECT a) AS column1 UNION ALL SELECT b` |
 //! | `@ x`, `\|/ x`, `\|\|/ x`, `~ x` | `abs(x)`, `sqrt(x)`, `cbrt(x)`, `-1 - x` |
@@ -43,6 +44,16 @@ pub(super) fn like_several(expr: &mut sp::Expr) -> Option<sp::Expr> {
     let is_any = op == sp::BinaryOperator::Or;
     let none = sp::Expr::Value(sp::Value::Boolean(!is_any).with_empty_span());
     Some(nested(each.into_iter().reduce(both).unwrap_or(none)))
+}
+
+/// A pattern of SQL as the regular expression that means the same.
+pub(super) fn similar(expr: &mut sp::Expr) -> sp::Expr {
+    let sp::Expr::SimilarTo { negated, expr: text, pattern, escape_char } = expr else { return take(expr) };
+    let op = if *negated { sp::BinaryOperator::PGRegexNotMatch } else { sp::BinaryOperator::PGRegexMatch };
+    let escape = escape_char.take().map(sp::Expr::Value);
+    let arguments = std::iter::once(take(pattern)).chain(escape).collect();
+    let side = |side: sp::Expr| Box::new(nested(side));
+    nested(sp::Expr::BinaryOp { left: side(take(text)), op, right: side(call("similar_to_escape", arguments)) })
 }
 
 /// VALUES with subqueries, which DataFusion runs in a SELECT only.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `pg_catalog.f(x)`, `x OPERATOR(pg_catalog.~) y`, `x COLLATE "default"` | `f(x)`, `x ~ y`, `x` |
 //! | `x::regclass`, shown · compared | `regclassout(regclassin(x))` · `regclassin(x)` |
+//! | `uuid 'text'` | `'text'::uuid` |
 //! | `x::oid`, `x::name`, `x::"char"`, `x::pg_catalog.int4[]` | casts to the types that hold them |
 //! | `ARRAY(SELECT …)` | `rows_or_empty((SELECT array_agg(…) …))` |
 //! | `x LIKE p ESCAPE '!'` | `x LIKE p'`, with the backslash as escape |
@@ -21,7 +22,7 @@
 //! | `OVER w`, `OVER (w ORDER BY b)` with `WINDOW w AS (PARTITION BY a)` | `OVER (PARTITION BY a)`, `OVER (PARTITION BY a ORDER BY b)` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //! | `json_agg(x)`, `jsonb_array_elements(j)`, `to_json(t)` | see [`sets`] |
-//! | `LIKE ANY`, `FETCH FIRST` | see [`forms`] |
+//! | `LIKE ANY`, `SIMILAR TO`, `FETCH FIRST` | see [`forms`] |
 //! | `percentile_disc(…)`, `mode()`, `rank(5) WITHIN GROUP (ORDER BY x)` | see [`ordered`] |
 //! | `GROUP BY b::int, b`, `CUBE (a, a)` | see [`groups`] |
 //! | `a[2:3]` | `array_part(a, 2, 3)` |
@@ -222,6 +223,12 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
         }
         sp::Expr::Cast { .. } => casts::cast(expr)?,
+        sp::Expr::TypedString(typed) => {
+            let string = sp::Expr::Value(typed.value.clone());
+            *expr = forms::cast(string, typed.data_type.clone());
+            casts::cast(expr)?;
+        }
+        sp::Expr::SimilarTo { .. } => *expr = forms::similar(expr),
         sp::Expr::Floor { .. } | sp::Expr::Ceil { .. } => {
             if let Some(form) = borrowed::rounded(expr)? {
                 *expr = form;

@@ -3,6 +3,7 @@
 //! | written | planned |
 //! | --- | --- |
 //! | `SELECT jsonb_array_elements(j)` | `SELECT unnest(jsonb_array_items(j))` |
+//! | `SELECT generate_series(1, 3)`, `SELECT unnest(generate_series(1, 3))` | `SELECT unnest(generate_series(1, 3))` |
 //! | `FROM jsonb_each(j) AS e` | `FROM UNNEST(json_keys(j), jsonb_values(j)) AS e(key, value)` |
 //! | `FROM unnest(a) WITH ORDINALITY` | `FROM UNNEST(a, generate_series(1, array_upper(a, 1)))` |
 //! | `SELECT e -> 'a' FROM jsonb_array_elements(j) AS e` | `SELECT e.value -> 'a' …` |
@@ -48,6 +49,22 @@ pub(super) fn rows(name: &str) -> Option<&'static Rows> {
 /// Is it the name of a function that gives rows?
 pub fn gives_rows(name: &str) -> bool {
     rows(name).is_some()
+}
+
+/// `unnest(unnest(generate_series(…)))` is the rows of a list that was written as one, as it is to ksqlDB and DataFusion.
+pub(super) fn series(expr: &mut sp::Expr) -> bool {
+    let only = |expr: &mut sp::Expr, name: &str| match expr {
+        sp::Expr::Function(function) if simple_name(&function.name).is_some_and(|of| of == name) => match &mut function.args {
+            sp::FunctionArguments::List(list) => match list.args.as_mut_slice() {
+                [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(only)), ..] => Some(take(only)),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let _ = only;
+    false
 }
 
 /// A call in a select list, or of an aggregate.
