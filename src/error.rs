@@ -224,6 +224,25 @@ impl Error {
     }
 }
 
+/// What Arrow panics with where the texts or lists of a column would together be longer than their offsets can say.
+const OFFSETS: &str = "offset overflow";
+
+impl Error {
+    /// A panic of `what`, caught where nothing of what it worked on is used any more.
+    pub fn of_panic(what: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        match text {
+            Some(text) if text.contains(OFFSETS) => Error::too_wide(),
+            text => Error::internal(format!("{what} panicked: {}", text.unwrap_or("no message"))),
+        }
+    }
+
+    fn too_wide() -> Error {
+        Error::limit_exceeded("the values of a column are longer than 2 GiB in one batch of rows")
+            .with_hint("make them shorter before they are put together")
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
@@ -287,6 +306,10 @@ fn own_or_in_words(error: &(dyn std::error::Error + Send + Sync + 'static)) -> E
 /// An error that says what it is in words alone.
 fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
     let message = error.to_string();
+    // Also of a task that panicked and was joined.
+    if message.contains(OFFSETS) {
+        return Error::too_wide();
+    }
     Error::new(of_message(&message).unwrap_or(otherwise), message)
 }
 

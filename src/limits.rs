@@ -56,6 +56,12 @@ pub const OUTPUT_BYTES: usize = 32 << 20;
 /// How long a session waits for a snapshot that covers its own last commit.
 pub const OWN_WRITES_WAIT: Duration = Duration::from_secs(30);
 
+/// Nodes of a query's plan, as it comes from its text. Planning takes time for each, and hears of nothing meanwhile.
+pub const PLAN_NODES: u64 = 10_000;
+
+/// How long an Execute waits for what the client sends behind it, to know whether it stands alone.
+pub const SYNC_DELAY: Duration = Duration::from_millis(5);
+
 /// Rows of a segment of a view after which it is not merged further.
 pub const SEGMENT_ROWS: usize = 64 * 1024;
 

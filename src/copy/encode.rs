@@ -1,7 +1,7 @@
 //! Batches into COPY data.
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Schema};
 use bytes::Bytes;
 
 use super::value::write::{Writer, text_writer};
@@ -10,6 +10,7 @@ use crate::catalog::Column;
 use crate::error::Result;
 use crate::limits::DEAD_LETTER_BYTES;
 use crate::sql::ast::CopyFormat;
+use crate::sql::types::field_type;
 
 /// Encodes rows for COPY TO STDOUT.
 pub struct Encoder {
@@ -35,7 +36,7 @@ impl Encoder {
         let column = |field: &arrow::datatypes::FieldRef| Column {
             name: field.name().clone(),
             data_type: field.data_type().clone(),
-            sql_type: String::new(),
+            sql_type: field_type(field),
             nullable: field.is_nullable(),
             default: None,
             generated: None,
@@ -71,7 +72,13 @@ impl Encoder {
 
     /// The rows, each by itself: clients expect one row in a message. They share one buffer.
     pub fn encode(&self, batch: &RecordBatch) -> Result<Vec<Bytes>> {
-        let writers = batch.columns().iter().zip(&self.columns).map(|(array, column)| self.writer(array, column));
+        // An untyped NULL does not say of its rows that they are NULL.
+        let typed = |array: &ArrayRef| match array.data_type() {
+            DataType::Null => new_null_array(&DataType::Utf8, array.len()),
+            _ => ArrayRef::clone(array),
+        };
+        let columns: Vec<ArrayRef> = batch.columns().iter().map(typed).collect();
+        let writers = columns.iter().zip(&self.columns).map(|(array, column)| self.writer(array, column));
         let writers = writers.collect::<Result<Vec<_>>>()?;
         let mut out = Vec::with_capacity(batch.num_rows() * 16 * batch.num_columns());
         let mut ends = Vec::with_capacity(batch.num_rows());
@@ -79,14 +86,10 @@ impl Encoder {
             match self.options.format {
                 CopyFormat::Binary => {
                     out.extend_from_slice(&(writers.len() as i16).to_be_bytes());
-                    batch
-                        .columns()
-                        .iter()
-                        .zip(&writers)
-                        .for_each(|(array, writer)| binary::push_value(&mut out, array, writer, row));
+                    columns.iter().zip(&writers).for_each(|(array, writer)| binary::push_value(&mut out, array, writer, row));
                 }
-                CopyFormat::Json => self.push_object(&mut out, batch.columns(), &writers, row),
-                CopyFormat::Text | CopyFormat::Csv => self.push_line(&mut out, batch.columns(), &writers, row),
+                CopyFormat::Json => self.push_object(&mut out, &columns, &writers, row),
+                CopyFormat::Text | CopyFormat::Csv => self.push_line(&mut out, &columns, &writers, row),
             }
             ends.push(out.len());
         }

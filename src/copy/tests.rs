@@ -5,13 +5,14 @@ mod fuzz;
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, NullArray, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
 use rstest::rstest;
 
 use super::*;
 use crate::error::Error;
+use crate::sql::types::with_type;
 
 pub(super) fn column(name: &str, data_type: DataType, sql_type: &str) -> Column {
     let (default, generated, comment) = (None, None, None);
@@ -355,4 +356,22 @@ fn options_are_checked() {
         message(&ast::Copy { null: Some("a,b".into()), ..csv }),
         "COPY delimiter must not appear in the NULL specification"
     );
+}
+
+/// What a query tells of its columns' SQL types decides their binary form.
+#[test]
+fn columns_of_queries_are_written_as_their_sql_types() {
+    let text = |name: &str, sql_type: &str| with_type(Field::new(name, DataType::Utf8, true), sql_type);
+    let fields = vec![text("u", "uuid"), text("j", "jsonb"), text("t", "text"), Field::new("n", DataType::Null, true)];
+    let schema = Arc::new(Schema::new(fields));
+    let column = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    let uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f";
+    let nulls = Arc::new(NullArray::new(1));
+    let rows = RecordBatch::try_new(schema.clone(), vec![column(uuid), column("{}"), column("x"), nulls]).unwrap();
+    let encoded = |format| Encoder::for_schema(&schema, &Options::of(format)).unwrap().encode(&rows).unwrap().concat();
+    let value = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+    let digits: Vec<u8> = (0..16).collect();
+    let binary = [&[0, 4][..], &value(&digits), &value(b"\x01{}"), &value(b"x"), &[0xff; 4]].concat();
+    assert_eq!(encoded(CopyFormat::Binary), binary);
+    assert_eq!(encoded(CopyFormat::Text), format!("{uuid}\t{{}}\tx\t\\N\n").into_bytes());
 }

@@ -501,7 +501,7 @@ impl Graph {
             match catch_unwind(AssertUnwindSafe(|| slot.run(&times, last, now, workers.as_deref()))) {
                 Ok(Ok(output)) => self.route(index, output, result),
                 Ok(Err(error)) => self.fail(index, error, result),
-                Err(panic) => self.fail(index, panicked(panic.as_ref()), result),
+                Err(panic) => self.fail(index, Error::of_panic("an operator", panic.as_ref()), result),
             }
         }
         self.watermarks = times.before.into_iter().last().unwrap_or_default();
@@ -749,9 +749,4 @@ fn partition(pending: Vec<Entry>, exchange: &[Vec<usize>], of: usize) -> Result<
         }
     }
     Ok(parts)
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
-    Error::internal(format!("an operator panicked: {}", text.unwrap_or_else(|| "no message".into())))
 }

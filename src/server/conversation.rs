@@ -121,6 +121,10 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
                         self.interrupt.limit(None);
                         self.send().await?;
                     } else {
+                        // Something of it failed: nothing of it stays.
+                        if let Err(error) = self.session.leave_implicit_block().await {
+                            self.fail(&error);
+                        }
                         self.ready().await?;
                     }
                 }
@@ -176,6 +180,11 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             Message::Flush => self.send().await?,
             Message::Sync => {
                 self.skipping = false;
+                // Whatever comes of it, the client has its turn.
+                let left = self.interrupt.unless(self.session.leave_implicit_block()).await;
+                if let Err(error) = left.and_then(|left| left) {
+                    self.fail(&error);
+                }
                 return Ok(Next::Ready);
             }
             Message::FunctionCall => {
@@ -234,11 +243,14 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         if statements.is_empty() {
             backend::empty_query(self.output.buffer());
         }
-        for parsed in statements {
+        let last = statements.len().saturating_sub(1);
+        for (number, parsed) in statements.into_iter().enumerate() {
             // Each has its own time.
             self.interrupt.limit(self.session.statement_timeout());
+            self.interrupt.unless(self.session.enter_implicit_block(&parsed, number < last)).await??;
             self.statement(Arc::new(parsed)).await?;
         }
+        self.interrupt.unless(self.session.leave_implicit_block()).await??;
         Ok(())
     }
 
@@ -383,6 +395,8 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             return Ok(());
         };
         self.check_block(&prepared.parsed)?;
+        let more = !self.input.syncs_next().await;
+        self.interrupt.unless(self.session.enter_implicit_block(&prepared.parsed, more)).await??;
         let run = self.advance(prepared, &mut portal, if max_rows == 0 { usize::MAX } else { max_rows });
         run.await?;
         self.portals.insert(name, portal);

@@ -84,6 +84,17 @@ impl Input {
         }
     }
 
+    /// Whether the next message is a Sync. Clients send it right behind an Execute that stands alone, so it is here or about to be;
+    /// where neither it nor anything else comes, the answer is no.
+    pub async fn syncs_next(&mut self) -> bool {
+        if self.buffer.is_empty()
+            && let Ok(Some(chunk)) = tokio::time::timeout(limits::SYNC_DELAY, self.chunks.recv()).await
+        {
+            self.buffer = chunk;
+        }
+        self.buffer.first() == Some(&b'S')
+    }
+
     /// The next message, if all of it has been handed over already.
     pub fn buffered(&mut self) -> Result<Option<Frame>> {
         let Some((&tag, rest)) = self.buffer.split_first() else {
@@ -215,11 +226,14 @@ impl Fields {
     }
 }
 
+/// Text, in which no zero byte may be.
 pub fn utf8(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let at = bytes.get(error.valid_up_to()).copied().unwrap_or(0);
-        Error::invalid_encoding(format!("invalid byte sequence for encoding \"UTF8\": 0x{at:02x}"))
-    })
+    let invalid = |byte: u8| Error::invalid_encoding(format!("invalid byte sequence for encoding \"UTF8\": 0x{byte:02x}"));
+    match std::str::from_utf8(bytes) {
+        Ok(_) if bytes.contains(&0) => Err(invalid(0)),
+        Ok(text) => Ok(text),
+        Err(error) => Err(invalid(bytes.get(error.valid_up_to()).copied().unwrap_or(0))),
+    }
 }
 
 #[cfg(test)]

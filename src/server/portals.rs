@@ -4,6 +4,7 @@ use tokio::io::AsyncWrite;
 
 use super::conversation::{Conversation, Portal, Progress};
 use super::output::Fault;
+use crate::error::Error;
 use crate::sql::ast;
 use crate::sql::plan::names::fold;
 
@@ -21,7 +22,14 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             ast::Statement::Move { cursor, count } => {
                 let name = fold(cursor);
                 let Some(mut portal) = self.portals.remove(&name) else { return Ok(None) };
-                let count = if let ast::FetchCount::Rows(count) = count { *count } else { u64::MAX };
+                let count = match count {
+                    ast::FetchCount::Rows(count) => *count,
+                    ast::FetchCount::All => u64::MAX,
+                    ast::FetchCount::Absolute(_) | ast::FetchCount::Relative(_) => {
+                        self.portals.insert(name, portal);
+                        return Err(Error::unsupported("a portal is moved by a number of rows").into());
+                    }
+                };
                 let moved = Box::pin(self.skip_in(&mut portal, count)).await?;
                 self.portals.insert(name, portal);
                 Ok(Some(format!("MOVE {moved}")))

@@ -198,7 +198,7 @@ impl Client {
             Statement::Deallocate(name) => self.deallocate(name.as_ref().map(fold)),
 
             Statement::Begin { read_only } => {
-                self.begin(*read_only);
+                self.begin(*read_only)?;
                 done("BEGIN")
             }
             Statement::Commit => self.commit().await.map(|tag| Outcome::Done(tag.into())),
@@ -214,6 +214,10 @@ impl Client {
             Statement::Set { local, name, value } if name == "session_authorization" => self.set_session_role(value, *local),
             Statement::Reset(name) if name == "role" => self.set_role(&SetValue::Default, false),
             Statement::Reset(name) if name == "session_authorization" => self.set_session_role(&SetValue::Default, false),
+            Statement::Set { name, value, .. } if name.starts_with("transaction_") => {
+                self.set_in_block(name, value)?;
+                done("SET")
+            }
             Statement::Set { local: true, .. } if self.transaction.is_none() => {
                 self.notices.push(Error::no_active_transaction("SET LOCAL can only be used in transaction blocks"));
                 done("SET")
@@ -288,10 +292,10 @@ impl Client {
     /// What changes the catalog is a commit of its own, also in a transaction block: it is done at once, and stays if the block
     /// is rolled back. Later reads of the block see it, so they are of a newer snapshot than earlier ones.
     pub(super) fn beside_block(&mut self, statement: &str) -> Result<()> {
-        let Some(transaction) = &mut self.transaction else { return Ok(()) };
-        if transaction.read_only {
+        if self.is_read_only() {
             return Err(Error::read_only_transaction(format!("cannot execute {statement} in a read-only transaction")));
         }
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
         transaction.unpin();
         let message = format!("{statement} takes effect at once: ROLLBACK of this transaction block does not undo it");
         self.notices.push(Error::active_transaction(message));
@@ -335,15 +339,25 @@ impl ClientSession for Client {
         let parsed = Arc::clone(&prepared.parsed);
         self.runs(&parsed.sql);
         self.authorize(&parsed.statement)?;
+        self.check_may_write(&parsed.statement)?;
         self.execute_statement(&parsed, prepared, parameters).await
     }
 
     fn transaction_status(&self) -> TransactionStatus {
         match &self.transaction {
             None => TransactionStatus::Idle,
+            Some(transaction) if transaction.implicit => TransactionStatus::Idle,
             Some(transaction) if transaction.failed => TransactionStatus::Failed,
             Some(_) => TransactionStatus::Active,
         }
+    }
+
+    async fn enter_implicit_block(&mut self, parsed: &Parsed, more: bool) -> Result<()> {
+        Client::enter_implicit_block(self, &parsed.statement, more).await
+    }
+
+    async fn leave_implicit_block(&mut self) -> Result<()> {
+        Client::leave_implicit_block(self).await
     }
 
     fn fail_transaction(&mut self) {

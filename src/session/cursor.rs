@@ -11,13 +11,17 @@ use super::client::done;
 use super::{Client, Outcome, Parameters, Rows};
 use crate::error::{Error, Result};
 use crate::sql::ast::{FetchCount, Parsed, Statement};
+use crate::sql::parse::backward;
 
 pub(super) struct Cursor {
     rows: Rows,
     /// Read and not fetched yet.
     ready: VecDeque<RecordBatch>,
-    /// It ends with its transaction block.
-    of_block: bool,
+    /// How many were fetched, or passed over.
+    position: u64,
+    hold: bool,
+    /// Its transaction block has not ended.
+    in_block: bool,
 }
 
 impl Cursor {
@@ -42,13 +46,28 @@ impl Cursor {
                 self.ready.push_front(batch.slice(rows, batch.num_rows() - rows));
             }
             left -= rows as u64;
+            self.position += rows as u64;
             taken.push(batch.slice(0, rows));
         }
         Ok(taken)
     }
 
+    /// Go to before the rows that are asked for; says how many these are.
+    async fn go(&mut self, count: FetchCount, timeout: Option<Duration>) -> Result<u64> {
+        let passed = match count {
+            FetchCount::Rows(count) => return Ok(count),
+            FetchCount::All => return Ok(u64::MAX),
+            FetchCount::Absolute(0) | FetchCount::Relative(0) if self.position == 0 => return Ok(0),
+            FetchCount::Absolute(row) => row.checked_sub(self.position + 1),
+            FetchCount::Relative(rows) => rows.checked_sub(1),
+        };
+        self.take(passed.ok_or_else(backward)?, timeout).await?;
+        Ok(1)
+    }
+
     /// All rows that are left of a query that ends.
     fn rest(&mut self) -> Rows {
+        self.position = u64::MAX - 1;
         let ended = futures::stream::empty().boxed();
         let later = std::mem::replace(&mut self.rows.batches, ended);
         let ready = futures::stream::iter(std::mem::take(&mut self.ready).into_iter().map(Ok));
@@ -89,7 +108,8 @@ impl Client {
         let prepared = super::ClientSession::prepare(self, std::sync::Arc::new(inner), &types).await?;
         match Box::pin(super::ClientSession::execute(self, &prepared, parameters)).await? {
             Outcome::Rows(rows) => {
-                self.cursors.insert(name.to_string(), Cursor { rows, ready: VecDeque::new(), of_block: !hold });
+                let in_block = self.transaction.is_some();
+                self.cursors.insert(name.to_string(), Cursor { rows, ready: VecDeque::new(), position: 0, hold, in_block });
                 self.list_cursor(name, sql, hold, false);
                 done("DECLARE CURSOR")
             }
@@ -101,14 +121,17 @@ impl Client {
         let cursor = self.cursors.get_mut(name).ok_or_else(|| no_cursor(name))?;
         let schema = cursor.schema();
         let batches = match count {
-            FetchCount::Rows(count) => cursor.take(count, timeout_ms.map(Duration::from_millis)).await?,
             FetchCount::All if cursor.rows.live && timeout_ms.is_none() => {
                 return Err(Error::unsupported("FETCH ALL from a running query would never end")
                     .with_hint("FETCH a number of rows, or give a timeout"));
             }
             // They go to the client as they come, however many they are.
             FetchCount::All if !cursor.rows.live => return Ok(Outcome::Rows(cursor.rest())),
-            FetchCount::All => cursor.take(u64::MAX, timeout_ms.map(Duration::from_millis)).await?,
+            count => {
+                let timeout = timeout_ms.map(Duration::from_millis);
+                let count = cursor.go(count, timeout).await?;
+                cursor.take(count, timeout).await?
+            }
         };
         let batches = futures::stream::iter(batches.into_iter().map(Ok)).boxed();
         Ok(Outcome::Rows(Rows { schema, batches, tag: "FETCH", live: false }))
@@ -116,30 +139,29 @@ impl Client {
 
     pub(super) async fn move_cursor(&mut self, name: &str, count: FetchCount) -> Result<Outcome> {
         let cursor = self.cursors.get_mut(name).ok_or_else(|| no_cursor(name))?;
-        let count = if let FetchCount::Rows(count) = count { count } else { u64::MAX };
-        if count == u64::MAX && cursor.rows.live {
+        if matches!(count, FetchCount::All) && cursor.rows.live {
             return Err(Error::unsupported("MOVE ALL over a running query would never end"));
         }
+        let count = cursor.go(count, None).await?;
         let moved: usize = cursor.take(count, None).await?.iter().map(RecordBatch::num_rows).sum();
         done(&format!("MOVE {moved}"))
     }
 
     pub(super) fn close_cursor(&mut self, name: Option<String>) -> Result<Outcome> {
-        match name {
-            None => self.cursors.clear(),
-            Some(name) => {
-                self.cursors.remove(&name).ok_or_else(|| no_cursor(&name))?;
-                self.unlist_cursor(&name);
-                return done("CLOSE CURSOR");
-            }
-        }
-        self.unlist_closed_cursors();
+        let Some(name) = name else {
+            self.cursors.clear();
+            self.unlist_closed_cursors();
+            return done("CLOSE CURSOR ALL");
+        };
+        self.cursors.remove(&name).ok_or_else(|| no_cursor(&name))?;
+        self.unlist_cursor(&name);
         done("CLOSE CURSOR")
     }
 
-    /// The block has ended.
-    pub(super) fn close_cursors_of_block(&mut self) {
-        self.cursors.retain(|_, cursor| !cursor.of_block);
+    /// The block has ended. Those that are to outlive it do so if it was committed.
+    pub(super) fn close_cursors_of_block(&mut self, committed: bool) {
+        self.cursors.retain(|_, cursor| !cursor.in_block || (cursor.hold && committed));
+        self.cursors.values_mut().for_each(|cursor| cursor.in_block = false);
         self.unlist_closed_cursors();
     }
 }

@@ -18,6 +18,7 @@ mod follow;
 mod function;
 mod grant;
 mod identity;
+mod implicit;
 mod index;
 mod named;
 mod names;
@@ -208,6 +209,18 @@ pub trait ClientSession: Send {
     /// other statements of the session run (portals).
     async fn execute(&mut self, prepared: &Prepared, parameters: Parameters) -> Result<Outcome>;
 
+    /// A statement is about to be executed outside of a block; `more`: others may follow it in its Query message, or before the
+    /// next Sync, and what they write is to be written together.
+    async fn enter_implicit_block(&mut self, _parsed: &Parsed, _more: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// All that belongs together has run, or failed: what was written is committed or thrown away.
+    async fn leave_implicit_block(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Of the block that the client has begun.
     fn transaction_status(&self) -> TransactionStatus;
 
     /// A statement failed: the transaction block, if there is one, takes nothing but its end from now on.

@@ -273,6 +273,11 @@ impl Settings {
         self.get("TimeZone").and_then(|zone| zone.parse().ok()).unwrap_or(chrono_tz::Tz::UTC)
     }
 
+    /// A setting that is a boolean.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| value == "on")
+    }
+
     /// A setting that is a time; `None`: no limit.
     pub fn duration(&self, name: &str) -> Option<Duration> {
         let value = self.get(name)?;
@@ -351,8 +356,25 @@ fn check(name: &str, value: &str) -> Result<String> {
         SEARCH_PATH if !value.trim().is_empty() && identifiers(value, ',').is_none() => {
             Err(invalid().with_detail("List syntax is invalid.").with_hint("write names with commas between them"))
         }
+        "transaction_read_only" | "default_transaction_read_only" => {
+            switch(value).map(str::to_string).ok_or_else(|| invalid().with_hint("write on or off"))
+        }
         "datestyle" if !value.to_ascii_lowercase().contains("iso") => Err(invalid().with_hint("the style is always ISO")),
         _ => Ok(value.to_string()),
+    }
+}
+
+/// A boolean, of which PostgreSQL takes the beginning of a word.
+fn switch(value: &str) -> Option<&'static str> {
+    let value = value.trim().to_ascii_lowercase();
+    let begins = |words: &[&str]| !value.is_empty() && words.iter().any(|word| word.starts_with(&value));
+    match value.as_str() {
+        "o" => None,
+        "1" => Some("on"),
+        "0" => Some("off"),
+        _ if begins(&["on", "true", "yes"]) => Some("on"),
+        _ if begins(&["off", "false", "no"]) => Some("off"),
+        _ => None,
     }
 }
 

@@ -13,12 +13,17 @@ use super::settings::Mark;
 use crate::catalog::{Durability, RelationId};
 use crate::error::{Error, Result};
 use crate::log::{self, CommitId, Committed, Expect, Kind, Rows, Write};
+use crate::sql::ast::SetValue;
 use crate::view::Snapshot;
+
+const READ_ONLY: &str = "transaction_read_only";
+const DEFAULT_READ_ONLY: &str = "default_transaction_read_only";
 
 #[derive(Default)]
 pub(super) struct Transaction {
     pub snapshot: Option<Arc<Snapshot>>,
-    pub read_only: bool,
+    /// Nobody said BEGIN: see [`super::implicit`].
+    pub implicit: bool,
     pub failed: bool,
     pub identity: Identity,
     work: Work,
@@ -62,13 +67,49 @@ impl Work {
 }
 
 impl Client {
-    pub(super) fn begin(&mut self, read_only: bool) {
-        if self.transaction.is_some() {
+    /// Whether nothing may be written now, and in the transactions to come.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.settings.is_on(if self.transaction.is_some() { READ_ONLY } else { DEFAULT_READ_ONLY })
+    }
+
+    /// Whether the block is read-only is a setting of its own, which ends with it.
+    fn set_read_only(&mut self, read_only: Option<bool>) -> Result<()> {
+        let read_only = read_only.unwrap_or_else(|| self.settings.is_on(DEFAULT_READ_ONLY));
+        if read_only == self.settings.is_on(READ_ONLY) {
+            return Ok(());
+        }
+        self.settings.set(READ_ONLY, if read_only { "on" } else { "off" }, true, &mut self.notices)
+    }
+
+    /// `SET TRANSACTION …`, and the settings by which it can be said, too.
+    pub(super) fn set_in_block(&mut self, name: &str, value: &SetValue) -> Result<()> {
+        let Some(transaction) = &self.transaction else {
+            self.notices.push(Error::no_active_transaction("SET TRANSACTION can only be used in transaction blocks"));
+            return Ok(());
+        };
+        let was_read_only = self.settings.is_on(READ_ONLY);
+        let has_read = transaction.snapshot.is_some();
+        self.settings.assign(name, value, true, &mut self.notices)?;
+        if was_read_only && has_read && !self.settings.is_on(READ_ONLY) {
+            self.settings.set(READ_ONLY, "on", true, &mut self.notices)?;
+            return Err(Error::active_transaction("transaction read-write mode must be set before any query"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, read_only: Option<bool>) -> Result<()> {
+        if let Some(transaction) = &mut self.transaction {
+            if transaction.implicit {
+                // What came before belongs to it.
+                transaction.implicit = false;
+                return self.set_read_only(read_only);
+            }
             self.notices.push(Error::active_transaction("there is already a transaction in progress"));
-            return;
+            return Ok(());
         }
         self.settings.begin_block();
-        self.transaction = Some(Transaction { read_only, ..Transaction::default() });
+        self.transaction = Some(Transaction::default());
+        self.set_read_only(read_only)
     }
 
     /// The tag says what became of the block.
@@ -78,7 +119,7 @@ impl Client {
             self.notices.push(Error::no_active_transaction("there is no transaction in progress"));
             return Ok("COMMIT");
         };
-        self.close_cursors_of_block();
+        self.close_cursors_of_block(!transaction.failed);
         let Identity { before, after } = transaction.identity;
         if transaction.failed {
             self.settings.end_block(false);
@@ -93,7 +134,7 @@ impl Client {
     }
 
     pub(super) fn rollback(&mut self) {
-        self.close_cursors_of_block();
+        self.close_cursors_of_block(false);
         self.take_copied();
         match self.transaction.take() {
             Some(transaction) => {
@@ -131,9 +172,6 @@ impl Client {
     pub(super) async fn write(&mut self, work: Work) -> Result<Option<Committed>> {
         self.take_copied();
         let Some(transaction) = &mut self.transaction else { return self.submit(work).await.map(Some) };
-        if transaction.read_only {
-            return Err(Error::read_only_transaction("cannot write in a read-only transaction"));
-        }
         let block = &mut transaction.work;
         if !work.decided_by.is_empty() {
             // All reads of a block are of one snapshot, unless a change of the catalog came between: the first then counts.
@@ -155,9 +193,8 @@ impl Client {
 
     fn block(&mut self, statement: &str) -> Result<&mut Transaction> {
         self.take_copied();
-        self.transaction
-            .as_mut()
-            .ok_or_else(|| Error::no_active_transaction(format!("{statement} can only be used in transaction blocks")))
+        let begun = self.transaction.as_mut().filter(|transaction| !transaction.implicit);
+        begun.ok_or_else(|| Error::no_active_transaction(format!("{statement} can only be used in transaction blocks")))
     }
 
     pub(super) fn savepoint(&mut self, name: String) -> Result<()> {

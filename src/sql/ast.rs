@@ -127,7 +127,8 @@ pub enum Statement {
     Deallocate(Option<sp::Ident>),
 
     Begin {
-        read_only: bool,
+        /// `None`: as `default_transaction_read_only` says.
+        read_only: Option<bool>,
     },
     Commit,
     Rollback,
@@ -576,6 +577,10 @@ pub enum CopyFormat {
 pub enum FetchCount {
     Rows(u64),
     All,
+    /// The row of this number, from 1; 0 is before the first.
+    Absolute(u64),
+    /// The row so many behind the last one that was fetched.
+    Relative(u64),
 }
 
 #[derive(Clone, Debug)]

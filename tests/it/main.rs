@@ -13,6 +13,7 @@
 //! * [`transfers`]: one moment for all views, in snapshots and subscriptions.
 //! * [`literature`]: the field's examples that need a clock or a restart.
 //! * [`full_disk`], [`damage`]: a disk without room, state that is damaged, work that is given up half-way.
+//! * [`together`]: what a client sends together is written together.
 //! * [`security`]: passwords, certificates, and what roles may do; [`tls`]: a driver over TLS; [`bent`]: bytes that are none of the protocol's.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
 //!   what must hold is in [`ledger`].
@@ -48,6 +49,7 @@ mod server;
 mod slt;
 mod sources;
 mod tls;
+mod together;
 mod transfers;
 
 /// A line on the terminal, also when the test passes: a test that did not run must not look like one that did.

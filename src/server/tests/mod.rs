@@ -97,7 +97,7 @@ impl ClientSession for FakeSession {
             let trimmed = part.trim();
             let statement = match trimmed {
                 "nonsense" => return Err(Error::syntax("syntax error at or near \"nonsense\"").at(offset + 1)),
-                "begin" => Statement::Begin { read_only: false },
+                "begin" => Statement::Begin { read_only: None },
                 "commit" => Statement::Commit,
                 "rollback" => Statement::Rollback,
                 "deallocate all" => Statement::Deallocate(None),

@@ -24,13 +24,17 @@ mod rewrite;
 mod stream;
 mod watermarks;
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::{FutureExt, StreamExt};
 
 use self::history::History;
 use crate::error::{Error, Result};
@@ -62,9 +66,18 @@ pub async fn execute(
     state: &SessionState,
     options: &Options,
 ) -> Result<SendableRecordBatchStream> {
-    let state = session(state, options)?;
-    let physical = physical(plan, source, &state, options).await?;
-    Ok(execute_stream(physical, state.task_ctx())?)
+    let run = async {
+        let state = session(state, options)?;
+        let physical = physical(plan, source, &state, options).await?;
+        Ok(execute_stream(physical, state.task_ctx())?)
+    };
+    // Arrow panics where a column becomes too long for its offsets. A plan that has panicked is not asked again.
+    let panicked = |panic: Box<dyn Any + Send>| Error::of_panic("a query", panic.as_ref());
+    let stream = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))?;
+    let schema = stream.schema();
+    let caught =
+        AssertUnwindSafe(stream).catch_unwind().map(move |rows| rows.unwrap_or_else(|panic| Err(panicked(panic).into())));
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, caught)))
 }
 
 /// The physical plan, for EXPLAIN too. `state` comes from [`session`].

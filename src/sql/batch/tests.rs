@@ -1,8 +1,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use futures::TryStreamExt;
 
 use super::memory::{runtime, runtime_of_query};
@@ -126,6 +129,33 @@ impl World {
         let report = block_on(async { verify(&planner, &view, &self.source(), None, &self.options()).await }).unwrap();
         show(&[report])
     }
+}
+
+/// Panics with a word, in the way of Arrow.
+fn panicking(word: &'static str) -> ScalarUDF {
+    let panic = move |_: &[ColumnarValue]| -> datafusion::common::Result<ColumnarValue> { panic!("{word}") };
+    create_udf("panicking", vec![DataType::Int64], DataType::Int64, Volatility::Volatile, Arc::new(panic))
+}
+
+#[rstest::rstest]
+#[case("offset overflow", SqlState::LimitExceeded)]
+#[case("no", SqlState::InternalError)]
+fn a_panic_ends_its_query(
+    #[case] word: &'static str,
+    #[case] state: SqlState,
+    #[values("SELECT panicking(1)", "SELECT panicking(id) FROM orders", "SELECT panicking(id) FROM orders ORDER BY 1")] sql: &str,
+) {
+    let world = World::new([]);
+    world.commit("orders", &[(1, "a", 1, 1), (2, "b", 1, 1)]);
+    let mut functions = crate::sql::functions::state();
+    functions.register_udf(Arc::new(panicking(word))).unwrap();
+    let planner = Planner::new(world.catalog(), Arc::new(functions));
+    let plan = planner.query(&testing::parse(sql)).unwrap();
+    let answer = block_on(async {
+        let batches = execute(plan, &world.source(), planner.state(), &world.options()).await?;
+        collect(batches).await
+    });
+    assert_eq!(answer.unwrap_err().state(), state);
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -30,7 +30,7 @@ impl Grammar<'_> {
         Ok(Statement::Declare { name, query: Box::new(self.statement()?), hold })
     }
 
-    /// `FETCH [NEXT | n | ALL | FORWARD [n | ALL]] [FROM | IN] c [WITH (timeout = '1s')]`.
+    /// `FETCH [NEXT | FIRST | ABSOLUTE n | RELATIVE n | n | ALL | FORWARD [n | ALL]] [FROM | IN] c [WITH (timeout = '1s')]`.
     pub(super) fn fetch(&mut self) -> Result<Statement> {
         self.skip(1);
         let (count, cursor) = self.movement()?;
@@ -70,18 +70,25 @@ impl Grammar<'_> {
 
     fn fetch_count(&mut self) -> Result<FetchCount> {
         let position = self.position();
-        let backward = ["PRIOR", "FIRST", "LAST", "ABSOLUTE", "RELATIVE", "BACKWARD"];
         let names_cursor = self.is_nth(1, "WITH");
-        if !names_cursor && backward.iter().any(|word| self.is(word)) || *self.peek() == Token::Minus {
-            return Err(Error::unsupported("a cursor can only scan forward")
-                .with_hint("write FETCH n, FETCH NEXT or FETCH ALL")
-                .at(position));
+        if !names_cursor && ["PRIOR", "LAST", "BACKWARD"].iter().any(|word| self.is(word)) || *self.peek() == Token::Minus {
+            return Err(backward().at(position));
         }
         if names_cursor || self.is("FROM") || self.is("IN") {
             return Ok(FetchCount::Rows(1));
         }
         if self.eat("NEXT") {
             return Ok(FetchCount::Rows(1));
+        }
+        if self.eat("FIRST") {
+            return Ok(FetchCount::Absolute(1));
+        }
+        if let Some(word) = self.eat_one(&["ABSOLUTE", "RELATIVE"]) {
+            if *self.peek() == Token::Minus {
+                return Err(backward().at(position));
+            }
+            let number = self.number()?;
+            return Ok(if word == "ABSOLUTE" { FetchCount::Absolute(number) } else { FetchCount::Relative(number) });
         }
         let forward = self.eat("FORWARD");
         if self.eat("ALL") {
@@ -135,4 +142,9 @@ impl Grammar<'_> {
         let _ = self.is("PREPARE") && matches!(self.peek_nth(1), Token::Word(_)) && self.eat("PREPARE");
         Ok(Statement::Deallocate(if self.eat("ALL") { None } else { Some(self.identifier()?) }))
     }
+}
+
+/// What a cursor says that is asked for rows it has passed.
+pub fn backward() -> Error {
+    Error::not_ready("cursor can only scan forward").with_hint("FETCH n, NEXT, ALL, and FIRST, ABSOLUTE and RELATIVE go forward")
 }

@@ -42,6 +42,8 @@ mod tests;
 use sqlparser::ast as sp;
 use sqlparser::tokenizer::TokenWithSpan;
 
+pub use cursor::backward;
+
 use crate::error::{Error, Result};
 use crate::sql::ast::{Parsed, Statement};
 use dialect::StreamDialect;

@@ -27,7 +27,7 @@ impl Grammar<'_> {
             let _ = self.eat_one(&["WORK", "TRANSACTION"]);
         }
         let modes = self.modes()?;
-        Ok(Statement::Begin { read_only: modes.read_only.unwrap_or(false) })
+        Ok(Statement::Begin { read_only: modes.read_only })
     }
 
     pub(super) fn commit(&mut self) -> Result<Statement> {

@@ -52,6 +52,7 @@ mod overload;
 pub mod silence;
 mod registered;
 mod set_all;
+mod size;
 pub mod source;
 pub mod time_bound;
 mod unknown;
@@ -228,6 +229,7 @@ impl Planner {
         let mut scope = PlannerContext::new().with_prepare_param_data_types(types);
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
+            .and_then(size::check)
             .and_then(set_all::count_copies)
             .and_then(grouping::by_columns)
             .and_then(dialect::in_postgres_types)
