@@ -14,6 +14,7 @@ mod cursor;
 mod define;
 mod definition;
 mod derive;
+mod explain;
 mod follow;
 mod function;
 mod grant;

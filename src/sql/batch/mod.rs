@@ -66,17 +66,22 @@ pub async fn execute(
     state: &SessionState,
     options: &Options,
 ) -> Result<SendableRecordBatchStream> {
-    let run = async {
+    let planned = async {
         let state = session(state, options)?;
-        let physical = physical(plan, source, &state, options).await?;
-        Ok(execute_stream(physical, state.task_ctx())?)
+        Ok((physical(plan, source, &state, options).await?, state))
     };
-    // Arrow panics where a column becomes too long for its offsets. A plan that has panicked is not asked again.
-    let panicked = |panic: Box<dyn Any + Send>| Error::of_panic("a query", panic.as_ref());
-    let stream = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))?;
+    let panicked = |panic: Box<dyn Any + Send>| Err(Error::of_panic("the planning of a query", panic.as_ref()));
+    let (physical, state) = AssertUnwindSafe(planned).catch_unwind().await.unwrap_or_else(panicked)?;
+    run(physical, &state)
+}
+
+/// Run a physical plan. Arrow panics where a column becomes too long for its offsets: that is an error of the query's. A plan
+/// that has panicked is not asked again.
+pub fn run(physical: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<SendableRecordBatchStream> {
+    let stream = execute_stream(physical, state.task_ctx())?;
+    let panicked = |panic: Box<dyn Any + Send>| Err(Error::of_panic("a query", panic.as_ref()).into());
     let schema = stream.schema();
-    let caught =
-        AssertUnwindSafe(stream).catch_unwind().map(move |rows| rows.unwrap_or_else(|panic| Err(panicked(panic).into())));
+    let caught = AssertUnwindSafe(stream).catch_unwind().map(move |rows| rows.unwrap_or_else(panicked));
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, caught)))
 }
 
