@@ -104,6 +104,8 @@ sql_states! {
     InvalidRegularExpression invalid_regular_expression "2201B",
     NegativeSubstring negative_substring "22011",
     InvalidEscape invalid_escape "22025",
+    ArraySubscriptError array_subscript "2202E",
+    UntranslatableCharacter untranslatable "22P05",
     /// ORDER BY or GROUP BY a place that the select list does not have.
     InvalidColumnReference invalid_column_reference "42P10",
     StringTooLong string_too_long "22001",

@@ -117,6 +117,10 @@ impl system::Server for Database {
         self.started
     }
 
+    fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
     fn sessions(&self) -> Vec<Activity> {
         let catalog = self.log.catalog();
         self.sessions.all(|role| catalog.roles().name(role))

@@ -65,8 +65,9 @@ pub(crate) fn json_writer(array: &ArrayRef) -> Result<Writer> {
 /// The same, with `null`.
 fn nullable_writer(array: &ArrayRef) -> Result<Writer> {
     let writer = json_writer(array)?;
-    let array = array.clone();
-    Ok(Box::new(move |row, out| if array.is_null(row) { out.extend_from_slice(b"null") } else { writer(row, out) }))
+    let nulls = array.logical_nulls();
+    let is_null = move |row| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+    Ok(Box::new(move |row, out| if is_null(row) { out.extend_from_slice(b"null") } else { writer(row, out) }))
 }
 
 fn list_writer(array: &ArrayRef) -> Result<Writer> {

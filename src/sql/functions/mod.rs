@@ -5,6 +5,7 @@
 
 mod aggregates;
 mod bounded;
+mod bytes;
 mod common;
 pub mod convert;
 pub mod declared;
@@ -66,7 +67,7 @@ fn state_with(planners: Vec<Arc<dyn ExprPlanner>>) -> SessionState {
 }
 
 /// Names that mean something else in SQL than a function that is registered.
-const FORMS: [&str; 19] = [
+const FORMS: [&str; 22] = [
     "array",
     "earliest_by_offset",
     "exists",
@@ -79,11 +80,14 @@ const FORMS: [&str; 19] = [
     "jsonb_agg",
     "jsonb_object_agg",
     "latest_by_offset",
+    "localtimestamp",
     "mod",
     "overlay",
     "position",
     "row",
+    "statement_timestamp",
     "substring",
+    "transaction_timestamp",
     "unnest",
     crate::sql::plan::documents::WHOLE_ROW,
 ];
@@ -126,7 +130,8 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Resul
     for function in sums::all().into_iter().chain(renamed) {
         registry.register_udaf(Arc::new(function))?;
     }
-    bounded::bound(registry)
+    bounded::bound(registry)?;
+    bytes::measured(registry)
 }
 
 /// Ours, by the name they have here. Word counts are the first query everyone writes: `split` is `string_to_array`.

@@ -6,7 +6,7 @@
 //! carry the span of what they stand for.
 
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use super::dialect::StreamDialect;
 use crate::error::{Error, Result};
@@ -21,9 +21,19 @@ pub(super) fn statements(sql: &str) -> Result<Vec<Vec<TokenWithSpan>>> {
     }
     let mut statements = Vec::new();
     let mut statement = Vec::new();
-    for token in tokenize(sql)? {
+    // Between strings, white space with a line break in it joins them.
+    let mut broken = false;
+    for mut token in tokenize(sql)? {
+        if let Token::UnicodeStringLiteral(text) = token.token {
+            token.token = Token::SingleQuotedString(text);
+        }
         match token.token {
-            Token::Whitespace(_) => {}
+            Token::Whitespace(space) => {
+                let ends_line = matches!(space, Whitespace::Newline | Whitespace::SingleLineComment { .. });
+                broken = ends_line || broken && space == Whitespace::Space || broken && space == Whitespace::Tab;
+                continue;
+            }
+            Token::SingleQuotedString(ref more) if broken && continues(&mut statement, more, token.span) => {}
             Token::SemiColon => statements.push(std::mem::take(&mut statement)),
             // The end of ARRAY<ARRAY<ARRAY<…>>>; there is no such operator.
             Token::CustomBinaryOperator(ref text) if text.bytes().all(|b| b == b'>') => {
@@ -31,11 +41,21 @@ pub(super) fn statements(sql: &str) -> Result<Vec<Vec<TokenWithSpan>>> {
             }
             _ => statement.push(token),
         }
+        broken = false;
     }
     statements.push(statement);
     statements.retain(|tokens| !tokens.is_empty());
     statements.iter().try_for_each(|tokens| check_size(tokens))?;
     Ok(statements)
+}
+
+/// Does the string before go on with this one? Then it is longer now.
+fn continues(statement: &mut [TokenWithSpan], more: &str, span: Span) -> bool {
+    let Some(last) = statement.last_mut() else { return false };
+    let (Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text)) = &mut last.token else { return false };
+    text.push_str(more);
+    last.span.end = span.end;
+    true
 }
 
 fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>> {

@@ -6,6 +6,7 @@
 //! | a cast that Arrow makes otherwise | [`convert`](crate::sql::functions::convert) |
 //! | a cast that PostgreSQL has not | error 42846 |
 //! | a cast to `numeric` | as many decimals as the operand has |
+//! | arguments of functions that take text, bytes or times | see [`arguments`](super::arguments) |
 //! | rows of a UNION, of VALUES, results of CASE and COALESCE | of their common type, see [`unknown`](super::unknown) |
 //!
 //! Operators are [`functions::operators`](crate::sql::functions::operators)'s. The planner reads every whole number as a
@@ -23,6 +24,7 @@ use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union, WindowFunctionDefinition, cast, lit,
 };
 
+use super::arguments;
 use super::unknown::{of_branches, of_one_type, string_column};
 use crate::error::Error;
 use crate::sql::functions::convert::{converted, differs, numeric_literal};
@@ -189,12 +191,34 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
                 of_one_type(what, call.args.iter_mut().collect(), schema)?;
                 Transformed::yes(Expr::ScalarFunction(call))
             }
+            Expr::ScalarFunction(call) if arguments::concerns(call.name()) => {
+                Transformed::yes(arguments::as_meant(call, schema)?)
+            }
+            Expr::ScalarFunction(call) if matches!(call.name(), "struct" | "named_struct") => Transformed::yes(row(call)),
             Expr::ScalarFunction(call) if call.name() == "to_hex" => Transformed::yes(hexadecimal(call, schema)?),
             Expr::ScalarFunction(ref call) if COUNTS.contains(&call.name()) => Transformed::yes(cast(expr, DataType::Int32)),
             other => Transformed::no(other),
         })
     })?;
     Ok(typed.data)
+}
+
+/// The columns of `ROW(a, b)` and `(a, b)` are called f1, f2.
+fn row(call: ScalarFunction) -> Expr {
+    let name = |at: usize| lit(format!("f{at}"));
+    let is_named = call.name() == "named_struct";
+    let is_row =
+        |at: usize, key: &Expr| matches!(key, Expr::Literal(ScalarValue::Utf8(Some(key)), _) if *key == format!("c{at}"));
+    let values: Vec<Expr> = match is_named {
+        // The planner's own names.
+        true if call.args.chunks_exact(2).enumerate().all(|(at, pair)| is_row(at, &pair[0])) => {
+            call.args.into_iter().skip(1).step_by(2).collect()
+        }
+        true => return Expr::ScalarFunction(call),
+        false => call.args,
+    };
+    let members = (1..).zip(values).flat_map(|(at, value)| [name(at), value]).collect();
+    datafusion::functions::core::named_struct().call(members)
 }
 
 /// `to_hex` of an `integer` shows 32 bits.

@@ -173,6 +173,7 @@ impl Place<'_> {
 
     fn operation(&self, mut binary: BinaryExpr) -> Result<Transformed<Expr>> {
         let is_concat = binary.op == Operator::StringConcat;
+        [&mut binary.left, &mut binary.right].into_iter().for_each(|side| self.no_array(side));
         if !is_concat && self.read_uuids([&mut binary.left, &mut binary.right].map(AsMut::as_mut))? {
             return Ok(Transformed::yes(Expr::BinaryExpr(binary)));
         }
@@ -233,6 +234,16 @@ impl Place<'_> {
             changed = true;
         }
         Ok(changed)
+    }
+
+    /// `u = '{A0EEBC99-…}'` looks as if `u` were an array, whose text is compared.
+    fn no_array(&self, side: &mut Expr) {
+        if let Expr::ScalarFunction(call) = side
+            && let ("array_out", [value]) = (call.func.name(), call.args.as_mut_slice())
+            && self.is(value, "uuid")
+        {
+            *side = std::mem::take(value);
+        }
     }
 
     /// Strings beside a `uuid`. One that is none is refused here, and not when the first row comes.
@@ -351,7 +362,6 @@ fn members(row: &ScalarFunction) -> Option<Vec<(String, Expr)>> {
             };
             row.args.chunks_exact(2).map(|pair| Some((name(&pair[0])?, pair[1].clone()))).collect()
         }
-        "struct" => Some(row.args.iter().zip(1..).map(|(value, at): (_, usize)| (format!("f{at}"), value.clone())).collect()),
         _ => None,
     }
 }

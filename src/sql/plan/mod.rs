@@ -7,6 +7,7 @@
 //! * `namesakes`: relations of one name in several schemas;
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * [`columns`]: what the columns of a query are to a client;
+//! * `arguments`: what functions take their arguments for;
 //! * `dialect`: what PostgreSQL means by literals and casts;
 //! * [`documents`]: `json` and `jsonb`, which are text to Arrow;
 //! * [`as_of`]: relations as they were at a former commit;
@@ -27,6 +28,7 @@
 //!
 //! Planning is synchronous and reads nothing but the catalog it was given.
 
+mod arguments;
 pub mod as_of;
 pub mod columns;
 mod context;

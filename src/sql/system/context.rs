@@ -73,6 +73,8 @@ pub struct CommitInfo {
 pub trait Server: Send + Sync {
     /// When it started.
     fn started(&self) -> Micros;
+    /// What its clock shows at this moment.
+    fn now(&self) -> Micros;
     fn sessions(&self) -> Vec<Activity>;
     /// First kept and next offset of each partition.
     fn offsets(&self, relation: RelationId) -> Vec<(u64, u64)>;

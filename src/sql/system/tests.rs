@@ -154,6 +154,10 @@ impl Server for TestServer {
         1_700_000_000_000_000
     }
 
+    fn now(&self) -> Micros {
+        1_700_000_000_000_001
+    }
+
     fn sessions(&self) -> Vec<Activity> {
         vec![Activity {
             pid: 7,

@@ -23,6 +23,7 @@ pub(super) enum Value {
     Int(i64),
     Float(f64),
     Text(String),
+    Bytes(Vec<u8>),
     Interval {
         months: i32,
         days: i32,
@@ -35,6 +36,13 @@ impl Value {
     pub fn text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Value::Bytes(bytes) => Some(bytes),
             _ => None,
         }
     }
@@ -126,7 +134,7 @@ pub(super) fn array(values: &[Value], data_type: &DataType) -> Result<ArrayRef> 
         DataType::Float32 => build!(Float32Builder::new(), values, |v| float(v).map(|f| f as f32)),
         DataType::Float64 => build!(Float64Builder::new(), values, float),
         DataType::Utf8 => build!(StringBuilder::new(), values, Value::text),
-        DataType::Binary => build!(BinaryBuilder::new(), values, |v: &'_ Value| v.text().map(|t| t.as_bytes().to_vec())),
+        DataType::Binary => build!(BinaryBuilder::new(), values, Value::bytes),
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             build!(TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone()), values, ints)
         }
@@ -187,6 +195,7 @@ pub(super) fn value_at(column: &dyn Array, row: usize) -> Value {
         DataType::Float32 => f64::from(column.as_primitive::<Float32Type>().value(row)).into(),
         DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
         DataType::Utf8 => column.as_string::<i32>().value(row).into(),
+        DataType::Binary => Value::Bytes(column.as_binary::<i32>().value(row).to_vec()),
         DataType::Utf8View => column.as_string_view().value(row).into(),
         DataType::LargeUtf8 => column.as_string::<i64>().value(row).into(),
         DataType::Timestamp(unit, _) => match unit {

@@ -7,6 +7,7 @@
 //! | `real + int`, `real * numeric`, `real < numeric` | in `double precision` |
 //! | `numeric / numeric` | rounded, with 16 decimals or more ([`decimals`]) |
 //! | `date + interval`, `timestamp - timestamp` | a timestamp; days and hours ([`moments`]) |
+//! | `text || timestamp`, `bytea || '\\x00'` | the value as its text; the string as bytes, or as an array |
 //! | `interval < interval` | by length, a month as 30 days |
 //! | `x AND 'yes'` | the string is read as a boolean; what is none is refused |
 //! | `interval * number`, `json -> key`, `jsonb @> jsonb`, `x ^ y`, `a && b` | the functions that PostgreSQL has for these operators |
@@ -98,6 +99,12 @@ impl Operators {
                 Err(undefined(&expr.op, a, types.1))
             }
             (B::Plus | B::Minus, _) => Ok(moments::plan(expr, types)),
+            (B::StringConcat, (a, b)) if types::is_text(a) && becomes_text(b) => {
+                Ok(Some(concatenation(left.clone(), converted(right.clone(), a.clone())?)))
+            }
+            (B::StringConcat, (a, b)) if types::is_text(b) && becomes_text(a) => {
+                Ok(Some(concatenation(converted(left.clone(), b.clone())?, right.clone())))
+            }
             (B::StringConcat, (a, b)) if [a, b].iter().all(|t| kind(t).is_some_and(|kind| kind != TEXT)) => {
                 Err(undefined(&expr.op, a, b))
             }
@@ -190,6 +197,15 @@ pub fn of_floats<'a>(types: impl IntoIterator<Item = &'a DataType> + Clone) -> b
 }
 
 const TEXT: u8 = 1;
+
+/// What is joined to a text as its text, where that is not what Arrow makes of it.
+fn becomes_text(data_type: &DataType) -> bool {
+    kind(data_type).is_some_and(|kind| kind != TEXT) && !data_type.is_integer()
+}
+
+fn concatenation(left: Expr, right: Expr) -> Expr {
+    datafusion::logical_expr::binary_expr(left, datafusion::logical_expr::Operator::StringConcat, right)
+}
 
 /// Types of one kind have a type in common.
 pub fn kind(data_type: &DataType) -> Option<u8> {
@@ -314,7 +330,8 @@ pub fn whole(expr: Expr) -> Expr {
 /// A string beside a value of another type is read as that type.
 fn beside(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
     let arithmetic = matches!(expr.op, B::Plus | B::Minus | B::Multiply | B::Divide | B::Modulo);
-    if !arithmetic && !is_comparison(&expr.op) {
+    let joins = expr.op == B::StringConcat;
+    if !arithmetic && !joins && !is_comparison(&expr.op) {
         return Ok(expr);
     }
     if arithmetic && is_string(&expr.left) && is_string(&expr.right) {
@@ -326,6 +343,8 @@ fn beside(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
     for (side, other, is_right) in [(&mut expr.left, right, false), (&mut expr.right, left, true)] {
         let Some(other) = other.filter(|t| is_string(side) && !t.is_null() && !types::is_text(t)) else { continue };
         let to = match (&expr.op, &other) {
+            (B::StringConcat, DataType::Binary | DataType::List(_)) => other,
+            (B::StringConcat, _) => continue,
             (B::Plus, DataType::Date32) => {
                 let error = Error::ambiguous_function("operator is not unique: date + unknown");
                 return Err(error.with_hint("add explicit type casts"));

@@ -6,7 +6,9 @@
 mod arrays;
 mod catalog;
 pub(super) mod definitions;
+mod encodings;
 mod json;
+mod keywords;
 mod numbers;
 mod privileges;
 mod regexps;
@@ -16,6 +18,7 @@ mod sizes;
 mod strings;
 mod time;
 mod to_char;
+mod to_char_interval;
 
 pub(super) use strings::escape_pattern;
 pub use time::interval_divided;
@@ -95,8 +98,10 @@ impl Spec {
 }
 
 fn all() -> impl Iterator<Item = &'static Spec> {
-    let tables: [&'static [Spec]; 10] = [
+    let tables: [&'static [Spec]; 12] = [
         catalog::FUNCTIONS,
+        encodings::FUNCTIONS,
+        keywords::FUNCTIONS,
         numbers::FUNCTIONS,
         privileges::FUNCTIONS,
         regexps::FUNCTIONS,
@@ -299,7 +304,7 @@ fn by_row(spec: &Spec, columns: &[ArrayRef], rows: usize, call: impl Fn(&[Value]
         values.extend(columns.iter().map(|c| value_at(c, row)));
         let is_null = spec.strict && values.contains(&Value::Null);
         let result = if is_null { Value::Null } else { call(&values)? };
-        bytes += result.text().map_or(0, |text| text.len() as u64);
+        bytes += result.text().map(str::as_bytes).or(result.bytes()).map_or(0, |bytes| bytes.len() as u64);
         if bytes > FUNCTION_BYTES {
             let message = format!("requested length too large: the results of {} for a batch of rows take too much", spec.name);
             return Err(Error::limit_exceeded(message));

@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 
 use super::super::value::Value;
-use super::{Call, Spec, immutable, int, stable, text};
+use super::{Spec, immutable, int, stable, text};
 use crate::error::{Error, Result};
 use crate::sql::functions::zones::Zone;
 use crate::time::Micros;
@@ -30,9 +30,7 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("cosd", DEGREES, "float8", |_, values| Ok(sine(90.0 - float(values, 0).abs()).into())),
     immutable("tand", DEGREES, "float8", |_, values| Ok(tangent(float(values, 0)).into())),
     immutable("number_by_template", &[&["text", "text"]], "text", |_, values| by_template(text(values, 0), text(values, 1))),
-    stable("transaction_timestamp", &[&[]], "timestamptz", |call, _| Ok(call.context.now.into())),
-    stable("statement_timestamp", &[&[]], "timestamptz", |call, _| Ok(call.context.now.into())),
-    stable("localtimestamp", &[&[]], "timestamp", now),
+    stable("clock_timestamp", &[&[]], "timestamptz", |call, _| Ok(call.context.server.now().into())).volatile(),
 ];
 
 const ANY: &[&[&str]] = &[&["any", "..."]];
@@ -106,10 +104,6 @@ fn by_template(text: &str, template: &str) -> Result<Value> {
         return Err(Error::invalid_text(format!("invalid input syntax for type numeric: \"{text}\"")));
     }
     Ok(if is_negative { format!("-{number}") } else { number }.into())
-}
-
-fn now(call: &Call<'_>, _: &[Value]) -> Result<Value> {
-    Ok(call.context.now.into())
 }
 
 fn float(values: &[Value], at: usize) -> f64 {

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::FieldRef;
 
-use super::super::context::POSTGRES_VERSION;
+use super::super::context::{Activity, POSTGRES_VERSION};
 use super::super::value::Value;
 use super::{Call, Spec, flag, immutable, int, no, null, stable, text};
 use crate::error::{Error, Result};
@@ -38,6 +38,12 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     stable("inet_server_addr", NONE, "inet", null),
     stable("inet_server_port", NONE, "int4", null),
     stable("inet_client_addr", NONE, "inet", |call, _| Ok(call.context.client_address.clone().into())),
+    stable("inet_client_port", NONE, "int4", |call, _| Ok(own(call).and_then(|own| own.client_port).into())),
+    stable("current_query", NONE, "text", |call, _| Ok(own(call).map(|own| own.query).into())),
+    stable("pg_stat_get_numscans", &[&["oid"]], "int8", |_, _| Ok(Value::Int(0))),
+    // Nobody listens: LISTEN and NOTIFY are accepted for clients that send them.
+    stable("pg_notify", &[&["text", "text"]], "void", |_, _| Ok("".into())).volatile().lenient(),
+    stable("listened_channels", NONE, "text[]", |_, _| Ok(Value::List(Vec::new()))),
     stable("pg_blocking_pids", &[&["int4"]], "int4[]", |_, _| Ok(Value::List(Vec::new()))),
     stable("pg_cancel_backend", &[&["int4"]], "bool", |call, values| signal(call, values, false)).volatile(),
     stable("pg_terminate_backend", &[&["int4"], &["int4", "int8"]], "bool", |call, values| signal(call, values, true)).volatile(),
@@ -52,6 +58,11 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     stable("pg_try_advisory_lock", LOCK, "bool", no_locks).volatile(),
     stable("pg_try_advisory_xact_lock", LOCK, "bool", no_locks).volatile(),
 ];
+
+/// The session among those that there are.
+fn own(call: &Call<'_>) -> Option<Activity> {
+    call.context.server.sessions().into_iter().find(|session| session.pid == call.context.pid)
+}
 
 fn current_setting(call: &Call<'_>, values: &[Value]) -> Result<Value> {
     let name = text(values, 0);

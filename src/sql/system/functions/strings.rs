@@ -203,6 +203,7 @@ fn array_out(value: &Value) -> Option<String> {
         Value::Bool(b) => (if *b { "t" } else { "f" }).to_string(),
         Value::Int(n) => n.to_string(),
         Value::Float(f) => f.to_string(),
+        Value::Bytes(bytes) => format!("\\x{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
         Value::Interval { .. } => return None,
         Value::List(items) => {
             let items = items.iter().map(|item| match item {

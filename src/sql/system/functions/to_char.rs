@@ -1,4 +1,4 @@
-//! `to_char` with PostgreSQL's templates, for instants and for numbers.
+//! `to_char` with PostgreSQL's templates, for instants and for numbers; for intervals see [`to_char_interval`](super::to_char_interval).
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use chrono::{Datelike, NaiveDateTime, Timelike};
 use datafusion::logical_expr::Volatility;
 
 use super::super::value::{Value, value_at};
+use super::to_char_interval::Parts;
 use super::{Body, Spec};
 use crate::error::{Error, Result};
 
@@ -49,6 +50,11 @@ fn to_char(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
                 write(super::time::instant(micros)?, has_zone, pieces, &mut written);
                 output.append_value(&written);
             }
+            (None, Value::Interval { months, days, micros }) => {
+                written.clear();
+                Parts::new(months, days, micros).write(&pieces(template), &mut written)?;
+                output.append_value(&written);
+            }
             (None, value) => output.append_value(number_as_text(&value, kind, template)?),
             (Some(_), _) => output.append_null(),
         }
@@ -66,7 +72,7 @@ fn number_as_text(value: &Value, kind: Option<&DataType>, template: &str) -> Res
         (_, other) => {
             let name = other.map_or(String::new(), |t| t.to_string().to_lowercase());
             Err(Error::undefined_function(format!("function to_char({name}, text) does not exist"))
-                .with_hint("to_char takes timestamps, dates and numbers"))
+                .with_hint("to_char takes timestamps, dates, intervals and numbers"))
         }
     }
 }
@@ -84,7 +90,7 @@ const PATTERNS: [&str; 64] = [
 ];
 
 /// A part of a template for instants.
-enum Piece {
+pub(super) enum Piece {
     Text(String),
     /// `th`: followed by the ending of an ordinal, in upper case or not.
     Field {
@@ -247,7 +253,7 @@ fn field(t: NaiveDateTime, has_zone: bool, pattern: &str, fill: bool) -> String 
     }
 }
 
-fn ordinal(number: &str) -> &'static str {
+pub(super) fn ordinal(number: &str) -> &'static str {
     let digits = number.trim_end();
     match (digits.ends_with('1'), digits.ends_with('2'), digits.ends_with('3')) {
         _ if digits.len() > 1 && digits[..digits.len() - 1].ends_with('1') => "th",
@@ -370,12 +376,23 @@ fn number(decimal: &str, template: &str) -> Result<String> {
     let begins = template.zero_from.map_or(first, |z| z.min(first));
     let trailing = significant(&fraction, template.zero_to, template.fill);
     let (mut at, mut started) = (0, false);
-    let mut sign_done = template.is_signed;
+    // An S before the digits is written before the first of them.
+    let leading = template
+        .items
+        .iter()
+        .take_while(|item| !matches!(item, Item::Digit | Item::Point))
+        .any(|item| matches!(item, Item::Sign("S")));
+    let mut sign_done = template.is_signed && !leading;
+    let positive = match template.fill {
+        _ if leading => "+",
+        true => " ",
+        false => "",
+    };
     for item in &template.items {
         match item {
             Item::Digit if at < template.whole => {
                 if at >= begins || too_long {
-                    push_sign(&mut output, &mut sign_done, is_negative, template.fill);
+                    push_sign(&mut output, &mut sign_done, is_negative, positive);
                     started = true;
                     output.push(if too_long { '#' } else { digit_at(&whole, at + whole.len(), template.whole) });
                 } else if template.fill {
@@ -393,7 +410,7 @@ fn number(decimal: &str, template: &str) -> Result<String> {
                 at += 1;
             }
             Item::Point => {
-                push_sign(&mut output, &mut sign_done, is_negative, template.fill);
+                push_sign(&mut output, &mut sign_done, is_negative, positive);
                 if template.fill || trailing > 0 || template.fraction == 0 || started {
                     output.push('.');
                 }
@@ -415,6 +432,7 @@ fn number(decimal: &str, template: &str) -> Result<String> {
             } else {
                 ""
             }),
+            Item::Sign("S") if leading && at == 0 => {}
             Item::Sign(_) => output.push(if is_negative { '-' } else { '+' }),
             Item::Ordinal(upper) => {
                 let suffix = ordinal(&whole);
@@ -426,16 +444,10 @@ fn number(decimal: &str, template: &str) -> Result<String> {
 }
 
 /// The sign stands before the first digit, in a place of its own.
-fn push_sign(output: &mut String, done: &mut bool, is_negative: bool, fill: bool) {
+fn push_sign(output: &mut String, done: &mut bool, is_negative: bool, positive: &str) {
     if !*done {
         *done = true;
-        output.push_str(if is_negative {
-            "-"
-        } else if fill {
-            " "
-        } else {
-            ""
-        });
+        output.push_str(if is_negative { "-" } else { positive });
     }
 }
 
@@ -510,6 +522,10 @@ mod tests {
     #[case("12.5", "FM99.99", "12.5")]
     #[case("-5", "9MI", "5-")]
     #[case("5", "S9", "+5")]
+    #[case("-5", "S999", "  -5")]
+    #[case("5", "FMS999", "+5")]
+    #[case("-5", "999S", "  5-")]
+    #[case("-0.5", "S9.9", " -.5")]
     #[case("3", "9th", " 3rd")]
     #[case("999.995", "999.99", " ###.##")]
     fn numbers(#[case] value: &str, #[case] template: &str, #[case] expected: &str) {

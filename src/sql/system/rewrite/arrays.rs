@@ -198,18 +198,19 @@ fn is_plain(select: &sp::Select) -> bool {
         && select.having.is_none()
         && select.qualify.is_none()
         && one_column
-        && !aggregates(select)
+        && !is_more_than_a_value(select)
 }
 
-/// The column is an aggregate, so that the subquery is one row already.
-fn aggregates(select: &sp::Select) -> bool {
+/// The column is an aggregate, so that the subquery is one row already, or gives several rows for one.
+fn is_more_than_a_value(select: &sp::Select) -> bool {
     use sqlparser::ast::Visit;
     struct Calls;
     impl sp::Visitor for Calls {
         type Break = ();
 
         fn pre_visit_expr(&mut self, expr: &sp::Expr) -> std::ops::ControlFlow<()> {
-            const AGGREGATES: [&str; 14] = [
+            const CALLS: [&str; 15] = [
+                "unnest",
                 "count",
                 "sum",
                 "avg",
@@ -225,7 +226,7 @@ fn aggregates(select: &sp::Select) -> bool {
                 "var",
                 "median",
             ];
-            let is_aggregate = |f: &sp::Function| super::simple_name(&f.name).is_some_and(|n| AGGREGATES.contains(&n.as_str()));
+            let is_aggregate = |f: &sp::Function| super::simple_name(&f.name).is_some_and(|n| CALLS.contains(&n.as_str()));
             match expr {
                 sp::Expr::Function(f) if f.over.is_none() && is_aggregate(f) => std::ops::ControlFlow::Break(()),
                 _ => std::ops::ControlFlow::Continue(()),
@@ -272,12 +273,25 @@ fn collect_around(query: &mut sp::Query) -> sp::Query {
     let columns = vec![sp::TableAliasColumnDef { name: sp::Ident::new(COLUMN), data_type: None }];
     let alias = sp::TableAlias { explicit: true, name: rows, columns, at: None };
     // Rows that are sorted by their value stay so; another order is that of the subquery's own LIMIT and is spent there.
-    let by_value = query.order_by.clone().filter(|o| match &o.kind {
-        sp::OrderByKind::Expressions(exprs) => {
-            exprs.iter().all(|e| matches!(&e.expr, sp::Expr::Value(v) if matches!(v.value, sp::Value::Number(..))))
-        }
+    let name = match query.body.as_ref() {
+        sp::SetExpr::Select(select) => match select.projection.as_slice() {
+            [sp::SelectItem::ExprWithAlias { alias, .. }] => Some(alias.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let is_value = |by: &sp::Expr| match by {
+        sp::Expr::Value(value) => matches!(value.value, sp::Value::Number(..)),
+        sp::Expr::Identifier(by) => name.as_ref().is_some_and(|name| super::normal(name) == super::normal(by)),
+        _ => false,
+    };
+    let mut by_value = query.order_by.clone().filter(|o| match &o.kind {
+        sp::OrderByKind::Expressions(exprs) => exprs.iter().all(|by| is_value(&by.expr)),
         sp::OrderByKind::All(_) => false,
     });
+    if let Some(sp::OrderBy { kind: sp::OrderByKind::Expressions(exprs), .. }) = &mut by_value {
+        exprs.iter_mut().for_each(|by| by.expr = element());
+    }
     let subquery =
         sp::TableFactor::Derived { lateral: false, subquery: Box::new(query.clone()), alias: Some(alias), sample: None };
     let expr = array_agg(element(), by_value);

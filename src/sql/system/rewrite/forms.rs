@@ -8,7 +8,10 @@
 //! | `VALUES ((SELECT a)), (b)` | `SELECT (SELECT a) AS column1 UNION ALL SELECT b` |
 //! | `@ x`, `\|/ x`, `\|\|/ x`, `~ x` | `abs(x)`, `sqrt(x)`, `cbrt(x)`, `-1 - x` |
 //! | `- INTERVAL '1 day 2 hours'` | `INTERVAL '1 day 2 hours' * -1` |
+//! | `trim_array(a, 2)`, `array_fill(x, ARRAY[3])` | `array_part(a, 1, cardinality(a) - 2)`, `array_repeat(x, 3)` |
+//! | `(a, b) OVERLAPS (c, d)` | by their first and last instants |
 //! | `to_number(x, '9G999D99')` | `number_by_template(x, '9G999D99')::numeric(38, 2)` |
+//! | `statement_timestamp()`, `localtimestamp`, `localtime` | `now()::timestamptz`, `now()::timestamp`, `now()::time` |
 //! | `date(x)`, `cardinality(a)` | `x::date`, `cardinality(a)::integer` |
 
 use std::ops::ControlFlow;
@@ -17,7 +20,7 @@ use sqlparser::ast as sp;
 
 use super::from::select_from;
 use super::{call, literal, nested, string, take};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// LIKE of several patterns.
 pub(super) fn like_several(expr: &mut sp::Expr) -> Option<sp::Expr> {
@@ -54,6 +57,31 @@ pub(super) fn similar(expr: &mut sp::Expr) -> sp::Expr {
     let arguments = std::iter::once(take(pattern)).chain(escape).collect();
     let side = |side: sp::Expr| Box::new(nested(side));
     nested(sp::Expr::BinaryOp { left: side(take(text)), op, right: side(call("similar_to_escape", arguments)) })
+}
+
+/// `(a, b) OVERLAPS (c, d)`: of two stretches of time, each from its first instant up to its last, or of the one that it is.
+pub(super) fn overlap(left: &sp::Expr, right: &sp::Expr) -> Option<sp::Expr> {
+    use sp::BinaryOperator as B;
+    let ((a, b), (c, d)) = (stretch(left)?, stretch(right)?);
+    let both = |one, other| super::binary(one, B::And, other);
+    let same = super::binary(a.clone(), B::Eq, c.clone());
+    let first = both(super::binary(a.clone(), B::Lt, c.clone()), super::binary(c.clone(), B::Lt, b));
+    let second = both(super::binary(c, B::Lt, a.clone()), super::binary(a, B::Lt, d));
+    Some(nested(super::binary(super::binary(same, B::Or, first), B::Or, second)))
+}
+
+/// Its first instant and its last: `(start, end)` in any order, `(start, length)`.
+fn stretch(row: &sp::Expr) -> Option<(sp::Expr, sp::Expr)> {
+    let columns = super::rows::columns(row)?;
+    let [start, end] = columns.as_slice() else { return None };
+    let is_length = match end {
+        sp::Expr::Interval(_) => true,
+        sp::Expr::Cast { data_type, .. } => matches!(data_type, sp::DataType::Interval { .. }),
+        _ => false,
+    };
+    let (start, end) = (nested(start.clone()), nested(end.clone()));
+    let end = if is_length { nested(super::binary(start.clone(), sp::BinaryOperator::Plus, end)) } else { end };
+    Some((call("least", vec![start.clone(), end.clone()]), call("greatest", vec![start, end])))
 }
 
 /// VALUES with subqueries, which DataFusion runs in a SELECT only.
@@ -164,9 +192,36 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
         let call = sp::Expr::Function(std::mem::replace(function, super::function(name, Vec::new())));
         return Ok(Some(cast(call, sp::DataType::Integer(None))));
     }
+    if let Some(clock) = clock(name, function) {
+        return Ok(Some(clock));
+    }
     let sp::FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
     Ok(match (name, list.args.as_mut_slice()) {
         ("date", [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value))]) => Some(cast(take(value), sp::DataType::Date)),
+        (
+            "trim_array",
+            [
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(array)),
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(count)),
+            ],
+        ) => {
+            let length = cast(call("cardinality", vec![array.clone()]), sp::DataType::Integer(None));
+            let last = super::binary(length, sp::BinaryOperator::Minus, nested(take(count)));
+            Some(call("array_part", vec![take(array), number("1"), last]))
+        }
+        (
+            "array_fill",
+            [
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value)),
+                sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::Array(dimensions))),
+            ],
+        ) => match dimensions.elem.as_mut_slice() {
+            [length] => Some(call("array_repeat", vec![take(value), take(length)])),
+            _ => {
+                let error = Error::unsupported("array_fill of several dimensions is not supported");
+                return Err(error.with_hint("arrays have one dimension"));
+            }
+        },
         (
             "to_number",
             [
@@ -181,6 +236,23 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
         }),
         _ => None,
     })
+}
+
+/// Every clock of a statement shows the time of `now()`.
+fn clock(name: &str, function: &sp::Function) -> Option<sp::Expr> {
+    use sp::{DataType as T, TimezoneInfo as Z};
+    let data_type = match name {
+        "transaction_timestamp" | "statement_timestamp" => T::Timestamp(None, Z::WithTimeZone),
+        "localtimestamp" => T::Timestamp(None, Z::None),
+        "localtime" => T::Time(None, Z::None),
+        _ => return None,
+    };
+    let is_plain = match &function.args {
+        sp::FunctionArguments::None => true,
+        sp::FunctionArguments::List(list) => list.args.is_empty(),
+        sp::FunctionArguments::Subquery(_) => false,
+    };
+    is_plain.then(|| cast(call("now", Vec::new()), data_type))
 }
 
 pub(super) fn number(digits: &str) -> sp::Expr {

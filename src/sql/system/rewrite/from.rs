@@ -10,6 +10,7 @@ use super::{call, literal, normal, sets, simple_name, take, unqualify};
 pub(super) fn table_factor(factor: &mut sp::TableFactor) {
     as_table(factor);
     if let sp::TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = factor {
+        array_exprs.iter_mut().for_each(sets::list_of_series);
         name_columns("unnest", alias, array_exprs, &[], with_ordinality);
     }
     let sp::TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } = factor else { return };
@@ -24,6 +25,7 @@ pub(super) fn table_factor(factor: &mut sp::TableFactor) {
     }
     match (function.as_str(), arguments) {
         ("unnest", Some(mut array_exprs)) => {
+            array_exprs.iter_mut().for_each(sets::list_of_series);
             name_columns("unnest", alias, &mut array_exprs, &[], with_ordinality);
             *factor = unnest(array_exprs, alias.take());
         }
@@ -142,7 +144,7 @@ fn unnamed(arguments: &[sp::FunctionArg]) -> Option<Vec<sp::Expr>> {
 }
 
 /// A parameter of `generate_series` whose type nothing says is a number.
-fn bigint_parameter(expr: sp::Expr) -> sp::Expr {
+pub(super) fn bigint_parameter(expr: sp::Expr) -> sp::Expr {
     match &expr {
         sp::Expr::Value(value) if matches!(value.value, sp::Value::Placeholder(_)) => {
             let (kind, data_type) = (sp::CastKind::DoubleColon, sp::DataType::BigInt(None));

@@ -16,7 +16,7 @@
 //! | `c.tableoid`, `mod(a, b)` | `regclassin('pg_catalog.pg_class')::oid`, `a % b` |
 //! | `SELECT k FROM a FULL JOIN b USING (k)` | `SELECT coalesce(a.k, b.k) AS k FROM a FULL JOIN b ON a.k = b.k` |
 //! | `to_timestamp(x, 'YYYY-MM-DD')`, `to_date(…)` | with the planner's templates, see [`templates`] |
-//! | `t AT TIME ZONE z`, `localtimestamp` | `timezone(z, t)`, `localtimestamp()` |
+//! | `t AT TIME ZONE z`, `localtimestamp` | `timezone(z, t)`, `now()::timestamp` |
 //! | `substring(s FROM 'a(b)')` | `(regexp_match(s, 'a(b)'))[1]` |
 //! | `make_interval(days => 1)` | `make_interval(0, 0, 0, 1, 0, 0, 0)` |
 //! | `OVER w`, `OVER (w ORDER BY b)` with `WINDOW w AS (PARTITION BY a)` | `OVER (PARTITION BY a)`, `OVER (PARTITION BY a ORDER BY b)` |
@@ -189,6 +189,10 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 *expr = new;
             }
         }
+        sp::Expr::BinaryOp { left, op: sp::BinaryOperator::Overlaps, right } => {
+            let error = || Error::syntax("wrong number of parameters on a side of OVERLAPS expression");
+            *expr = forms::overlap(left, right).ok_or_else(|| error().with_hint("write (start, end) OVERLAPS (start, end)"))?;
+        }
         sp::Expr::BinaryOp { left, op, right } => {
             if let Some(plain) = plain_operator(op) {
                 *op = plain;
@@ -244,11 +248,8 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 *expr = call("get_field", vec![take(root), field]);
             }
         }
-        sp::Expr::Identifier(name) if name.quote_style.is_none() => {
-            let words = ["current_schema", "localtimestamp"];
-            if let Some(word) = words.into_iter().find(|word| name.value.eq_ignore_ascii_case(word)) {
-                *expr = call(word, Vec::new());
-            }
+        sp::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("current_schema") => {
+            *expr = call("current_schema", Vec::new());
         }
         _ => {}
     }

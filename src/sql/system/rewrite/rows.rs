@@ -37,7 +37,7 @@ pub(super) fn compare(expr: &mut sp::Expr) -> Result<()> {
 }
 
 /// The columns of `(a, b)` and `ROW(a, b)`.
-fn columns(expr: &sp::Expr) -> Option<Vec<sp::Expr>> {
+pub(super) fn columns(expr: &sp::Expr) -> Option<Vec<sp::Expr>> {
     match expr {
         sp::Expr::Tuple(columns) => Some(columns.clone()),
         sp::Expr::Nested(inner) => columns(inner),

@@ -26,7 +26,7 @@ pub(super) struct Rows {
     pub columns: &'static [&'static str],
 }
 
-const ROWS: [Rows; 13] = [
+const ROWS: [Rows; 15] = [
     Rows { name: "json_array_elements", lists: &["json_array_items"], columns: &["value"] },
     Rows { name: "jsonb_array_elements", lists: &["jsonb_array_items"], columns: &["value"] },
     Rows { name: "json_array_elements_text", lists: &["json_array_texts"], columns: &["value"] },
@@ -39,6 +39,12 @@ const ROWS: [Rows; 13] = [
     Rows { name: "jsonb_each_text", lists: &["jsonb_keys", "jsonb_value_texts"], columns: &["key", "value"] },
     Rows { name: "regexp_matches", lists: &["regexp_match_list"], columns: &[] },
     Rows { name: "regexp_split_to_table", lists: &["regexp_split_to_array"], columns: &[] },
+    Rows { name: "pg_listening_channels", lists: &["listened_channels"], columns: &[] },
+    Rows {
+        name: "pg_get_keywords",
+        lists: &["keyword_words", "keyword_codes", "keyword_labels", "keyword_categories", "keyword_uses"],
+        columns: &["word", "catcode", "barelabel", "catdesc", "baredesc"],
+    },
     Rows { name: "string_to_table", lists: &["string_to_array"], columns: &[] },
 ];
 
@@ -51,20 +57,58 @@ pub fn gives_rows(name: &str) -> bool {
     rows(name).is_some()
 }
 
-/// `unnest(unnest(generate_series(…)))` is the rows of a list that was written as one, as it is to ksqlDB and DataFusion.
-pub(super) fn series(expr: &mut sp::Expr) -> bool {
-    let only = |expr: &mut sp::Expr, name: &str| match expr {
-        sp::Expr::Function(function) if simple_name(&function.name).is_some_and(|of| of == name) => match &mut function.args {
-            sp::FunctionArguments::List(list) => match list.args.as_mut_slice() {
-                [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(only)), ..] => Some(take(only)),
-                _ => None,
-            },
+/// The list of a call that gives its elements as rows, where they would be taken apart once more: `unnest(generate_series(1, 3))`.
+pub(super) fn list_of_series(expr: &mut sp::Expr) {
+    if let Some(series) = only_argument(expr, "unnest").filter(|argument| is_call(argument, SERIES)) {
+        *expr = take(series);
+    }
+}
+
+const SERIES: &str = "generate_series";
+
+/// What the bounds of a series are where nothing says it: numbers, or times beside a step that is a length of time.
+fn bounds(series: &mut sp::Function) {
+    let sp::FunctionArguments::List(list) = &mut series.args else { return };
+    let mut bounds: Vec<&mut sp::Expr> = list
+        .args
+        .iter_mut()
+        .filter_map(|argument| match argument {
+            sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(bound)) => Some(bound),
+            _ => None,
+        })
+        .collect();
+    bounds.iter_mut().for_each(|bound| **bound = super::from::bigint_parameter(take(bound)));
+    let [from, to, step] = bounds.as_mut_slice() else { return };
+    if super::string(step).is_none_or(|step| step.trim().parse::<f64>().is_ok()) {
+        return;
+    }
+    let said = [&**from, &**to].into_iter().find_map(|bound| match bound {
+        sp::Expr::Cast { data_type, .. } => Some(data_type.clone()),
+        _ => None,
+    });
+    let moment = said.unwrap_or(sp::DataType::Timestamp(None, sp::TimezoneInfo::None));
+    for bound in [from, to].into_iter().filter(|bound| super::string(bound).is_some()) {
+        **bound = super::forms::cast(take(bound), moment.clone());
+    }
+    **step = super::forms::cast(take(step), sp::DataType::Interval { fields: None, precision: None });
+}
+
+fn is_call(expr: &sp::Expr, name: &str) -> bool {
+    matches!(expr, sp::Expr::Function(function) if simple_name(&function.name).is_some_and(|of| of == name))
+}
+
+fn only_argument<'e>(expr: &'e mut sp::Expr, name: &str) -> Option<&'e mut sp::Expr> {
+    if !is_call(expr, name) {
+        return None;
+    }
+    let sp::Expr::Function(function) = expr else { return None };
+    match &mut function.args {
+        sp::FunctionArguments::List(list) => match list.args.as_mut_slice() {
+            [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(only))] => Some(only),
             _ => None,
         },
         _ => None,
-    };
-    let _ = only;
-    false
+    }
 }
 
 /// A call in a select list, or of an aggregate.
@@ -72,6 +116,15 @@ pub(super) fn expression(name: &str, of: &mut sp::Function) -> Option<sp::Expr> 
     if let Some(Rows { lists: [list], .. }) = rows(name) {
         of.name = sp::ObjectName::from(vec![sp::Ident::new(*list)]);
         return Some(call("unnest", vec![sp::Expr::Function(of.clone())]));
+    }
+    if name == SERIES {
+        bounds(of);
+        return Some(call("unnest", vec![sp::Expr::Function(of.clone())]));
+    }
+    if name == "unnest" {
+        let mut whole = sp::Expr::Function(of.clone());
+        let rows = only_argument(&mut whole, name)?;
+        return only_argument(&mut rows.clone(), name).is_some_and(|list| is_call(list, SERIES)).then(|| take(rows));
     }
     let (outer, is_pairs) = match name {
         "json_agg" => ("json_from_list", false),
@@ -207,8 +260,9 @@ pub(super) fn number(array_exprs: &mut Vec<sp::Expr>, alias: &mut sp::TableAlias
     let Some(first) = array_exprs.first_mut() else { return };
     let list = take(first);
     *first = list.clone();
-    let one = sp::Expr::Value(sp::Value::Number("1".to_string(), false).with_empty_span());
-    array_exprs.push(super::from::subscripts(list, one));
+    let one = || super::forms::number("1");
+    let first = super::forms::cast(one(), sp::DataType::BigInt(None));
+    array_exprs.push(call(SERIES, vec![first, call("array_upper", vec![list, one()])]));
     if alias.columns.len() == named {
         alias.columns.push(sp::TableAliasColumnDef { name: sp::Ident::new("ordinality"), data_type: None });
     }
