@@ -27,6 +27,7 @@ use crate::catalog::rights::Rights;
 use crate::catalog::role::{Role, RoleId, SUPERUSER};
 use crate::catalog::{Catalog, Change, Identity, Kind, Relation, RelationId, sequence_of};
 use crate::connect::Connectors;
+use crate::copy::value::Formats;
 use crate::engine::{self, EngineHandle, Recovery};
 use crate::error::{Error, Result, SqlState};
 use crate::ingest::idle::IdleMarks;
@@ -260,7 +261,7 @@ impl Database {
     /// How a query runs that may take so many bytes of memory.
     pub(crate) fn query_options(&self, memory_bytes: usize) -> batch::Options {
         let runtime = batch::memory::runtime_of_query(&self.queries, memory_bytes);
-        batch::Options { target_partitions: self.query_threads, now: self.clock.now(), runtime }
+        batch::Options { target_partitions: self.query_threads, now: self.clock.now(), formats: Formats::default(), runtime }
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {

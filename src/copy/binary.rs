@@ -15,6 +15,7 @@ use super::fields::{Bad, Fields as Rows, Values};
 use super::value::write::{Writer, canonical, text_writer};
 use super::value::{DAY, parse_numeric256};
 use super::{Layout, value};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::time::{POSTGRES_EPOCH, POSTGRES_EPOCH_DAYS};
 
@@ -183,7 +184,7 @@ pub(crate) fn build(data_type: &DataType, sql_type: &str, values: &impl Values) 
             lists(field, arrays.collect::<Result<Vec<_>, _>>()?)?
         }
         DataType::Struct(fields) => records(fields, values)?,
-        DataType::Map(..) => column::build(data_type, values)?,
+        DataType::Map(..) => column::build(data_type, values, Formats::default())?,
         other => {
             let stands_for = representative(other).map_err(Bad::at(0))?;
             cast(&build(&stands_for, sql_type, values)?, other).map_err(|e| Bad { row: 0, error: e.into() })?
@@ -308,7 +309,7 @@ fn texts(sql_type: &str, values: &impl Values) -> Result<ArrayRef, Bad> {
             (_, bytes) => bytes.map(Into::into),
         });
     }
-    column::build(&DataType::Utf8, &texts)
+    column::build(&DataType::Utf8, &texts, Formats::default())
 }
 
 /// An array as sent: sizes of its dimensions, and its elements in their order.

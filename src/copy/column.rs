@@ -9,11 +9,11 @@ use arrow::compute::cast;
 use arrow::datatypes::*;
 
 use super::fields::{Bad, Values};
-use super::value::{self, Integer};
+use super::value::{self, Formats, Integer};
 use crate::error::{Error, Result};
 
 /// The array of a type from the text of its values.
-pub(crate) fn build(data_type: &DataType, values: &impl Values) -> Result<ArrayRef, Bad> {
+pub(crate) fn build(data_type: &DataType, values: &impl Values, formats: Formats) -> Result<ArrayRef, Bad> {
     Ok(match data_type {
         DataType::Boolean => booleans(values)?,
         DataType::Int8 => integers::<Int8Type, _>(values)?,
@@ -38,24 +38,24 @@ pub(crate) fn build(data_type: &DataType, values: &impl Values) -> Result<ArrayR
         }
         DataType::Utf8 => Arc::new(strings(values)?),
         DataType::Binary => Arc::new(bytes(values)?),
-        DataType::Date32 => Arc::new(primitives::<Date32Type, _>(values, value::parse_date)?),
+        DataType::Date32 => Arc::new(primitives::<Date32Type, _>(values, |text| value::parse_date(text, formats))?),
         DataType::Time64(TimeUnit::Microsecond) => Arc::new(primitives::<Time64MicrosecondType, _>(values, value::parse_time)?),
         DataType::Timestamp(TimeUnit::Microsecond, None) => {
-            Arc::new(primitives::<TimestampMicrosecondType, _>(values, value::parse_timestamp)?)
+            Arc::new(primitives::<TimestampMicrosecondType, _>(values, |text| value::parse_timestamp(text, formats))?)
         }
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
-            let array = primitives::<TimestampMicrosecondType, _>(values, value::parse_timestamptz)?;
+            let array = primitives::<TimestampMicrosecondType, _>(values, |text| value::parse_timestamptz(text, formats))?;
             Arc::new(array.with_data_type(data_type.clone()))
         }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             Arc::new(primitives::<IntervalMonthDayNanoType, _>(values, value::parse_interval)?)
         }
-        DataType::List(field) => lists(field, values)?,
-        DataType::Struct(fields) => records(fields, values)?,
-        DataType::Map(..) => super::json::build(data_type, &(0..values.len()).map(|row| values.get(row)).collect())?,
+        DataType::List(field) => lists(field, values, formats)?,
+        DataType::Struct(fields) => records(fields, values, formats)?,
+        DataType::Map(..) => super::json::build(data_type, &(0..values.len()).map(|row| values.get(row)).collect(), formats)?,
         other => {
             let stands_for = representative(other).map_err(Bad::at(0))?;
-            cast(&build(&stands_for, values)?, other).map_err(|e| Bad { row: 0, error: e.into() })?
+            cast(&build(&stands_for, values, formats)?, other).map_err(|e| Bad { row: 0, error: e.into() })?
         }
     })
 }
@@ -162,7 +162,7 @@ fn bytes(values: &impl Values) -> Result<BinaryArray, Bad> {
     Ok(builder.finish())
 }
 
-fn lists(field: &FieldRef, values: &impl Values) -> Result<ArrayRef, Bad> {
+fn lists(field: &FieldRef, values: &impl Values, formats: Formats) -> Result<ArrayRef, Bad> {
     let mut ends = vec![0];
     let mut nulls = NullBufferBuilder::new(values.len());
     let mut items = Vec::new();
@@ -174,7 +174,7 @@ fn lists(field: &FieldRef, values: &impl Values) -> Result<ArrayRef, Bad> {
         }
         ends.push(items.len() as i32);
     }
-    let items = build(field.data_type(), &items).map_err(|bad| row_of_item(&ends, bad))?;
+    let items = build(field.data_type(), &items, formats).map_err(|bad| row_of_item(&ends, bad))?;
     list_array(field, offsets(ends), items, nulls)
 }
 
@@ -199,7 +199,7 @@ pub(super) fn list_array(
     Ok(Arc::new(ListArray::new(field.clone(), offsets, items, nulls.finish())))
 }
 
-fn records(fields: &Fields, values: &impl Values) -> Result<ArrayRef, Bad> {
+fn records(fields: &Fields, values: &impl Values, formats: Formats) -> Result<ArrayRef, Bad> {
     let mut nulls = NullBufferBuilder::new(values.len());
     let mut columns: Vec<value::Elements<'_>> = fields.iter().map(|_| Vec::with_capacity(values.len())).collect();
     for row in 0..values.len() {
@@ -219,8 +219,11 @@ fn records(fields: &Fields, values: &impl Values) -> Result<ArrayRef, Bad> {
             column.push(part);
         }
     }
-    let arrays =
-        fields.iter().zip(&columns).map(|(field, column)| build(field.data_type(), column)).collect::<Result<Vec<_>, _>>()?;
+    let arrays = fields
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| build(field.data_type(), column, formats))
+        .collect::<Result<Vec<_>, _>>()?;
     struct_array(fields, arrays, nulls)
 }
 

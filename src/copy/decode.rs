@@ -117,9 +117,11 @@ impl Decoder {
         let array = match self.options.format {
             CopyFormat::Binary => binary::build(&column.data_type, &column.sql_type, &values)?,
             CopyFormat::Json if json::is_nested(&column.data_type) => {
-                json::build(&column.data_type, &(0..values.len()).map(|row| values.get(row)).collect())?
+                json::build(&column.data_type, &(0..values.len()).map(|row| values.get(row)).collect(), self.options.formats)?
             }
-            CopyFormat::Json | CopyFormat::Text | CopyFormat::Csv => column::build(&column.data_type, &values)?,
+            CopyFormat::Json | CopyFormat::Text | CopyFormat::Csv => {
+                column::build(&column.data_type, &values, self.options.formats)?
+            }
         };
         let array = self.modifiers[at].apply(&array)?.unwrap_or(array);
         match &self.defaults[at] {

@@ -101,8 +101,8 @@ impl Encoder {
     fn writer(&self, array: &ArrayRef, column: &Column) -> Result<Writer> {
         match self.options.format {
             CopyFormat::Binary => binary::binary_writer(array, &column.sql_type),
-            CopyFormat::Json if !column.is_json() => json::json_writer(array),
-            CopyFormat::Json | CopyFormat::Text | CopyFormat::Csv => text_writer(array),
+            CopyFormat::Json if !column.is_json() => json::json_writer(&self.options.formats.zone.seen(array)?),
+            CopyFormat::Json | CopyFormat::Text | CopyFormat::Csv => text_writer(&self.options.formats.zone.seen(array)?),
         }
     }
 

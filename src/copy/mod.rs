@@ -38,13 +38,17 @@ pub use modifier::canonical_uuid;
 
 pub use split::{Block, BlockSplitter};
 
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::DataType;
+
+use self::value::Formats;
 use crate::catalog::Column;
 use crate::error::{Error, Result};
 use crate::sql::ast::{self, CopyFormat};
 
 /// Values of any type from their text, as COPY reads them.
-pub fn from_text(text: &arrow::array::StringArray, data_type: &arrow::datatypes::DataType) -> Result<arrow::array::ArrayRef> {
-    column::build(data_type, text).map_err(|bad| bad.error)
+pub fn from_text(text: &StringArray, data_type: &DataType, formats: Formats) -> Result<ArrayRef> {
+    column::build(data_type, text, formats).map_err(|bad| bad.error)
 }
 
 /// The bytes that a text of `bytea` means: `\\x…`, or characters and escapes.
@@ -66,6 +70,8 @@ pub struct Options {
     pub force_quote: Vec<String>,
     pub force_null: Vec<String>,
     pub force_not_null: Vec<String>,
+    /// The session's.
+    pub formats: Formats,
 }
 
 impl Options {
@@ -83,11 +89,12 @@ impl Options {
             force_quote: Vec::new(),
             force_null: Vec::new(),
             force_not_null: Vec::new(),
+            formats: Formats::default(),
         }
     }
 
     /// The options of a statement.
-    pub fn new(copy: &ast::Copy) -> Result<Options> {
+    pub fn new(copy: &ast::Copy, formats: Formats) -> Result<Options> {
         let default = Options::of(copy.format);
         let quote = copy.quote.unwrap_or(default.quote);
         let options = Options {
@@ -101,6 +108,7 @@ impl Options {
             force_quote: copy.force_quote.clone(),
             force_null: copy.force_null.clone(),
             force_not_null: copy.force_not_null.clone(),
+            formats,
         };
         options.check_availability(copy)?;
         if matches!(copy.format, CopyFormat::Text | CopyFormat::Csv) {

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
 use rstest::rstest;
 
 use super::*;
+use crate::copy::value::Formats;
 use crate::error::Error;
 use crate::sql::types::with_type;
 
@@ -336,10 +337,10 @@ fn options_are_checked() {
         force_null: Vec::new(),
         force_not_null: Vec::new(),
     };
-    let message = |copy: &ast::Copy| Options::new(copy).unwrap_err().message().to_string();
+    let message = |copy: &ast::Copy| Options::new(copy, Formats::default()).unwrap_err().message().to_string();
     let csv = copy(CopyFormat::Csv, true);
-    assert_eq!(Options::new(&csv).unwrap(), Options::of(CopyFormat::Csv));
-    let escape = Options::new(&ast::Copy { quote: Some(b'\''), ..csv.clone() }).unwrap().escape;
+    assert_eq!(Options::new(&csv, Formats::default()).unwrap(), Options::of(CopyFormat::Csv));
+    let escape = Options::new(&ast::Copy { quote: Some(b'\''), ..csv.clone() }, Formats::default()).unwrap().escape;
     assert_eq!(escape, b'\'', "the escape is the quote unless it is given");
     assert_eq!(message(&ast::Copy { delimiter: Some(b'"'), ..csv.clone() }), "COPY delimiter and quote must be different");
     assert_eq!(

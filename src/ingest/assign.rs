@@ -9,14 +9,15 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::compile::{CompiledRelation, batch};
 use crate::catalog::Column;
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::time::Micros;
 
 impl CompiledRelation {
-    /// Rows of all columns from those of a query, whose columns are for `targets`.
-    pub fn assign(&self, targets: &[usize], rows: &RecordBatch, now: Micros) -> Result<RecordBatch> {
+    /// Rows of all columns from those of a query, whose columns are for `targets`. Text is read as `formats` say.
+    pub fn assign(&self, targets: &[usize], rows: &RecordBatch, now: Micros, formats: Formats) -> Result<RecordBatch> {
         let columns = &self.relation.columns;
-        let cast = |(array, target): (&ArrayRef, &usize)| assign(array, &columns[*target]);
+        let cast = |(array, target): (&ArrayRef, &usize)| assign(array, &columns[*target], formats);
         let arrays = rows.columns().iter().zip(targets).map(cast).collect::<Result<Vec<_>>>()?;
         let field = |target: &usize| Field::new(&columns[*target].name, columns[*target].data_type.clone(), true);
         let schema = Arc::new(Schema::new(targets.iter().map(field).collect::<Vec<_>>()));
@@ -26,7 +27,7 @@ impl CompiledRelation {
     /// Values of a query as a column that may not be NULL stores them: of its type, and cut to what that holds.
     pub(super) fn stored_value(&self, column: usize, given: &ArrayRef) -> Result<ArrayRef> {
         let definition = &self.relation.columns[column];
-        let value = assign(given, definition)?;
+        let value = assign(given, definition, Formats::default())?;
         if value.null_count() > 0 {
             return Err(Error::not_null_violation(format!("null value in column \"{}\"", definition.name)));
         }
@@ -36,7 +37,7 @@ impl CompiledRelation {
 }
 
 /// A value for a column of another type, as PostgreSQL assigns it.
-pub fn assign(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
+pub fn assign(array: &ArrayRef, column: &Column, formats: Formats) -> Result<ArrayRef> {
     if *array.data_type() == column.data_type {
         return Ok(Arc::clone(array));
     }
@@ -63,10 +64,11 @@ pub fn assign(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
     if is_text {
         let text = compute::cast(array, &DataType::Utf8)?;
         let context = || format!("column \"{}\" of type {}", column.name, column.sql_type);
-        return crate::copy::from_text(text.as_string(), &column.data_type).map_err(|error| error.with_context(context()));
+        return crate::copy::from_text(text.as_string(), &column.data_type, formats)
+            .map_err(|error| error.with_context(context()));
     }
     let context = |error: Error| error.with_context(format!("column \"{}\" of type {}", column.name, column.sql_type));
-    crate::sql::functions::convert::convert(array, &column.data_type).map_err(context)
+    crate::sql::functions::convert::convert(array, &column.data_type, formats).map_err(context)
 }
 
 /// Text may be written for anything, because an unknown literal is text; numbers and times among themselves.

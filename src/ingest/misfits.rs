@@ -13,6 +13,7 @@ use arrow::compute::concat_batches;
 use super::dead::bury;
 use super::writer::RelationWriter;
 use crate::catalog::Column;
+use crate::copy::value::Formats;
 use crate::error::{Error, Result, SqlState};
 use crate::log::{Kind, Write};
 use crate::time::Micros;
@@ -64,7 +65,7 @@ impl RelationWriter {
         kind: Kind,
         now: Micros,
     ) -> Result<(Vec<Write>, RecordBatch)> {
-        let write = |rows: &RecordBatch| self.write(self.compiled().assign(targets, rows, now)?, kind, now);
+        let write = |rows: &RecordBatch| self.write(self.compiled().assign(targets, rows, now, Formats::default())?, kind, now);
         let Some(dead) = &self.dead else { return Ok((write(rows)?, rows.clone())) };
         let (mut writes, mut taken, mut refused, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for Part { rows, outcome } in in_parts(rows, &write)? {

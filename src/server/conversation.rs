@@ -337,11 +337,11 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
             return Err(Error::protocol_violation(message));
         }
         let formats = formats(&bind.parameter_formats, wanted, "parameter")?;
-        let zone = self.session.time_zone();
+        let read_as = self.session.formats();
         let types = statement.parameters.iter().zip(prepared.parameters.iter().map(|parameter| &parameter.data_type));
         let values = bind.parameters.iter().zip(formats).zip(types).enumerate();
         let values = values.map(|(index, ((value, format), (oid, target)))| {
-            let value = decode::parameter(value.as_deref(), format, *oid, target, zone);
+            let value = decode::parameter(value.as_deref(), format, *oid, target, read_as);
             value.map_err(|error| match error.context() {
                 None => error.with_context(format!("parameter ${}", index + 1)),
                 Some(_) => error,

@@ -4,7 +4,6 @@ use std::pin::Pin;
 
 use arrow::datatypes::{DataType, Schema};
 use bytes::{Bytes, BytesMut};
-use chrono_tz::Tz;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::io::AsyncWrite;
 
@@ -17,12 +16,13 @@ use super::{backend, encode};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::session::{CopyIn, CopyOut, Outcome, Parameters, Prepared, Rows};
+use crate::time::zone::Zone;
 
 /// Rows on their way to the client.
 pub(super) struct Cursor {
     rows: Rows,
     formats: Vec<Format>,
-    zone: Tz,
+    zone: Zone,
     /// The batch at hand, and its next row.
     batch: Option<(encode::Rows, usize)>,
     /// Rows sent since the client asked last.
@@ -68,7 +68,7 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
                     true => self.describe_rows(&rows.schema, &formats),
                     false => check_schema(prepared, &rows.schema)?,
                 }
-                let zone = self.session.time_zone();
+                let zone = self.session.formats().zone;
                 return Ok(Progress::Suspended(Cursor { rows, formats, zone, batch: None, sent: 0 }));
             }
             Outcome::Done(tag) => tag,

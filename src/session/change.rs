@@ -29,6 +29,7 @@ use super::returning::Beside;
 use super::transaction::Work;
 use super::{Client, Outcome, Parameter, Parameters};
 use crate::catalog::{ROW_ID, Relation};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result, SqlState};
 use crate::ingest::{RelationWriter, assign as assign_value};
 use crate::log::{Kind, Write};
@@ -197,9 +198,10 @@ impl Client {
         let assigned = assign::set(&update.assignments, &target.relation)?;
         let search = update_search(with, update, &target, &assigned)?;
         let shown = update.returning.is_some();
+        let formats = self.settings.formats();
         let change = |writer: &RelationWriter, found: &[ArrayRef], now| {
             let (known_by, values) = found.split_at(search.known_by);
-            updated(writer, known_by, values, &assigned, shown, now)
+            updated(writer, known_by, values, &assigned, shown, now, formats)
         };
         let changed = self.change_rows(&target, &search, parameters, None, change).await?;
         match &update.returning {
@@ -363,10 +365,11 @@ pub(super) fn updated(
     assigned: &[Assigned],
     shown: bool,
     now: Micros,
+    formats: Formats,
 ) -> Result<Change> {
     let relation = writer.relation();
     let rows = values.first().map_or(0, |column| column.len());
-    let value = |(at, column)| assign_value(&values[at], column);
+    let value = |(at, column)| assign_value(&values[at], column, formats);
     let mut new = relation.columns.iter().enumerate().map(value).collect::<Result<Vec<ArrayRef>>>()?;
     for default in assigned.iter().filter(|assigned| assigned.value.is_none()) {
         new[default.column] = writer.compiled().default_of(default.column, rows, now)?;

@@ -16,6 +16,7 @@ use super::settings::{IDLE_IN_TRANSACTION, IDLE_SESSION, Settings};
 use super::transaction::Transaction;
 use super::{ClientSession, CopyIn, Handle, Known, Outcome, Parameter, Parameters, Peer, Prepared, Rows, TransactionStatus};
 use crate::catalog::role::RoleId;
+use crate::copy::value::Formats;
 use crate::database::{Database, Seat};
 use crate::error::{Error, Result};
 use crate::log::{CommitId, Write};
@@ -416,8 +417,8 @@ impl ClientSession for Client {
         }
     }
 
-    fn time_zone(&self) -> chrono_tz::Tz {
-        self.settings.time_zone()
+    fn formats(&self) -> Formats {
+        self.settings.formats()
     }
 }
 

@@ -167,10 +167,11 @@ impl Client {
             {
                 let plan = self.conflict_plan(&snapshot, target, update, set, pairs(relation, &rows, &meeting)?, parameters)?;
                 let plan = crate::sql::plan::bind(plan, parameters.clone())?;
+                let formats = self.settings.formats();
                 for found in self.collect_plan(plan, &snapshot).await?.iter().filter(|found| found.num_rows() > 0) {
                     order.extend(found.column(0).as_primitive::<Int64Type>().values());
                     let (known_by, values) = found.columns()[1..].split_at(relation.primary_key.len());
-                    let change = updated(&writer, known_by, values, set, true, now)?;
+                    let change = updated(&writer, known_by, values, set, true, now, formats)?;
                     work.writes.extend(change.writes);
                     shown.push(change.rows);
                 }

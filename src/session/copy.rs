@@ -43,7 +43,7 @@ impl Client {
         let relation = self.writable(name, "COPY")?;
         let targets = copied_columns(columns, &relation)?;
         let chosen: Vec<_> = targets.iter().map(|at| relation.columns[*at].clone()).collect();
-        let options = Options::new(copy)?;
+        let options = Options::new(copy, self.settings.formats())?;
         let writer = self.database.writer(&relation)?;
         let defaults = writer.compiled().default_values(&targets, self.database.clock.now());
         let decoder = Decoder::new(&relation.name, &chosen, &options)?.with_defaults(defaults);
@@ -78,7 +78,7 @@ impl Client {
         let Outcome::Rows(rows) = outcome else {
             return Err(Error::syntax("COPY (…) TO STDOUT needs a query that returns rows"));
         };
-        let encoder = Encoder::for_schema(&rows.schema, &Options::new(copy)?)?;
+        let encoder = Encoder::for_schema(&rows.schema, &Options::new(copy, self.settings.formats())?)?;
         let (header, trailer) = (encoder.header(), encoder.trailer());
         let (columns, binary) = (rows.schema.fields().len(), copy.format == CopyFormat::Binary);
         let encoded = rows.batches.map(move |batch| batch.and_then(|batch| Ok((encoder.encode(&batch)?, batch.num_rows()))));

@@ -23,6 +23,7 @@ use crate::catalog::{
     CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Change, Column, Emit, Kind, Output, Relation, RelationId, Watermark,
 };
 use crate::connect;
+use crate::copy::value::Formats;
 use crate::database::Database;
 use crate::error::{Error, Result, SqlState};
 use crate::flow::{Edge, Fragment};
@@ -296,7 +297,7 @@ fn fitting(
     targets.truncate(width);
     let compiled = database.writer(target)?;
     let compiled = compiled.compiled();
-    compiled.assign(&targets, &RecordBatch::new_empty(Arc::clone(schema)), database.clock.now())?;
+    compiled.assign(&targets, &RecordBatch::new_empty(Arc::clone(schema)), database.clock.now(), Formats::default())?;
     Ok(targets)
 }
 

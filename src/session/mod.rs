@@ -32,6 +32,7 @@ mod role;
 mod schema;
 mod settings;
 mod show;
+mod styles;
 mod system;
 mod transaction;
 mod views;
@@ -51,6 +52,7 @@ use futures::Stream;
 
 use crate::auth::scram::Login;
 use crate::catalog::Column;
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::sql::ast::Parsed;
 use crate::sql::types;
@@ -264,8 +266,8 @@ pub trait ClientSession: Send {
         None
     }
 
-    /// The zone that times with time zone are shown in, and that those written without an offset are in.
-    fn time_zone(&self) -> chrono_tz::Tz {
-        chrono_tz::Tz::UTC
+    /// How values are read from text, and by which clocks they are shown.
+    fn formats(&self) -> Formats {
+        Formats::default()
     }
 }

@@ -15,6 +15,7 @@ use super::read::conform;
 use super::{Client, Rows};
 use crate::catalog::Catalog;
 use crate::catalog::role::RoleId;
+use crate::copy::value::Formats;
 use crate::error::Result;
 use crate::sql::batch::point::PointRead;
 use crate::sql::plan::columns::visible_schema;
@@ -39,12 +40,14 @@ struct Basis {
     role: RoleId,
     /// The setting of names' schemas.
     path: Arc<str>,
+    /// What text is read as.
+    formats: Formats,
 }
 
 impl Basis {
     fn is(&self, other: &Basis) -> bool {
         let same = Arc::ptr_eq(&self.names, &other.names) && Arc::ptr_eq(&self.rights, &other.rights);
-        same && self.role == other.role && self.path == other.path
+        same && self.role == other.role && self.path == other.path && self.formats == other.formats
     }
 }
 
@@ -55,6 +58,7 @@ impl Client {
             rights: self.database.log.catalog(),
             role: self.who.current,
             path: self.settings.search_path(),
+            formats: self.settings.formats(),
         }
     }
 

@@ -63,6 +63,7 @@ impl Client {
     pub(super) fn planner(&self, snapshot: &Arc<Snapshot>) -> Planner {
         planner_over(&self.database, Arc::clone(&snapshot.catalog), self.reader())
             .for_session(self.path(), &self.database_name)
+            .reading_in(self.settings.formats())
             .with_system(self.system(snapshot))
     }
 
@@ -97,7 +98,8 @@ impl Client {
 
     /// How this session's statements run.
     pub(super) fn query_options(&self) -> batch::Options {
-        self.database.query_options(self.settings.statement_memory())
+        let formats = self.settings.formats();
+        batch::Options { formats, ..self.database.query_options(self.settings.statement_memory()) }
     }
 
     /// Run a plan over a snapshot.

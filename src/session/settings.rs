@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::styles;
 use crate::catalog::schema::identifiers;
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::ast::SetValue;
 use crate::sql::batch::memory::human_size;
 use crate::sql::system;
+use crate::time::zone::Zone;
 
 /// How long a client may leave its session idle: in a transaction block, and outside.
 pub(super) const IDLE_IN_TRANSACTION: &str = "idle_in_transaction_session_timeout";
@@ -170,7 +173,11 @@ impl Settings {
     /// `local`: until the transaction block ends.
     pub fn set(&self, name: &str, value: &str, local: bool, notices: &mut Vec<Error>) -> Result<()> {
         let lower = name.to_ascii_lowercase();
-        let value = checked(&lower, value)?;
+        let value = match lower.as_str() {
+            // The order stays what it was.
+            "datestyle" if styles::date_style(value)?.is_none() => self.get(&lower).unwrap_or_default(),
+            _ => checked(&lower, value)?,
+        };
         let known = find(name);
         if known.is_none() && !name.contains('.') {
             // Clients set many that have no meaning here; refusing one would refuse the client.
@@ -269,8 +276,14 @@ impl Settings {
         Arc::clone(path.get_or_insert_with(|| Arc::from(value())))
     }
 
-    pub fn time_zone(&self) -> chrono_tz::Tz {
-        self.get("TimeZone").and_then(|zone| zone.parse().ok()).unwrap_or(chrono_tz::Tz::UTC)
+    /// How the session reads and writes values.
+    pub fn formats(&self) -> Formats {
+        let changed = self.0.lock();
+        let value = |name| changed.values.get(name).map(String::as_str);
+        Formats {
+            zone: value("timezone").and_then(Zone::of_setting).unwrap_or_default(),
+            order: value("datestyle").map(styles::date_order).unwrap_or_default(),
+        }
     }
 
     /// A setting that is a boolean.
@@ -335,12 +348,12 @@ pub(super) fn checked(name: &str, value: &str) -> Result<String> {
 fn check(name: &str, value: &str) -> Result<String> {
     let invalid = || Error::invalid_parameter(format!("invalid value for parameter \"{name}\": \"{value}\""));
     match name {
-        "timezone" => match value.parse::<chrono_tz::Tz>() {
-            Ok(zone) => Ok(zone.name().to_string()),
-            Err(_) => ["utc", "gmt", "z", "default", "local"]
-                .contains(&value.to_ascii_lowercase().as_str())
-                .then(|| "Etc/UTC".to_string())
-                .ok_or_else(|| invalid().with_hint("write the name of a zone, like 'Europe/Berlin' or 'UTC'")),
+        "timezone" => match Zone::of_setting(value) {
+            Some(Zone::Named(zone)) => Ok(zone.name().to_string()),
+            // A number is hours to the east; all else stays as it was written.
+            Some(zone) if value.trim().parse::<f64>().is_ok() => Ok(zone.to_string()),
+            Some(_) => Ok(value.to_string()),
+            None => Err(invalid().with_hint("write the name of a zone, like 'Europe/Berlin', or hours east of UTC, like 2")),
         },
         // Quotes of a start-up message are part of the value; some clients send them.
         "client_encoding" => match value.to_ascii_lowercase().replace(['-', '_', '\''], "").as_str() {
@@ -359,8 +372,7 @@ fn check(name: &str, value: &str) -> Result<String> {
         "transaction_read_only" | "default_transaction_read_only" => {
             switch(value).map(str::to_string).ok_or_else(|| invalid().with_hint("write on or off"))
         }
-        "datestyle" if !value.to_ascii_lowercase().contains("iso") => Err(invalid().with_hint("the style is always ISO")),
-        _ => Ok(value.to_string()),
+        _ => styles::check(name, value).unwrap_or_else(|| Ok(value.to_string())),
     }
 }
 

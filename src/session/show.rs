@@ -11,12 +11,13 @@ use super::function::find_function;
 use super::read::{planner_over, source};
 use super::{Client, Outcome, Rows};
 use crate::catalog::Relation;
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::ast::Statement;
 use crate::sql::plan::Reader;
 use crate::sql::system::show;
-use crate::sql::{lateness, rename, verify};
+use crate::sql::{batch, lateness, rename, verify};
 use crate::view::Snapshot;
 
 impl Client {
@@ -117,7 +118,8 @@ impl Client {
         }
         let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog), Reader::Server);
         let source = source(&self.database, &snapshot);
-        let rows = verify::verify(&planner, &view, &source, written, &self.query_options()).await?;
+        let options = batch::Options { formats: Formats::default(), ..self.query_options() };
+        let rows = verify::verify(&planner, &view, &source, written, &options).await?;
         let schema = rows.schema();
         Ok(Outcome::Rows(Rows { schema, batches: Box::pin(futures::stream::iter([Ok(rows)])), tag: "VERIFY", live: false }))
     }

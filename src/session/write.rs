@@ -16,6 +16,7 @@ use super::returning::Beside;
 use super::transaction::Work;
 use super::{Client, Outcome, Parameter, Parameters, assign};
 use crate::catalog::{Catalog, Column, Kind, Relation};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::log::{self, Write};
 use crate::sql::ast::Options;
@@ -129,7 +130,7 @@ impl Client {
             // INSERT … DEFAULT VALUES
             let one = RecordBatchOptions::new().with_row_count(Some(1));
             let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one)?;
-            return Ok(vec![compiled.assign(&[], &one, now)?]);
+            return Ok(vec![compiled.assign(&[], &one, now, Formats::default())?]);
         };
         let snapshot = self.snapshot().await?;
         let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
@@ -147,9 +148,10 @@ impl Client {
             check_value(relation, *at, !marked.contains(&place))?;
         }
         let plan = crate::sql::plan::bind(plan, parameters.clone())?;
+        let formats = self.settings.formats();
         let assigned = |rows: &RecordBatch| {
             let given: Vec<usize> = (0..width).collect();
-            let mut columns = compiled.assign(&targets[..width], &rows.project(&given)?, now)?.columns().to_vec();
+            let mut columns = compiled.assign(&targets[..width], &rows.project(&given)?, now, formats)?.columns().to_vec();
             for (mark, at) in rows.columns()[width..].iter().zip(marked.iter().map(|at| targets[*at])) {
                 let mark = mark.as_boolean();
                 check_value(relation, at, mark.false_count() > 0)?;

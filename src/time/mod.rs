@@ -5,6 +5,7 @@
 //! the machine's clock is [`SystemClock`], handed in at the edge.
 
 pub mod window;
+pub mod zone;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
@@ -29,6 +30,11 @@ pub fn is_instant(data_type: &DataType) -> bool {
         DataType::Timestamp(TimeUnit::Microsecond, zone) => zone.as_deref().is_none_or(|zone| ["UTC", "+00:00"].contains(&zone)),
         _ => false,
     }
+}
+
+/// Is it the type of an instant that is shown in a time zone?
+pub fn is_zoned(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, Some(_)))
 }
 
 /// When the period began that `now` lies in, of those that are so long and begin at whole multiples of it.

@@ -13,25 +13,26 @@ use super::parse::{Parser, unescape};
 use super::{is_nested, mismatch};
 use crate::copy::column::{self, list_array, representative, row_of_item, struct_array};
 use crate::copy::fields::Bad;
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 
 /// The JSON of each value; `None` is NULL.
 type Raw<'a> = Vec<Option<&'a [u8]>>;
 
 /// The array of a type from JSON values.
-pub(crate) fn build(data_type: &DataType, values: &Raw<'_>) -> Result<ArrayRef, Bad> {
+pub(crate) fn build(data_type: &DataType, values: &Raw<'_>, formats: Formats) -> Result<ArrayRef, Bad> {
     match data_type {
-        DataType::List(field) => lists(field, values),
-        DataType::Struct(fields) => records(fields, values),
-        DataType::Map(entries, sorted) => maps(entries, *sorted, values),
+        DataType::List(field) => lists(field, values, formats),
+        DataType::Struct(fields) => records(fields, values, formats),
+        DataType::Map(entries, sorted) => maps(entries, *sorted, values, formats),
         other if is_nested(other) => {
             let stands_for = representative(other).map_err(Bad::at(0))?;
-            cast(&build(&stands_for, values)?, other).map_err(|e| Bad { row: 0, error: e.into() })
+            cast(&build(&stands_for, values, formats)?, other).map_err(|e| Bad { row: 0, error: e.into() })
         }
         scalar => {
             let texts = values.iter().enumerate();
             let texts = texts.map(|(row, value)| value.map(scalar_text).transpose().map_err(Bad::at(row)));
-            column::build(scalar, &texts.collect::<Result<Vec<_>, _>>()?)
+            column::build(scalar, &texts.collect::<Result<Vec<_>, _>>()?, formats)
         }
     }
 }
@@ -57,7 +58,7 @@ fn parser<'a>(json: &'a [u8], open: u8, expected: &str) -> Result<Parser<'a>> {
     if json.first() == Some(&open) { Ok(Parser { data: json, at: 0 }) } else { Err(mismatch(expected, json)) }
 }
 
-fn lists(field: &FieldRef, values: &Raw<'_>) -> Result<ArrayRef, Bad> {
+fn lists(field: &FieldRef, values: &Raw<'_>, formats: Formats) -> Result<ArrayRef, Bad> {
     let mut ends = vec![0];
     let mut nulls = NullBufferBuilder::new(values.len());
     let mut items: Raw = Vec::new();
@@ -68,7 +69,7 @@ fn lists(field: &FieldRef, values: &Raw<'_>) -> Result<ArrayRef, Bad> {
         }
         ends.push(items.len() as i32);
     }
-    let items = build(field.data_type(), &items).map_err(|bad| row_of_item(&ends, bad))?;
+    let items = build(field.data_type(), &items, formats).map_err(|bad| row_of_item(&ends, bad))?;
     list_array(field, OffsetBuffer::new(ScalarBuffer::from(ends)), items, nulls)
 }
 
@@ -101,7 +102,7 @@ fn members<'a>(json: &'a [u8], mut take: impl FnMut(Cow<'a, [u8]>, Option<&'a [u
     })
 }
 
-fn records(fields: &Fields, values: &Raw<'_>) -> Result<ArrayRef, Bad> {
+fn records(fields: &Fields, values: &Raw<'_>, formats: Formats) -> Result<ArrayRef, Bad> {
     let mut nulls = NullBufferBuilder::new(values.len());
     let mut columns: Vec<Raw> = fields.iter().map(|_| vec![None; values.len()]).collect();
     for (row, value) in values.iter().enumerate() {
@@ -116,12 +117,15 @@ fn records(fields: &Fields, values: &Raw<'_>) -> Result<ArrayRef, Bad> {
         });
         found.map_err(Bad::at(row))?;
     }
-    let arrays =
-        fields.iter().zip(&columns).map(|(field, column)| build(field.data_type(), column)).collect::<Result<Vec<_>, _>>()?;
+    let arrays = fields
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| build(field.data_type(), column, formats))
+        .collect::<Result<Vec<_>, _>>()?;
     struct_array(fields, arrays, nulls)
 }
 
-fn maps(entries: &FieldRef, sorted: bool, values: &Raw<'_>) -> Result<ArrayRef, Bad> {
+fn maps(entries: &FieldRef, sorted: bool, values: &Raw<'_>, formats: Formats) -> Result<ArrayRef, Bad> {
     let DataType::Struct(fields) = entries.data_type() else {
         return Err(Bad { row: 0, error: Error::internal("a map's entries are records") });
     };
@@ -142,8 +146,8 @@ fn maps(entries: &FieldRef, sorted: bool, values: &Raw<'_>) -> Result<ArrayRef, 
         }
         ends.push(keys.len() as i32);
     }
-    let keys = column::build(key_field.data_type(), &keys).map_err(|bad| row_of_item(&ends, bad))?;
-    let items = build(value_field.data_type(), &items).map_err(|bad| row_of_item(&ends, bad))?;
+    let keys = column::build(key_field.data_type(), &keys, formats).map_err(|bad| row_of_item(&ends, bad))?;
+    let items = build(value_field.data_type(), &items, formats).map_err(|bad| row_of_item(&ends, bad))?;
     let pairs = struct_array(fields, vec![keys, items], NullBufferBuilder::new(0)).map_err(|bad| row_of_item(&ends, bad))?;
     let offsets = OffsetBuffer::new(ScalarBuffer::from(ends));
     Ok(Arc::new(MapArray::new(entries.clone(), offsets, pairs.as_struct().clone(), nulls.finish(), sorted)))

@@ -3,8 +3,10 @@
 use arrow::array::{Array, ArrayRef, AsArray, GenericStringArray, MapArray};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
-use crate::copy::value::write::{Writer, canonical, push_timestamp, text_writer};
+use crate::copy::value::SECOND;
+use crate::copy::value::write::{Writer, canonical, push_offset, push_timestamp, text_writer};
 use crate::error::Result;
+use crate::time::zone::Zone;
 
 /// How the values of an array are written as JSON. The caller sees to NULLs of the array itself.
 pub(crate) fn json_writer(array: &ArrayRef) -> Result<Writer> {
@@ -32,18 +34,22 @@ pub(crate) fn json_writer(array: &ArrayRef) -> Result<Writer> {
             Box::new(move |row, out| push_string(out, array.value(row)))
         }
         DataType::Timestamp(_, zone) => {
-            let suffix: &[u8] = if zone.is_some() { b"+00:00" } else { b"" };
+            let zone = zone.as_deref().map(Zone::of_type);
             let array = array.as_primitive::<TimestampMicrosecondType>().clone();
             Box::new(move |row, out| {
                 out.push(b'"');
                 let start = out.len();
-                push_timestamp(out, array.value(row));
+                let micros = array.value(row);
+                let east = zone.map(|zone| zone.offset(micros));
+                push_timestamp(out, micros.saturating_add(i64::from(east.unwrap_or(0)) * SECOND));
                 if let Some(space) = out[start..].iter().position(|b| *b == b' ') {
                     out[start + space] = b'T';
                 }
                 // The zone stands before " BC".
                 let end = if out.ends_with(b" BC") { out.len() - 3 } else { out.len() };
-                out.splice(end..end, suffix.iter().copied());
+                let mut suffix = Vec::new();
+                east.into_iter().for_each(|east| push_offset(&mut suffix, east, true));
+                out.splice(end..end, suffix);
                 out.push(b'"');
             })
         }

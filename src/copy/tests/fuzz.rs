@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::time::zone::Zone;
 
 const FORMATS: [CopyFormat; 4] = [CopyFormat::Text, CopyFormat::Csv, CopyFormat::Json, CopyFormat::Binary];
 
@@ -43,7 +44,11 @@ fn random_text(random: &mut SmallRng, column: &Column) -> Option<String> {
         "ts" => {
             push_timestamp(&mut written, random.random_range(-200_000_000_000_000_000..9_000_000_000_000_000_000) / 1000 * 1000)
         }
-        "tz" => push_timestamptz(&mut written, random.random_range(-200_000_000_000_000_000..9_000_000_000_000_000_000)),
+        "tz" => push_timestamptz(
+            &mut written,
+            random.random_range(-200_000_000_000_000_000..9_000_000_000_000_000_000),
+            Zone::default(),
+        ),
         "iv" => {
             let micros = random.random::<i64>() >> random.random_range(10..64);
             let interval =
@@ -93,7 +98,7 @@ fn random_array(random: &mut SmallRng, column: &Column, rows: usize) -> ArrayRef
         }
         data_type => {
             let texts: Vec<Option<String>> = (0..rows).map(|_| random_text(random, column)).collect();
-            super::super::column::build(data_type, &texts).unwrap()
+            super::super::column::build(data_type, &texts, Formats::default()).unwrap()
         }
     }
 }
@@ -266,7 +271,7 @@ fn values_never_panic() {
     for _ in 0..20_000 {
         let text: String = (0..random.random_range(0..9)).map(|_| parts[random.random_range(0..parts.len())]).collect();
         for column in all_types() {
-            let _ = super::super::column::build(&column.data_type, &vec![Some(text.as_bytes())]);
+            let _ = super::super::column::build(&column.data_type, &vec![Some(text.as_bytes())], Formats::default());
         }
     }
 }

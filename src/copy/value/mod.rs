@@ -5,17 +5,18 @@
 //!
 //! Invariant: whatever [`write`](mod@write) writes, the parser of the same type reads back as the same value.
 
+mod formats;
 mod interval;
 mod nested;
 mod number;
 mod time;
 pub mod write;
 
+pub use formats::{DateOrder, Formats};
 pub use interval::parse_interval;
 pub use nested::{Elements, parse_array, parse_record};
 pub(crate) use number::numeric_overflow;
 pub use number::{Integer, parse_bool, parse_bytea, parse_float32, parse_float64, parse_int, parse_numeric, parse_numeric256};
-pub(crate) use time::zone_offset;
 pub use time::{civil_from_days, days_from_civil, parse_date, parse_time, parse_timestamp, parse_timestamptz};
 
 use crate::error::Error;

@@ -4,6 +4,7 @@ use rstest::rstest;
 use super::write::*;
 use super::*;
 use crate::error::Result;
+use crate::time::zone::Zone;
 
 fn text(push: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = Vec::new();
@@ -102,7 +103,7 @@ fn floats(#[case] input: &str, #[case] expected: &str) {
 #[case("", "22007 invalid input syntax for type timestamp: \"\"")]
 #[case("999999-01-01", "22008 timestamp out of range: \"999999-01-01\"")]
 fn timestamps(#[case] input: &str, #[case] expected: &str) {
-    assert_eq!(or_error(parse_timestamp(input.as_bytes()), push_timestamp), expected);
+    assert_eq!(or_error(parse_timestamp(input.as_bytes(), Formats::default()), push_timestamp), expected);
 }
 
 #[rstest]
@@ -114,7 +115,10 @@ fn timestamps(#[case] input: &str, #[case] expected: &str) {
 #[case("2025-01-01 10:00 utc", "2025-01-01 10:00:00+00")]
 #[case("2025-01-01 10:00:00 Mars/Base", "22023 time zone \"Mars/Base\" not recognized")]
 fn timestamps_with_zone(#[case] input: &str, #[case] expected: &str) {
-    assert_eq!(or_error(parse_timestamptz(input.as_bytes()), push_timestamptz), expected);
+    assert_eq!(
+        or_error(parse_timestamptz(input.as_bytes(), Formats::default()), |out, at| push_timestamptz(out, at, Zone::default())),
+        expected
+    );
 }
 
 #[rstest]

@@ -1,14 +1,13 @@
 //! Dates, times of day and instants.
 //!
-//! ISO 8601 is read by position, in a few nanoseconds. What else PostgreSQL reads with DateStyle "ISO, mdy" (`Jan 8, 1999`,
-//! `1/8/1999 4:05 PM`, zone names) goes the slow way over tokens. Words that ask a clock (`now`, `today`) are refused: the
+//! ISO 8601 is read by position, in a few nanoseconds. What else PostgreSQL reads (`Jan 8, 1999`, `1/8/1999 4:05 PM`, zone names)
+//! goes the slow way over tokens. Words that ask a clock (`now`, `today`) are refused: the
 //! value of a row never depends on when it is read.
 
-use chrono::{Offset, TimeZone};
-
-use super::{DAY, HOUR, MINUTE, SECOND, trim};
+use super::{DAY, DateOrder, Formats, HOUR, MINUTE, SECOND, trim};
 use crate::error::{Error, Result};
 use crate::time::Micros;
+use crate::time::zone::Zone;
 
 /// Instants of PostgreSQL: 4713 BC to 294276 AD.
 const MIN_DAYS: i64 = days_from_civil(-4713, 11, 24);
@@ -41,34 +40,38 @@ pub const fn civil_from_days(days: i64) -> (i64, u32, u32) {
 
 /// `timestamp`: a zone, if written, is read and ignored, as PostgreSQL does.
 #[inline]
-pub fn parse_timestamp(text: &[u8]) -> Result<Micros> {
+pub fn parse_timestamp(text: &[u8], formats: Formats) -> Result<Micros> {
     if let Some((micros, _)) = iso(text) {
         return Ok(micros);
     }
     let parts = parse_parts(text, "timestamp")?;
-    instant(&parts, text, "timestamp").map(|(local, _)| local)
+    local(&parts, text, "timestamp", formats.order)
 }
 
-/// `timestamp with time zone`: without a zone it is UTC, the only session zone.
+/// `timestamp with time zone`: what is written without a zone is of the session's.
 #[inline]
-pub fn parse_timestamptz(text: &[u8]) -> Result<Micros> {
+pub fn parse_timestamptz(text: &[u8], formats: Formats) -> Result<Micros> {
     const NAME: &str = "timestamp with time zone";
     if let Some((micros, offset)) = iso(text) {
-        return Ok(micros - offset.unwrap_or(0));
+        return offset.map_or_else(|| formats.zone.instant(micros), |offset| Ok(micros - offset));
     }
     let parts = parse_parts(text, NAME)?;
-    let (local, zone) = instant(&parts, text, NAME)?;
-    Ok(local - zone)
+    let local = local(&parts, text, NAME, formats.order)?;
+    match (parts.zone, parts.offset) {
+        (Some(zone), _) => Zone::Named(zone).instant(local).map_err(|_| out_of_range(text)),
+        (None, Some(offset)) => Ok(local - offset),
+        (None, None) => formats.zone.instant(local),
+    }
 }
 
 /// Days since 1970-01-01.
 #[inline]
-pub fn parse_date(text: &[u8]) -> Result<i32> {
+pub fn parse_date(text: &[u8], formats: Formats) -> Result<i32> {
     if let Some((days, [])) = iso_date(text) {
         return Ok(days as i32);
     }
     let parts = parse_parts(text, "date")?;
-    let (local, _) = instant(&parts, text, "date")?;
+    let local = local(&parts, text, "date", formats.order)?;
     Ok(local.div_euclid(DAY) as i32)
 }
 
@@ -206,41 +209,26 @@ struct Parts {
     zone: Option<chrono_tz::Tz>,
 }
 
-/// Instant as written, and the zone's offset (0 without one).
-fn instant(parts: &Parts, text: &[u8], name: &str) -> Result<(Micros, Micros)> {
+/// What clocks show, as written.
+fn local(parts: &Parts, text: &[u8], name: &str, order: DateOrder) -> Result<Micros> {
     let days = match parts.days {
         Some(days) => days,
-        None => date_of(parts, text, name)?,
+        None => date_of(parts, text, name, order)?,
     };
     if !(MIN_DAYS..=MAX_DAYS).contains(&days) {
         return Err(Error::datetime_overflow(format!("{name} out of range: \"{}\"", String::from_utf8_lossy(text))));
     }
     let overflow = || Error::datetime_overflow(format!("{name} out of range: \"{}\"", String::from_utf8_lossy(text)));
-    let local = days.checked_mul(DAY).and_then(|day| day.checked_add(parts.time.unwrap_or(0))).ok_or_else(overflow)?;
-    let zone = match parts.zone {
-        Some(zone) => zone_offset(zone, local).ok_or_else(|| out_of_range(text))?,
-        None => parts.offset.unwrap_or(0),
-    };
-    Ok((local, zone))
+    days.checked_mul(DAY).and_then(|day| day.checked_add(parts.time.unwrap_or(0))).ok_or_else(overflow)
 }
 
-/// How far a zone is east of UTC when its clocks show this.
-pub(crate) fn zone_offset(zone: chrono_tz::Tz, local: Micros) -> Option<Micros> {
-    let naive = chrono::DateTime::from_timestamp_micros(local)?.naive_utc();
-    let found = zone.offset_from_local_datetime(&naive);
-    // In the hour that a change of clocks skips or repeats, standard time counts: the later of two instants.
-    let offset = found.latest().or_else(|| {
-        let before = naive.date().pred_opt()?.and_hms_opt(0, 0, 0)?;
-        zone.offset_from_local_datetime(&before).latest()
-    })?;
-    Some(i64::from(offset.fix().local_minus_utc()) * SECOND)
-}
-
-fn date_of(parts: &Parts, text: &[u8], name: &str) -> Result<i64> {
+fn date_of(parts: &Parts, text: &[u8], name: &str, order: DateOrder) -> Result<i64> {
+    let year_first = |first: usize, last: usize| first >= 3 || (order == DateOrder::YearFirst && last < 3);
     let (year, month, day) = match (parts.month, parts.numbers.as_slice()) {
-        (None, &[(year, digits), (month, _), (day, _)]) if digits >= 3 => ((year, digits), month, day),
+        (None, &[(year, digits), (month, _), (day, last)]) if year_first(digits, last) => ((year, digits), month, day),
+        (None, &[(day, _), (month, _), (year, digits)]) if order == DateOrder::DayFirst => ((year, digits), month, day),
         (None, &[(month, _), (day, _), (year, digits)]) => ((year, digits), month, day),
-        (Some(month), &[(year, digits), (day, _)]) if digits >= 3 => ((year, digits), i64::from(month), day),
+        (Some(month), &[(year, digits), (day, last)]) if year_first(digits, last) => ((year, digits), i64::from(month), day),
         (Some(month), &[(day, _), (year, digits)]) => ((year, digits), i64::from(month), day),
         _ => return Err(invalid(text, name)),
     };

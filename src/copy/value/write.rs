@@ -1,4 +1,5 @@
-//! Values to text, in PostgreSQL's output form (DateStyle ISO, IntervalStyle postgres, UTC, shortest floats).
+//! Values to text, in PostgreSQL's output form (DateStyle ISO, IntervalStyle postgres, shortest floats). An instant is shown in
+//! the zone that its type names.
 
 use std::io::Write;
 
@@ -9,6 +10,7 @@ use arrow::datatypes::*;
 use super::{DAY, HOUR, MINUTE, SECOND, civil_from_days};
 use crate::error::{Error, Result};
 use crate::time::Micros;
+use crate::time::zone::Zone;
 
 /// Appends the text of the value in a row. The caller sees to NULLs.
 pub type Writer = Box<dyn Fn(usize, &mut Vec<u8>) + Send>;
@@ -51,7 +53,10 @@ pub fn text_writer(array: &ArrayRef) -> Result<Writer> {
         DataType::Date32 => primitive::<Date32Type>(&array, |v, out| push_date(out, v)),
         DataType::Time64(_) => primitive::<Time64MicrosecondType>(&array, |v, out| push_time(out, v)),
         DataType::Timestamp(_, None) => primitive::<TimestampMicrosecondType>(&array, |v, out| push_timestamp(out, v)),
-        DataType::Timestamp(_, Some(_)) => primitive::<TimestampMicrosecondType>(&array, |v, out| push_timestamptz(out, v)),
+        DataType::Timestamp(_, Some(zone)) => {
+            let zone = Zone::of_type(zone);
+            primitive::<TimestampMicrosecondType>(&array, move |v, out| push_timestamptz(out, v, zone))
+        }
         DataType::Interval(_) => primitive::<IntervalMonthDayNanoType>(&array, |v, out| push_interval(out, v)),
         DataType::List(_) => list_writer(&array)?,
         DataType::Struct(_) => record_writer(&array)?,
@@ -310,12 +315,7 @@ pub fn push_time(out: &mut Vec<u8>, micros: Micros) {
 
 /// `hh:mm:ss.fraction`, without the zeros at its end.
 fn push_hours(out: &mut Vec<u8>, micros: u64) {
-    let hours = micros / HOUR as u64;
-    if hours < 100 {
-        push_two(out, hours)
-    } else {
-        push_unsigned(out, hours)
-    }
+    push_hours_of(out, micros / HOUR as u64);
     out.push(b':');
     push_two(out, micros / MINUTE as u64 % 60);
     out.push(b':');
@@ -337,13 +337,34 @@ pub fn push_timestamp(out: &mut Vec<u8>, micros: Micros) {
     out.extend_from_slice(bc);
 }
 
-/// In UTC.
-pub fn push_timestamptz(out: &mut Vec<u8>, micros: Micros) {
-    let bc = push_day(out, micros.div_euclid(DAY));
+/// As the clocks of a zone show it, and how far that is east of Greenwich.
+pub fn push_timestamptz(out: &mut Vec<u8>, micros: Micros, zone: Zone) {
+    let east = zone.offset(micros);
+    let local = micros.saturating_add(i64::from(east) * SECOND);
+    let bc = push_day(out, local.div_euclid(DAY));
     out.push(b' ');
-    push_time(out, micros.rem_euclid(DAY));
-    out.extend_from_slice(b"+00");
+    push_time(out, local.rem_euclid(DAY));
+    push_offset(out, east, false);
     out.extend_from_slice(bc);
+}
+
+/// Seconds east of Greenwich: `+02`, `-03:30`; with minutes always, if they are asked for.
+pub fn push_offset(out: &mut Vec<u8>, east: i32, minutes: bool) {
+    out.push(if east < 0 { b'-' } else { b'+' });
+    let size = u64::from(east.unsigned_abs());
+    push_hours_of(out, size / 3600);
+    if minutes || size % 3600 != 0 {
+        out.push(b':');
+        push_two(out, size / 60 % 60);
+    }
+    if size % 60 != 0 {
+        out.push(b':');
+        push_two(out, size % 60);
+    }
+}
+
+fn push_hours_of(out: &mut Vec<u8>, hours: u64) {
+    if hours < 100 { push_two(out, hours) } else { push_unsigned(out, hours) }
 }
 
 pub fn push_interval(out: &mut Vec<u8>, value: IntervalMonthDayNano) {

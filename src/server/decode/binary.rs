@@ -1,11 +1,11 @@
 //! Values in their binary form, as Postgres's receive functions read them.
 
 use arrow::datatypes::DataType;
-use chrono_tz::Tz;
 use datafusion::common::ScalarValue;
 use postgres_types::Type;
 
 use super::{bytes_value, integer, interval, list, no_input, text, text_value, time, timestamp};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::server::frontend::utf8;
 use crate::time::{POSTGRES_EPOCH, POSTGRES_EPOCH_DAYS};
@@ -22,7 +22,7 @@ pub fn value(bytes: &[u8], wire: &Type, target: &DataType) -> Result<ScalarValue
         D::Float32 => Ok(ScalarValue::Float32(Some(f32::from_be_bytes(fixed(bytes)?)))),
         D::Float64 => Ok(ScalarValue::Float64(Some(f64::from_be_bytes(fixed(bytes)?)))),
         D::UInt64 | D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..) => {
-            text::value(&numeric(bytes)?, target, Tz::UTC)
+            text::value(&numeric(bytes)?, target, Formats::default())
         }
         D::Binary | D::LargeBinary | D::BinaryView => Ok(bytes_value(bytes.to_vec(), target)),
         D::Date32 => {

@@ -2,11 +2,11 @@
 
 use arrow::datatypes::DataType;
 use bytes::Bytes;
-use chrono_tz::Tz;
 use datafusion::common::ScalarValue;
 use postgres_types::Type;
 
 use super::{binary, text};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::server::frontend::Fields;
 use crate::server::types::postgres_type;
@@ -19,8 +19,8 @@ fn malformed(text: &str) -> Error {
     Error::invalid_text(format!("malformed array literal: \"{text}\""))
 }
 
-pub fn from_text(literal: &str, item: &DataType, zone: Tz) -> Result<ScalarValue> {
-    let mut reader = Reader { literal, rest: literal.trim_ascii(), zone };
+pub fn from_text(literal: &str, item: &DataType, formats: Formats) -> Result<ScalarValue> {
+    let mut reader = Reader { literal, rest: literal.trim_ascii(), formats };
     let value = reader.array(item)?;
     if reader.rest.trim_ascii().is_empty() { Ok(value) } else { Err(malformed(literal)) }
 }
@@ -28,7 +28,7 @@ pub fn from_text(literal: &str, item: &DataType, zone: Tz) -> Result<ScalarValue
 struct Reader<'a> {
     literal: &'a str,
     rest: &'a str,
-    zone: Tz,
+    formats: Formats,
 }
 
 impl Reader<'_> {
@@ -83,7 +83,7 @@ impl Reader<'_> {
         match shown {
             "" if !quoted => Err(malformed(self.literal)),
             word if !quoted && word.eq_ignore_ascii_case("null") => Ok(ScalarValue::try_from(item)?),
-            word => text::value(word, item, self.zone),
+            word => text::value(word, item, self.formats),
         }
     }
 }

@@ -11,17 +11,17 @@ mod text;
 mod tests;
 
 use arrow::datatypes::{DataType, TimeUnit};
-use chrono_tz::Tz;
 use datafusion::common::ScalarValue;
 use postgres_types::Type;
 
 use super::frontend::{Format, utf8};
 use super::types::{declared, postgres_type};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 
-/// Reads a parameter. `oid` is the type that the client declared, 0 if it left that to us; times without an offset are in
-/// `zone`.
-pub fn parameter(bytes: Option<&[u8]>, format: Format, oid: u32, target: &DataType, zone: Tz) -> Result<ScalarValue> {
+/// Reads a parameter. `oid` is the type that the client declared, 0 if it left that to us; `formats`
+/// are the session's.
+pub fn parameter(bytes: Option<&[u8]>, format: Format, oid: u32, target: &DataType, formats: Formats) -> Result<ScalarValue> {
     let Some(bytes) = bytes else { return Ok(ScalarValue::try_from(target)?) };
     let wire = Type::from_oid(oid).unwrap_or_else(|| postgres_type(target));
     let own = match oid == 0 || oid == postgres_type(target).oid() {
@@ -38,8 +38,10 @@ pub fn parameter(bytes: Option<&[u8]>, format: Format, oid: u32, target: &DataTy
     }
     let value = match format {
         Format::Text if wire == Type::UUID => text_value(&crate::copy::canonical_uuid(utf8(bytes)?.trim_ascii())?, read_as),
-        Format::Text => text::value(utf8(bytes)?, read_as, zone)?,
-        Format::Binary if wire == Type::NUMERIC && !read_as.is_decimal() => text::value(&binary::numeric(bytes)?, target, zone)?,
+        Format::Text => text::value(utf8(bytes)?, read_as, formats)?,
+        Format::Binary if wire == Type::NUMERIC && !read_as.is_decimal() => {
+            text::value(&binary::numeric(bytes)?, target, formats)?
+        }
         Format::Binary => binary::value(bytes, &wire, read_as)?,
     };
     if value.data_type() == *target {

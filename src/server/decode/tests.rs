@@ -4,9 +4,14 @@ use rstest::rstest;
 
 use super::*;
 use crate::server::encode;
+use crate::time::zone::Zone;
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 const MDN: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+
+fn berlin() -> Formats {
+    Formats { zone: Zone::named("Europe/Berlin").unwrap(), ..Formats::default() }
+}
 
 fn zoned() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
@@ -17,7 +22,7 @@ fn list(item: DataType) -> DataType {
 }
 
 fn read(text: &str, target: &DataType) -> Result<ScalarValue> {
-    let value = parameter(Some(text.as_bytes()), Format::Text, 0, target, Tz::Europe__Berlin)?;
+    let value = parameter(Some(text.as_bytes()), Format::Text, 0, target, berlin())?;
     assert_eq!(value.data_type(), *target);
     Ok(value)
 }
@@ -26,7 +31,7 @@ fn read(text: &str, target: &DataType) -> Result<ScalarValue> {
 fn written(value: &ScalarValue, format: Format) -> Vec<u8> {
     let batch = arrow::array::RecordBatch::try_from_iter([("v", value.to_array().unwrap())]).unwrap();
     let mut out = Vec::new();
-    encode::Rows::new(&batch, |_| encode::Form { oid: 0, format }, Tz::UTC).unwrap().write(0, &mut out).unwrap();
+    encode::Rows::new(&batch, |_| encode::Form { oid: 0, format }, Zone::default()).unwrap().write(0, &mut out).unwrap();
     out.split_off(11)
 }
 
@@ -72,7 +77,7 @@ fn values(#[case] target: DataType, #[case] text: &str, #[case] expected: &str) 
     let value = read(text, &target).unwrap();
     assert_eq!(String::from_utf8(written(&value, Format::Text)).unwrap(), expected);
     let binary = written(&value, Format::Binary);
-    let back = parameter(Some(&binary), Format::Binary, 0, &target, Tz::UTC).unwrap();
+    let back = parameter(Some(&binary), Format::Binary, 0, &target, Formats::default()).unwrap();
     assert_eq!(written(&back, Format::Text), expected.as_bytes(), "through its binary form");
 }
 
@@ -119,7 +124,7 @@ fn malformed_text(#[case] target: DataType, #[case] text: &str, #[case] state: &
 #[case(list(DataType::Int32), &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25], "42804")]
 #[case(list(DataType::Int32), &[0, 0, 0, 0], "22P03")]
 fn malformed_binary(#[case] target: DataType, #[case] bytes: &[u8], #[case] state: &str) {
-    let error = parameter(Some(bytes), Format::Binary, 0, &target, Tz::UTC).expect_err("it is malformed");
+    let error = parameter(Some(bytes), Format::Binary, 0, &target, Formats::default()).expect_err("it is malformed");
     assert_eq!(error.state().code(), state, "{error}");
 }
 
@@ -132,14 +137,14 @@ fn malformed_binary(#[case] target: DataType, #[case] bytes: &[u8], #[case] stat
 #[case::uuid(Type::UUID, &[0xab; 16], DataType::Utf8, "abababab-abab-abab-abab-abababababab")]
 #[case::varchar(Type::VARCHAR, b"x", DataType::Utf8, "x")]
 fn declared_types(#[case] wire: Type, #[case] bytes: &[u8], #[case] target: DataType, #[case] expected: &str) {
-    let value = parameter(Some(bytes), Format::Binary, wire.oid(), &target, Tz::UTC).unwrap();
+    let value = parameter(Some(bytes), Format::Binary, wire.oid(), &target, Formats::default()).unwrap();
     assert_eq!(value.data_type(), target);
     assert_eq!(String::from_utf8(written(&value, Format::Text)).unwrap(), expected);
 }
 
 #[test]
 fn null_has_the_type_asked_for() {
-    let value = parameter(None, Format::Text, 0, &list(DataType::Int32), Tz::UTC).unwrap();
+    let value = parameter(None, Format::Text, 0, &list(DataType::Int32), Formats::default()).unwrap();
     assert!(value.is_null() && value.data_type() == list(DataType::Int32));
     assert!(value.to_array().unwrap().is_null(0));
 }
@@ -149,7 +154,8 @@ fn null_has_the_type_asked_for() {
 #[case("12.504", DataType::Decimal128(38, 3))]
 #[case(" 7 ", DataType::Decimal128(38, 0))]
 fn numbers_keep_their_scale(#[case] text: &str, #[case] expected: DataType) {
-    let read = |bytes: &[u8], format| parameter(Some(bytes), format, 1700, &DataType::Decimal128(10, 2), Tz::UTC).unwrap();
+    let read =
+        |bytes: &[u8], format| parameter(Some(bytes), format, 1700, &DataType::Decimal128(10, 2), Formats::default()).unwrap();
     let value = read(text.as_bytes(), Format::Text);
     assert_eq!(value.data_type(), expected);
     let digits = |value: &ScalarValue| String::from_utf8(written(value, Format::Text)).unwrap();

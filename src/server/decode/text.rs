@@ -1,16 +1,15 @@
 //! Values in their text form, as Postgres's input functions read them.
 
-use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
-use arrow::datatypes::{DataType, Date32Type, Time64MicrosecondType};
-use chrono_tz::Tz;
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 
 use super::{bytes_value, integer, interval, list, no_input, text_value, time, timestamp};
+use crate::copy::value::{Formats, parse_date, parse_time, parse_timestamp, parse_timestamptz};
 use crate::error::{Error, Result};
 use crate::server::types::postgres_type;
 use crate::sql::types::MAX_PRECISION;
 
-pub fn value(text: &str, target: &DataType, zone: Tz) -> Result<ScalarValue> {
+pub fn value(text: &str, target: &DataType, formats: Formats) -> Result<ScalarValue> {
     use DataType as D;
     let trimmed = text.trim_ascii();
     let invalid = || {
@@ -37,21 +36,15 @@ pub fn value(text: &str, target: &DataType, zone: Tz) -> Result<ScalarValue> {
         D::Float64 => float(trimmed, f64::is_infinite).ok_or_else(invalid)?.map(|value| ScalarValue::Float64(Some(value))),
         D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..) => decimal(trimmed, target, invalid),
         D::Binary | D::LargeBinary | D::BinaryView => Ok(bytes_value(bytes(text).ok_or_else(invalid)?, target)),
-        D::Date32 => Date32Type::parse(trimmed).map(|days| ScalarValue::Date32(Some(days))).ok_or_else(invalid_time),
-        D::Time32(_) | D::Time64(_) => time(Time64MicrosecondType::parse(trimmed).ok_or_else(invalid_time)?, target),
-        D::Timestamp(_, None) => {
-            let parsed = string_to_datetime(&Tz::UTC, without_offset(trimmed)).map_err(|_| invalid_time())?;
-            timestamp(parsed.timestamp_micros(), target)
-        }
-        D::Timestamp(..) => {
-            let parsed = string_to_datetime(&zone, trimmed).map_err(|_| invalid_time())?;
-            timestamp(parsed.timestamp_micros(), target)
-        }
+        D::Date32 => Ok(ScalarValue::Date32(Some(parse_date(trimmed.as_bytes(), formats)?))),
+        D::Time32(_) | D::Time64(_) => time(parse_time(trimmed.as_bytes())?, target),
+        D::Timestamp(_, None) => timestamp(parse_timestamp(trimmed.as_bytes(), formats)?, target),
+        D::Timestamp(..) => timestamp(parse_timestamptz(trimmed.as_bytes(), formats)?, target),
         D::Interval(_) => match clock_interval(trimmed) {
             Some((months, days, micros)) => interval(months, days, micros),
             None => text_value(trimmed, &D::Utf8).cast_to(target).map_err(|_| invalid_time()),
         },
-        D::List(item) => list::from_text(text, item.data_type(), zone),
+        D::List(item) => list::from_text(text, item.data_type(), formats),
         D::Null => Ok(text_value(text, &D::Utf8)),
         D::Struct(_) | D::Map(..) => Err(no_input(target)),
         _ => text_value(trimmed, &D::Utf8).cast_to(target).map_err(|_| invalid()),
@@ -91,7 +84,7 @@ pub fn exact(text: &str, target: &DataType) -> Result<ScalarValue> {
     let scale = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     let plain = mantissa.len() == text.len() && text.bytes().filter(u8::is_ascii_digit).count() <= usize::from(MAX_PRECISION);
     let own = i8::try_from(scale).ok().filter(|_| plain).map(|scale| DataType::Decimal128(MAX_PRECISION, scale));
-    value(text, own.as_ref().unwrap_or(target), Tz::UTC)
+    value(text, own.as_ref().unwrap_or(target), Formats::default())
 }
 
 fn decimal(text: &str, target: &DataType, invalid: impl Fn() -> Error) -> Result<ScalarValue> {
@@ -127,15 +120,6 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(out)
-}
-
-/// A time without zone ignores an offset, as in Postgres.
-fn without_offset(text: &str) -> &str {
-    let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
-    match text.get(11..).and_then(|clock| clock.find(['+', '-'])) {
-        Some(at) => text[..11 + at].trim_end(),
-        None => text,
-    }
 }
 
 /// `[n unit …] [-]hh:mm[:ss[.ffffff]]`, as Postgres writes intervals. Others have no clock part, and are not for here.

@@ -2,15 +2,15 @@
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::*;
-use chrono_tz::Tz;
 use postgres_types::Type;
 
 use super::text::{date, decimal, interval, time_of_day, timestamp};
 use super::time::{self, Interval};
 use super::{Cell, boolean, bytes, dictionary, displayed, json, nested, primitive};
 use crate::error::{Error, Result};
+use crate::time::zone::Zone;
 
-pub fn cell(array: &ArrayRef, oid: u32, zone: Tz) -> Result<Cell> {
+pub fn cell(array: &ArrayRef, oid: u32, zone: Zone) -> Result<Cell> {
     use DataType as D;
     Ok(match array.data_type() {
         D::Utf8 | D::LargeUtf8 | D::Utf8View => string(array, oid)?,

@@ -2,13 +2,13 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
-use chrono_tz::Tz;
 
 use super::{Cell, Column, text};
 use crate::error::Result;
+use crate::time::zone::Zone;
 
 /// A cell that writes a row of any type as JSON.
-pub fn cell(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+pub fn cell(array: &ArrayRef, zone: Zone) -> Result<Cell> {
     Ok(match array.data_type() {
         DataType::Map(..) => {
             let map = array.as_map();
@@ -85,7 +85,7 @@ pub fn cell(array: &ArrayRef, zone: Tz) -> Result<Cell> {
 }
 
 /// As [`cell`], with `null` for NULL.
-fn value(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+fn value(array: &ArrayRef, zone: Zone) -> Result<Cell> {
     let column = Column { nulls: array.logical_nulls(), cell: cell(array, zone)? };
     Ok(Box::new(move |row, out| {
         if column.is_null(row) {

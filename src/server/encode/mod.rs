@@ -18,11 +18,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, DataType};
-use chrono_tz::Tz;
 
 use super::frontend::Format;
 use crate::error::{Error, Result};
 use crate::sql::types::{INT2_VECTOR, OID_VECTOR};
+use crate::time::zone::Zone;
 
 /// Writes the value of a row, which is not NULL.
 type Cell = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<()> + Send>;
@@ -47,7 +47,7 @@ struct Column {
 
 impl Rows {
     /// `form` tells the form of a column by its index; times with time zone are written in `zone`.
-    pub fn new(batch: &RecordBatch, form: impl Fn(usize) -> Form, zone: Tz) -> Result<Rows> {
+    pub fn new(batch: &RecordBatch, form: impl Fn(usize) -> Form, zone: Zone) -> Result<Rows> {
         let columns = batch.columns().iter().enumerate();
         let columns = columns.map(|(index, array)| Column::new(array, form(index), zone)).collect::<Result<_>>()?;
         Ok(Rows { columns, rows: batch.num_rows() })
@@ -75,7 +75,7 @@ impl Rows {
 }
 
 impl Column {
-    fn new(array: &ArrayRef, form: Form, zone: Tz) -> Result<Column> {
+    fn new(array: &ArrayRef, form: Form, zone: Zone) -> Result<Column> {
         let cell = match form.format {
             Format::Text if matches!(form.oid, INT2_VECTOR | OID_VECTOR) => nested::vector_text(array, zone)?,
             Format::Text => text::cell(array, zone)?,

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
-use chrono_tz::Tz;
 
 use super::{Cell, Column, Form};
 use crate::error::{Error, Result};
 use crate::server::frontend::Format;
 use crate::server::types::{is_list, postgres_type};
 use crate::sql::types::element;
+use crate::time::zone::Zone;
 
 /// Values inside of others, in text: no type has a text form of its own.
 const TEXT: Form = Form { oid: 0, format: Format::Text };
@@ -38,7 +38,7 @@ fn items(array: &dyn Array) -> (Items, ArrayRef) {
 }
 
 /// `{1,NULL,"a b"}`, `{{1,2},{3,4}}`.
-pub fn array_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+pub fn array_text(array: &ArrayRef, zone: Zone) -> Result<Cell> {
     let (items, values) = items(array);
     let column = Column::new(&values, TEXT, zone)?;
     let never_quoted = is_list(values.data_type()) || values.data_type().is_numeric() || *values.data_type() == DataType::Boolean;
@@ -64,7 +64,7 @@ pub fn array_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
 }
 
 /// `(1,,"a b")`: a field that is NULL is empty.
-pub fn record_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+pub fn record_text(array: &ArrayRef, zone: Zone) -> Result<Cell> {
     let fields = array.as_struct().columns().iter().map(|field| Column::new(field, TEXT, zone)).collect::<Result<Vec<_>>>()?;
     Ok(Box::new(move |row, out| {
         out.push(b'(');
@@ -112,7 +112,7 @@ fn quote(out: &mut Vec<u8>, start: usize, escape: impl Fn(u8) -> Option<u8>) {
 }
 
 /// The elements of a vector of the catalog: `1 2`.
-pub fn vector_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+pub fn vector_text(array: &ArrayRef, zone: Zone) -> Result<Cell> {
     let (items, values) = items(array);
     let element = super::text::cell(&values, zone)?;
     Ok(Box::new(move |row, out| {
@@ -128,7 +128,7 @@ pub fn vector_text(array: &ArrayRef, zone: Tz) -> Result<Cell> {
 
 /// Number of dimensions, whether there are NULLs, type of the elements, then the length and first index of each dimension, and
 /// all elements.
-pub fn array_binary(array: &ArrayRef, oid: u32, zone: Tz) -> Result<Cell> {
+pub fn array_binary(array: &ArrayRef, oid: u32, zone: Zone) -> Result<Cell> {
     let dimensions = Dimensions::new(array, oid, zone)?;
     Ok(Box::new(move |row, out| {
         let mut lengths = Vec::new();
@@ -163,7 +163,7 @@ enum Inner {
 
 impl Dimensions {
     /// `oid` is the array's type.
-    fn new(array: &ArrayRef, oid: u32, zone: Tz) -> Result<Dimensions> {
+    fn new(array: &ArrayRef, oid: u32, zone: Zone) -> Result<Dimensions> {
         let (items, values) = items(array);
         if is_list(values.data_type()) {
             let lists = Box::new(Dimensions::new(&values, oid, zone)?);
@@ -214,7 +214,7 @@ fn ragged() -> Error {
 }
 
 /// Number of fields, then the type and the value of each.
-pub fn record_binary(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+pub fn record_binary(array: &ArrayRef, zone: Zone) -> Result<Cell> {
     let columns = array.as_struct().columns().iter();
     let fields = columns.map(|field| {
         let oid = postgres_type(field.data_type()).oid();

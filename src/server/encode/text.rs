@@ -2,14 +2,14 @@
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::*;
-use chrono_tz::Tz;
 
 use super::number::{Decimal, float32, float64, integer};
 use super::time::{self, Interval};
 use super::{Cell, boolean, bytes, dictionary, displayed, json, nested, primitive};
 use crate::error::Result;
+use crate::time::zone::Zone;
 
-pub fn cell(array: &ArrayRef, zone: Tz) -> Result<Cell> {
+pub fn cell(array: &ArrayRef, zone: Zone) -> Result<Cell> {
     use DataType as D;
     Ok(match array.data_type() {
         // Never asked for a value.
@@ -39,10 +39,10 @@ pub fn cell(array: &ArrayRef, zone: Tz) -> Result<Cell> {
         },
         D::Date32 | D::Date64 => date(array, time::date),
         D::Time32(_) | D::Time64(_) => time_of_day(array, time::time),
-        D::Timestamp(_, Some(_)) if zone != Tz::UTC => {
-            timestamp(array, move |micros, out| time::timestamp_with_zone(micros, zone, out))
+        D::Timestamp(_, Some(_)) if zone.is_utc() => {
+            timestamp(array, |micros, out| time::timestamp_with_zone(micros, Zone::default(), out))
         }
-        D::Timestamp(_, Some(_)) => timestamp(array, |micros, out| time::timestamp_with_zone(micros, Tz::UTC, out)),
+        D::Timestamp(_, Some(_)) => timestamp(array, move |micros, out| time::timestamp_with_zone(micros, zone, out)),
         D::Timestamp(_, None) => timestamp(array, time::timestamp),
         D::Interval(_) | D::Duration(_) => interval(array, Interval::text),
         D::List(_) | D::LargeList(_) | D::FixedSizeList(..) => nested::array_text(array, zone)?,

@@ -4,10 +4,9 @@
 //! far beyond 9999, too.
 
 use arrow::datatypes::TimeUnit;
-use chrono::{DateTime, Offset, TimeZone};
-use chrono_tz::Tz;
 
 use super::number::integer;
+use crate::time::zone::Zone;
 use crate::time::{POSTGRES_EPOCH, POSTGRES_EPOCH_DAYS};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -53,8 +52,8 @@ pub fn timestamp(micros: i64, out: &mut Vec<u8>) {
     }
 }
 
-pub fn timestamp_with_zone(micros: i64, zone: Tz, out: &mut Vec<u8>) {
-    let offset = offset(micros, zone);
+pub fn timestamp_with_zone(micros: i64, zone: Zone, out: &mut Vec<u8>) {
+    let offset = zone.offset(micros);
     let local = micros.saturating_add(offset as i64 * MICROS_PER_SECOND);
     let before_christ = ymd(local.div_euclid(MICROS_PER_DAY), out);
     out.push(b' ');
@@ -74,15 +73,6 @@ pub fn timestamp_with_zone(micros: i64, zone: Tz, out: &mut Vec<u8>) {
     if before_christ {
         out.extend_from_slice(b" BC");
     }
-}
-
-/// Seconds east of Greenwich in a zone at a time; none where the zone's calendar does not reach.
-fn offset(micros: i64, zone: Tz) -> i32 {
-    if zone == Tz::UTC {
-        return 0;
-    }
-    let utc = DateTime::from_timestamp_micros(micros);
-    utc.map_or(0, |utc| zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc())
 }
 
 /// Year, month and day; true if the year is one before Christ.

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Logical
 use super::rewrite::with_silences;
 use super::{Options, Source, execute, history};
 use crate::catalog::{Emit, Kind, Relation};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::log::CommitId;
 use crate::sql::functions::instants::Keep;
@@ -52,7 +53,7 @@ pub async fn expected(
 pub async fn run(plan: LogicalPlan, planner: &Planner, source: &Source, options: &Options) -> Result<SendableRecordBatchStream> {
     // Partitions would have to be brought together again in order.
     let target_partitions = if order::matters(&plan) { 1 } else { options.target_partitions };
-    let options = Options { target_partitions, now: source.snapshot.time, ..options.clone() };
+    let options = Options { target_partitions, now: source.snapshot.time, formats: Formats::default(), ..options.clone() };
     execute(plan, source, planner.state(), &options).await
 }
 

@@ -37,8 +37,10 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{FutureExt, StreamExt};
 
 use self::history::History;
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::log::LogHandle;
+use crate::sql::plan::clocks;
 use crate::time::Micros;
 use crate::view::Snapshot;
 
@@ -55,6 +57,8 @@ pub struct Options {
     pub target_partitions: usize,
     /// The value of `now()`.
     pub now: Micros,
+    /// How text is read, and by whose clocks `timestamptz` is taken apart: a session's. What is stored goes by the usual ones.
+    pub formats: Formats,
     /// What bounds its memory ([`memory`]).
     pub runtime: Arc<RuntimeEnv>,
 }
@@ -92,6 +96,7 @@ pub async fn physical(
     state: &SessionState,
     options: &Options,
 ) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = clocks::in_session(options.formats, plan, state)?;
     let history = History::read(&plan, source, state, options).await?;
     let plan = rewrite::over_snapshot(plan, source, &history, state)?;
     Ok(state.create_physical_plan(&plan).await?)
@@ -101,7 +106,12 @@ pub async fn physical(
 pub fn session(state: &SessionState, options: &Options) -> Result<SessionState> {
     let now = chrono::DateTime::from_timestamp_micros(options.now)
         .ok_or_else(|| Error::internal(format!("{} is no instant for a clock to show", options.now)))?;
-    let config = state.config().clone().with_target_partitions(options.target_partitions.max(1));
+    let mut config = state.config().clone().with_target_partitions(options.target_partitions.max(1));
+    let zone = options.formats.zone;
+    if !zone.is_utc() {
+        // What day it is.
+        config.options_mut().execution.time_zone = Some(zone.type_name());
+    }
     let mut session = SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)
         .with_runtime_env(Arc::clone(&options.runtime))

@@ -12,6 +12,7 @@ use super::memory::{runtime, runtime_of_query};
 use super::*;
 use crate::catalog::schema::PUBLIC;
 use crate::catalog::{Catalog, Change, Emit, Kind, Relation};
+use crate::copy::value::Formats;
 use crate::delta::Delta;
 use crate::error::SqlState;
 use crate::log::{self, Rows, Transaction, Write, memory};
@@ -103,7 +104,7 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        Options { target_partitions: 2, now: 0, runtime: runtime(64 << 20).unwrap() }
+        Options { target_partitions: 2, now: 0, formats: Formats::default(), runtime: runtime(64 << 20).unwrap() }
     }
 
     fn rows(&self, sql: &str) -> Result<Vec<String>> {

@@ -4,6 +4,8 @@
 //! | --- | --- | --- |
 //! | text | anything | read as COPY reads it, so with PostgreSQL's forms, messages and SQLSTATEs |
 //! | anything | text | written as the wire writes it; a boolean as `true` |
+//! | timestamptz | timestamp, date, time | what the clocks of the session show |
+//! | timestamp, date | timestamptz | when they show it |
 //! | floats | integers | rounded, halves to the even one |
 //! | numeric | integers, fewer decimals | rounded, halves away from zero |
 //! | floats | numeric | through the 15 digits (6 of a `real`) that are certain |
@@ -19,30 +21,77 @@ use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast};
 
-use crate::copy::value::{numeric_overflow, write};
+use crate::copy::value::{Formats, numeric_overflow, write};
 use crate::error::{Error, Result};
 use crate::sql::types;
+use crate::time::{Micros, TIMESTAMP};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Convert {
     to: DataType,
+    formats: Formats,
     signature: Signature,
 }
 
-/// The value as one of another type. A string that stands there as such is read at once.
+/// The value as one of another type. A string that stands there as such is read at once, but for those that mean something
+/// else to each session: [`in_session`] reads them.
 pub fn converted(value: Expr, to: DataType) -> Result<Expr> {
+    match depends_on_session(&to) {
+        true => Ok(call(value, to, Formats::default())),
+        false => converted_in(value, to, Formats::default()),
+    }
+}
+
+/// The same, as a session reads and shows values.
+pub fn converted_in(value: Expr, to: DataType, formats: Formats) -> Result<Expr> {
     if let Expr::Literal(literal @ ScalarValue::Utf8(Some(_)), metadata) = &value {
-        let read = convert(&literal.to_array()?, &to)?;
+        let read = convert(&literal.to_array()?, &to, formats)?;
         return Ok(Expr::Literal(ScalarValue::try_from_array(&read, 0)?, metadata.clone()));
     }
+    Ok(call(value, to, formats))
+}
+
+fn call(value: Expr, to: DataType, formats: Formats) -> Expr {
     let signature = Signature::any(1, Volatility::Immutable);
-    Ok(ScalarUDF::new_from_impl(Convert { to, signature }).call(vec![value]))
+    ScalarUDF::new_from_impl(Convert { to, formats, signature }).call(vec![value])
+}
+
+fn depends_on_session(to: &DataType) -> bool {
+    match to {
+        DataType::Date32 | DataType::Timestamp(..) => true,
+        DataType::List(item) => depends_on_session(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| depends_on_session(field.data_type())),
+        _ => false,
+    }
+}
+
+/// What a call of `convert` is to a session.
+pub fn in_session(expr: Expr, formats: Formats) -> Result<Expr> {
+    match &expr {
+        Expr::ScalarFunction(call) => match (call.func.inner().downcast_ref::<Convert>(), call.args.as_slice()) {
+            (Some(convert), [value]) => converted_in(value.clone(), convert.to.clone(), formats),
+            _ => Ok(expr),
+        },
+        _ => Ok(expr),
+    }
 }
 
 /// The cast that a call of `convert` stands for.
 pub fn as_cast(call: &ScalarFunction) -> Option<Expr> {
     let to = &call.func.inner().downcast_ref::<Convert>()?.to;
     call.args.first().map(|value| cast(value.clone(), to.clone()))
+}
+
+/// Do the settings of a session say what a cast between the two types gives?
+pub fn depends_on_formats(from: &DataType, to: &DataType) -> bool {
+    use DataType as D;
+    let is_local = |t: &D| matches!(t, D::Timestamp(_, None) | D::Date32 | D::Date64 | D::Time32(_) | D::Time64(_));
+    match (element(from), element(to)) {
+        (D::Timestamp(_, Some(_)), to) => is_local(to) || types::is_text(to),
+        (from, D::Timestamp(_, Some(_))) => is_local(from) || types::is_text(from),
+        (from, D::Timestamp(..) | D::Date32) => types::is_text(from),
+        _ => false,
+    }
 }
 
 /// A string as `numeric`, with the decimals that it has.
@@ -105,27 +154,36 @@ impl ScalarUDFImpl for Convert {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         match args.args.as_slice() {
             [ColumnarValue::Scalar(value)] => {
-                let converted = convert(&value.to_array()?, &self.to)?;
+                let converted = convert(&value.to_array()?, &self.to, self.formats)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&converted, 0)?))
             }
-            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(convert(values, &self.to)?)),
+            [ColumnarValue::Array(values)] => Ok(ColumnarValue::Array(convert(values, &self.to, self.formats)?)),
             _ => Err(Error::internal("a cast has one operand").into()),
         }
     }
 }
 
 /// The values as those of another type.
-pub fn convert(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+pub fn convert(values: &ArrayRef, to: &DataType, formats: Formats) -> Result<ArrayRef> {
     use DataType as D;
+    let zone = formats.zone;
     match (values.data_type(), to) {
         (from, to) if from == to => Ok(Arc::clone(values)),
         (D::Null, to) => Ok(arrow::array::new_null_array(to, values.len())),
         (from, to) if types::is_text(from) && types::is_text(to) => arrow_cast(values, to),
-        (from, to) if types::is_text(from) => read(values, to),
-        (_, to) if types::is_text(to) => arrow_cast(&shown(values)?, to),
+        (from, to) if types::is_text(from) => read(values, to, formats),
+        (_, to) if types::is_text(to) => {
+            arrow_cast(&shown(&if zone.is_utc() { Arc::clone(values) } else { zone.seen(values)? })?, to)
+        }
+        (D::Timestamp(_, Some(_)), D::Timestamp(_, None) | D::Date32 | D::Time64(_)) if !zone.is_utc() => {
+            arrow_cast(&moved(values, |instant| zone.local(instant), TIMESTAMP)?, to)
+        }
+        (D::Timestamp(_, None) | D::Date32, D::Timestamp(TimeUnit::Microsecond, Some(_))) if !zone.is_utc() => {
+            moved(values, |local| zone.instant(local), to.clone())
+        }
         (D::List(_), D::List(field)) => {
             let list = values.as_list::<i32>();
-            let items = convert(list.values(), field.data_type())?;
+            let items = convert(list.values(), field.data_type(), formats)?;
             Ok(Arc::new(ListArray::new(Arc::clone(field), list.offsets().clone(), items, list.nulls().cloned())))
         }
         (from, to) if from.is_floating() && to.is_integer() => rounded(&arrow_cast(values, &D::Float64)?, to),
@@ -158,9 +216,20 @@ fn arrow_cast(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast_with_options(values, to, &CastOptions { safe: false, ..CastOptions::default() })?)
 }
 
-fn read(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+/// Moments, each moved by a clock.
+fn moved(values: &ArrayRef, clock: impl Fn(Micros) -> Result<Micros>, to: DataType) -> Result<ArrayRef> {
+    let zone = match values.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    let micros = arrow_cast(values, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
+    let moved = micros.as_primitive::<TimestampMicrosecondType>().try_unary::<_, TimestampMicrosecondType, Error>(clock)?;
+    Ok(Arc::new(moved.with_data_type(to)))
+}
+
+fn read(values: &ArrayRef, to: &DataType, formats: Formats) -> Result<ArrayRef> {
     let text = arrow_cast(values, &DataType::Utf8)?;
-    crate::copy::from_text(text.as_string::<i32>(), to)
+    crate::copy::from_text(text.as_string::<i32>(), to, formats)
 }
 
 fn shown(values: &ArrayRef) -> Result<ArrayRef> {
@@ -202,7 +271,7 @@ fn decimals(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let digits = if values.data_type() == &DataType::Float32 { 5 } else { 14 };
     let wide = arrow_cast(values, &DataType::Float64)?;
     let text = wide.as_primitive::<Float64Type>().iter().map(|value| value.map(|value| format!("{value:.digits$e}")));
-    crate::copy::from_text(&text.collect::<StringArray>(), to)
+    crate::copy::from_text(&text.collect::<StringArray>(), to, Formats::default())
 }
 
 /// As PostgreSQL says it of its integer types.
@@ -218,7 +287,8 @@ mod tests {
     use super::*;
 
     fn text(values: ArrayRef, to: &DataType) -> Vec<String> {
-        let converted = convert(&values, to).and_then(|values| convert(&values, &DataType::Utf8));
+        let converted =
+            convert(&values, to, Formats::default()).and_then(|values| convert(&values, &DataType::Utf8, Formats::default()));
         match converted {
             Ok(text) => text.as_string::<i32>().iter().map(|text| text.unwrap_or("NULL").to_string()).collect(),
             Err(error) => vec![error.state().code().to_string()],

@@ -13,10 +13,10 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::zones::Zone;
 use crate::copy::value::{DAY, HOUR, MINUTE, SECOND};
 use crate::error::{Error, Result};
 use crate::sql::types;
+use crate::time::zone::Zone;
 use crate::time::{Micros, TIMESTAMP};
 
 /// All three.
@@ -158,9 +158,20 @@ impl Part {
             Epoch if of == &DataType::Date32 => micros / SECOND,
             Epoch => micros,
             Julian => micros.div_euclid(DAY) + JULIAN_EPOCH,
-            Zone | ZoneHour | ZoneMinute if matches!(of, DataType::Timestamp(_, Some(_))) => 0,
             Zone | ZoneHour | ZoneMinute => return Ok(None),
         })))
+    }
+
+    /// The field of an instant, as clocks there show it, times its scale.
+    fn seen_in(self, zone: crate::time::zone::Zone, instant: Micros, of: &DataType) -> Result<Option<i128>> {
+        let east = i128::from(zone.offset(instant));
+        match self {
+            Part::Zone => Ok(Some(east)),
+            Part::ZoneHour => Ok(Some(east / 3600)),
+            Part::ZoneMinute => Ok(Some(east / 60 % 60)),
+            Part::Epoch => self.of_moment(instant, of),
+            _ => self.of_moment(zone.local(instant)?, of),
+        }
     }
 
     fn of_time(self, micros: Micros) -> Option<i128> {
@@ -324,6 +335,10 @@ impl Fields {
                     DataType::Time64(_) => {
                         let part = |value| field.of_time(value).ok_or_else(none);
                         values.as_primitive::<Time64MicrosecondType>().try_unary(part)?
+                    }
+                    DataType::Timestamp(_, Some(zone)) => {
+                        let zone = crate::time::zone::Zone::of_type(zone);
+                        micros(values).try_unary(|value| field.seen_in(zone, value, of)?.ok_or_else(none))?
                     }
                     of => micros(values).try_unary(|value| field.of_moment(value, of)?.ok_or_else(none))?,
                 };

@@ -3,9 +3,11 @@
 use sqlparser::tokenizer::Token;
 
 use super::grammar::Grammar;
+use crate::copy::value::parse_interval;
 use crate::error::{Error, Result};
 use crate::sql::ast::{SetValue, Statement};
 use crate::sql::system::quote_ident;
+use crate::time::zone::Zone;
 
 /// The setting whose value is a list of names.
 const SEARCH_PATH: &str = "search_path";
@@ -108,7 +110,11 @@ impl Grammar<'_> {
             return self.set_modes(true);
         }
         if self.eat("TIME ZONE") {
-            let value = if self.eat("LOCAL") { SetValue::Default } else { self.setting_value()? };
+            let value = match self.is("INTERVAL") {
+                true => SetValue::Value(self.distance_from_greenwich()?.to_string()),
+                false if self.eat("LOCAL") => SetValue::Default,
+                false => self.setting_value()?,
+            };
             return Ok(Statement::Set { local, name: "timezone".into(), value });
         }
         for (word, name) in [("NAMES", "client_encoding"), ("ROLE", "role"), ("AUTHORIZATION", "session_authorization")] {
@@ -124,6 +130,25 @@ impl Grammar<'_> {
         }
         let value = if name == SEARCH_PATH { self.setting_names()? } else { self.setting_value()? };
         Ok(Statement::Set { local, name, value })
+    }
+
+    /// `INTERVAL '+02:00' HOUR TO MINUTE`, as a zone.
+    fn distance_from_greenwich(&mut self) -> Result<Zone> {
+        self.skip(1);
+        let text = self.string()?;
+        let hours = self.eat("HOUR") && !self.eat("TO MINUTE");
+        let unit = if hours && !text.contains(':') { " hours" } else { "" };
+        let interval = parse_interval(format!("{text}{unit}").as_bytes())?;
+        let invalid = |detail: &str| {
+            Error::invalid_parameter(format!("invalid value for parameter \"TimeZone\": \"INTERVAL '{text}'\""))
+                .with_detail(detail)
+        };
+        match (interval.months, interval.days, i32::try_from(interval.nanoseconds / 1_000_000_000)) {
+            (0, 0, Ok(east)) => Ok(Zone::Fixed(east)),
+            (0, _, Ok(_)) => Err(invalid("Cannot specify days in time zone interval.")),
+            (_, _, Ok(_)) => Err(invalid("Cannot specify months in time zone interval.")),
+            _ => Err(invalid("UTC timezone offset is out of range.")),
+        }
     }
 
     /// Transaction modes as the setting that they stand for.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
@@ -13,6 +13,7 @@ use datafusion::config::ConfigOptions;
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
+use datafusion::functions::datetime::now::NowFunc;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
@@ -31,6 +32,13 @@ use crate::error::Error;
 use crate::sql::pattern::PatternPlanner;
 use crate::sql::types;
 use crate::sql::window::WindowPlanner;
+
+/// `now()` as an instant, for sessions whose clocks do not show UTC.
+static ZONED_NOW: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let mut config = ConfigOptions::default();
+    config.execution.time_zone = Some("UTC".into());
+    Arc::new(ScalarUDF::new_from_impl(NowFunc::new_with_config(&config)))
+});
 
 /// One statement's view of the catalog.
 pub(super) struct Context<'a> {
@@ -196,6 +204,9 @@ impl ContextProvider for Context<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         // A name that is built in is none that users can give.
+        if self.planner.zoned_now && ["now", "current_timestamp"].contains(&name) {
+            return Some(Arc::clone(&ZONED_NOW));
+        }
         let ours = super::inline::function(self.planner, name);
         let system = || self.planner.system.as_ref().and_then(|system| system.function(name));
         ours.or_else(system)

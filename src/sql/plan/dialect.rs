@@ -26,8 +26,9 @@ use datafusion::logical_expr::{
 
 use super::arguments;
 use super::unknown::{of_branches, of_one_type, string_column};
+use crate::copy::value::Formats;
 use crate::error::Error;
-use crate::sql::functions::convert::{converted, differs, numeric_literal};
+use crate::sql::functions::convert::{converted, differs, in_session, numeric_literal};
 use crate::sql::functions::declared::may_be_null;
 use crate::sql::functions::operators::{common_bits, of_floats, truth, whole};
 use crate::sql::types;
@@ -65,8 +66,26 @@ pub(super) fn in_postgres_types(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     Ok(typed.data)
 }
 
+/// The plan with the strings that stand for moments read as a session reads them.
+pub(super) fn with_moments_read(plan: LogicalPlan, formats: Formats) -> DfResult<LogicalPlan> {
+    let read = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Extension(_) | LogicalPlan::Limit(_) => Ok(Transformed::no(node)),
+        node => map_expressions(node, |expr| moments_read(expr, formats)),
+    })?;
+    Ok(read.data)
+}
+
+/// The same of an expression.
+pub(super) fn moments_read(expr: Expr, formats: Formats) -> DfResult<Transformed<Expr>> {
+    let is_string = |call: &ScalarFunction| matches!(call.args.as_slice(), [Expr::Literal(ScalarValue::Utf8(Some(_)), _)]);
+    expr.transform_up(|expr| match expr {
+        Expr::ScalarFunction(ref call) if is_string(call) => Ok(Transformed::yes(in_session(expr, formats)?)),
+        other => Ok(Transformed::no(other)),
+    })
+}
+
 /// A node with other expressions, whose results have the names that they had.
-pub(super) fn map_expressions(
+pub fn map_expressions(
     node: LogicalPlan,
     mut map: impl FnMut(Expr) -> DfResult<Transformed<Expr>>,
 ) -> DfResult<Transformed<LogicalPlan>> {

@@ -8,8 +8,9 @@
 //! * `context`: the catalog as the planner sees it; plain views are planned in their place;
 //! * [`columns`]: what the columns of a query are to a client;
 //! * `arguments`: what functions take their arguments for;
-//! * `dialect`: what PostgreSQL means by literals and casts;
+//! * [`dialect`]: what PostgreSQL means by literals and casts;
 //! * [`documents`]: `json` and `jsonb`, which are text to Arrow;
+//! * [`clocks`]: what a session's time zone and DateStyle change;
 //! * [`as_of`]: relations as they were at a former commit;
 //! * [`inline`], `overload`: users' functions: what their calls stand for, and which of several one means;
 //! * `lateral`: UNNEST of a column beside it in FROM;
@@ -30,10 +31,11 @@
 
 mod arguments;
 pub mod as_of;
+pub mod clocks;
 pub mod columns;
 mod context;
 pub mod continuous;
-mod dialect;
+pub mod dialect;
 pub mod documents;
 pub mod errors;
 pub mod event_time;
@@ -82,6 +84,7 @@ use crate::catalog::function::{FunctionId, FunctionRef};
 use crate::catalog::rights::Rights;
 use crate::catalog::schema::SearchPath;
 use crate::catalog::{Catalog, Change, Relation, RelationId};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::session::Parameters;
 use crate::sql::parse::{parse_expression, parse_query};
@@ -114,6 +117,10 @@ pub struct Planner {
     state: Arc<SessionState>,
     system: Option<Arc<dyn SystemRelations>>,
     reader: Reader,
+    /// How strings that stand for moments are read: what is stored reads them in UTC.
+    formats: Formats,
+    /// Whether `now()` says which instant it is, and not what clocks show in UTC.
+    zoned_now: bool,
     /// Functions that go before the newest ones of their names.
     made_with: Arc<[FunctionRef]>,
     /// Functions whose bodies are being planned, from the outermost.
@@ -148,6 +155,8 @@ impl Planner {
             state,
             system: None,
             reader: Reader::Server,
+            formats: Formats::default(),
+            zoned_now: false,
             made_with: Arc::from([]),
             calling: Arc::from([]),
             called: Arc::default(),
@@ -165,6 +174,14 @@ impl Planner {
     #[must_use]
     pub fn for_session(mut self, path: SearchPath, database: &str) -> Planner {
         (self.path, self.database) = (path, Some(Arc::from(database)));
+        self
+    }
+
+    /// Strings and `now()` mean what they mean to a session, for what is computed at once. What is stored or runs on means the same
+    /// whatever the settings were, and is read without this.
+    #[must_use]
+    pub fn reading_in(mut self, formats: Formats) -> Planner {
+        (self.formats, self.zoned_now) = (formats, !formats.zone.is_utc());
         self
     }
 
@@ -235,6 +252,7 @@ impl Planner {
             .and_then(set_all::count_copies)
             .and_then(grouping::by_columns)
             .and_then(dialect::in_postgres_types)
+            .and_then(|plan| dialect::with_moments_read(plan, self.formats))
             .and_then(inline::inline)
             .and_then(lateral::inline_lateral)
             .and_then(|plan| documents::in_plan(plan, self))
@@ -259,7 +277,7 @@ impl Planner {
         let sql = view.query.as_deref().ok_or_else(|| Error::internal(format!("\"{}\" has no query", view.name)))?;
         let query = parse_query(sql).map_err(in_view)?;
         let planner = self.with_columns_of(view).as_made(view);
-        let planner = Planner { path: SearchPath::default(), database: None, ..planner };
+        let planner = Planner { path: SearchPath::default(), database: None, formats: Formats::default(), ..planner };
         let plan = planner.plan(&query, &[], inlining).map_err(in_view)?;
         let plan = rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))?;
         Ok(dialect::as_declared(plan, view.query_columns())?)
@@ -290,6 +308,7 @@ impl Planner {
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_to_expr(expr, schema, &mut PlannerContext::new())
             .and_then(|expr| dialect::expression(expr, schema))
+            .and_then(|expr| Ok(dialect::moments_read(expr, self.formats)?.data))
             .and_then(|expr| inline::inline_calls(expr, schema))
             .and_then(|expr| documents::expression(expr, schema, self))
             .and_then(|expr| floats::expression(expr, schema))
@@ -303,7 +322,7 @@ impl Planner {
 
     /// An expression that can be evaluated over batches of `schema`; types are coerced.
     pub fn physical(&self, expr: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(self.state.create_physical_expr(expr, schema)?)
+        Ok(self.state.create_physical_expr(clocks::expression_in_session(self.formats, expr, schema)?, schema)?)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::log::CommitId;
 use crate::sql::rename;
 use crate::time::Micros;
+use crate::time::zone::Zone;
 use crate::view::Snapshot;
 
 /// The version of PostgreSQL whose catalog this is.
@@ -153,6 +154,11 @@ pub struct SystemContext {
 }
 
 impl SystemContext {
+    /// By whose clocks the session goes.
+    pub fn zone(&self) -> Zone {
+        self.settings.get("timezone").as_deref().and_then(Zone::of_setting).unwrap_or_default()
+    }
+
     pub fn new(
         snapshot: Arc<Snapshot>,
         user: &str,

@@ -17,7 +17,6 @@ use sqlparser::ast::BinaryOperator as B;
 
 use crate::copy::value::DAY;
 use crate::error::Error;
-use crate::time::TIMESTAMP;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Measure {
@@ -89,7 +88,12 @@ impl ScalarUDFImpl for Measured {
 
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         Ok(match self.measure {
-            Measure::Elapsed => vec![TIMESTAMP; types.len()],
+            // A timestamp beside an instant is one, too.
+            Measure::Elapsed => {
+                let zoned = types.iter().find(|of| matches!(of, DataType::Timestamp(_, Some(_))));
+                let zone = zoned.map(|_| Arc::from("UTC"));
+                vec![DataType::Timestamp(TimeUnit::Microsecond, zone); types.len()]
+            }
             Measure::Length => vec![DataType::Interval(IntervalUnit::MonthDayNano); types.len()],
             Measure::After | Measure::Before => vec![DataType::Date32, DataType::Int64],
         })

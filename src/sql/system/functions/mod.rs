@@ -274,6 +274,8 @@ fn target(wanted: &str, actual: &DataType) -> DataType {
         "any" => actual.clone(),
         "reg" if is_text => DataType::Utf8,
         "reg" | "oid" | "int2" | "int4" | "int8" => DataType::Int64,
+        // In whose zone it is seen.
+        "timestamptz" if crate::time::is_zoned(actual) => actual.clone(),
         other => arrow_type(other),
     }
 }

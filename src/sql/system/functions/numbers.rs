@@ -5,8 +5,8 @@ use chrono::NaiveDate;
 use super::super::value::Value;
 use super::{Spec, immutable, int, stable, text};
 use crate::error::{Error, Result};
-use crate::sql::functions::zones::Zone;
 use crate::time::Micros;
+use crate::time::zone::Zone;
 
 const HOUR: i64 = 3_600_000_000;
 const DAY: i64 = 24 * HOUR;

@@ -26,7 +26,7 @@ const MONTH_DAYS: f64 = 30.0;
 
 /// With one argument, the age at midnight of today.
 fn age(call: &Call<'_>, values: &[Value]) -> Result<Value> {
-    let today = call.context.now.div_euclid(DAY) * DAY;
+    let today = call.context.zone().local(call.context.now)?.div_euclid(DAY) * DAY;
     let (later, earlier) = if values.len() == 1 { (today, int(values, 0)) } else { (int(values, 0), int(values, 1)) };
     let (months, days, micros) = between(instant(later)?, instant(earlier)?);
     Ok(Value::Interval { months, days, micros })

@@ -10,7 +10,10 @@ use datafusion::logical_expr::Volatility;
 use super::super::value::{Value, value_at};
 use super::to_char_interval::Parts;
 use super::{Body, Spec};
+use crate::copy::value::write::push_offset;
 use crate::error::{Error, Result};
+use crate::time::Micros;
+use crate::time::zone::Zone;
 
 pub(super) const FUNCTIONS: &[Spec] = &[Spec {
     name: "to_char",
@@ -25,9 +28,9 @@ fn to_char(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
     let [values, templates] = columns else { return Err(Error::internal("to_char takes two arguments")) };
     let templates = templates.as_string::<i32>();
     let kind = fields.first().map(|f| f.data_type());
-    let has_zone = match kind {
-        Some(DataType::Timestamp(_, zone)) => Some(zone.is_some()),
-        Some(DataType::Date32 | DataType::Date64) => Some(false),
+    let zone = match kind {
+        Some(DataType::Timestamp(_, zone)) => Some(zone.as_deref().map(Zone::of_type)),
+        Some(DataType::Date32 | DataType::Date64) => Some(None),
         _ => None,
     };
     let mut output = StringBuilder::with_capacity(values.len(), values.len() * 10);
@@ -40,14 +43,15 @@ fn to_char(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
             continue;
         }
         let (value, template) = (value_at(values, row), templates.value(row));
-        match (has_zone, value) {
-            (Some(has_zone), Value::Int(micros)) => {
+        match (zone, value) {
+            (Some(zone), Value::Int(micros)) => {
                 if read.as_ref().is_none_or(|(text, _)| *text != template) {
                     read = Some((template, pieces(template)));
                 }
                 let pieces = read.as_ref().map_or(&[][..], |(_, pieces)| pieces);
                 written.clear();
-                write(super::time::instant(micros)?, has_zone, pieces, &mut written);
+                let local = zone.map_or(Ok(micros), |zone| zone.local(micros))?;
+                write(super::time::instant(local)?, zone.map(|zone| (zone, micros)), pieces, &mut written);
                 output.append_value(&written);
             }
             (None, Value::Interval { months, days, micros }) => {
@@ -133,13 +137,16 @@ fn pieces(template: &str) -> Vec<Piece> {
     pieces
 }
 
-fn write(t: NaiveDateTime, has_zone: bool, pieces: &[Piece], output: &mut String) {
+/// The zone that an instant is shown in, and the instant.
+type Seen = Option<(Zone, Micros)>;
+
+fn write(t: NaiveDateTime, seen: Seen, pieces: &[Piece], output: &mut String) {
     for piece in pieces {
         match piece {
             Piece::Text(text) => output.push_str(text),
             Piece::Field { pattern, fill: true, th: None } if digits(t, pattern, output) => {}
             Piece::Field { pattern, fill, th } => {
-                let written = field(t, has_zone, pattern, *fill);
+                let written = field(t, seen, pattern, *fill);
                 output.push_str(&written);
                 match th {
                     Some(true) => output.push_str(&ordinal(&written).to_uppercase()),
@@ -183,12 +190,13 @@ fn quoted<'a>(text: &'a str, output: &mut String) -> &'a str {
     ""
 }
 
-fn field(t: NaiveDateTime, has_zone: bool, pattern: &str, fill: bool) -> String {
+fn field(t: NaiveDateTime, seen: Seen, pattern: &str, fill: bool) -> String {
     let number = |n: i64, width: usize| if fill { format!("{n:0width$}") } else { n.to_string() };
     let name = |name: &str| if fill { format!("{name:9}") } else { name.to_string() };
     let (month, day) = (MONTHS[t.month0() as usize], DAYS[t.weekday().num_days_from_sunday() as usize]);
     let hour12 = i64::from(t.hour12().1);
     let (micros, year, week_year) = (i64::from(t.nanosecond() / 1000), i64::from(t.year()), t.iso_week());
+    let east = seen.map_or(0, |(zone, at)| zone.offset(at));
     let noon = |before: &str, after: &str| (if t.hour() < 12 { before } else { after }).to_string();
     let era = |before: &str, after: &str| (if year > 0 { after } else { before }).to_string();
     let fraction = |digits: u32| format!("{:06}", micros)[..digits as usize].to_string();
@@ -244,11 +252,15 @@ fn field(t: NaiveDateTime, has_zone: bool, pattern: &str, fill: bool) -> String 
         "CC" => number((year + 99) / 100, 2),
         "J" => (t.num_days_from_ce() + 1_721_425).to_string(),
         "Q" => (t.month0() / 3 + 1).to_string(),
-        // Instants with a zone are shown in UTC.
-        "TZ" if has_zone => "UTC".to_string(),
-        "tz" if has_zone => "utc".to_string(),
-        "OF" | "TZH" => "+00".to_string(),
-        "TZM" => "00".to_string(),
+        "TZ" => seen.map_or_else(String::new, |(zone, at)| zone.abbreviation(at).to_uppercase()),
+        "tz" => seen.map_or_else(String::new, |(zone, at)| zone.abbreviation(at).to_lowercase()),
+        "OF" => {
+            let mut offset = Vec::new();
+            push_offset(&mut offset, east, false);
+            String::from_utf8_lossy(&offset).into_owned()
+        }
+        "TZH" => format!("{}{:02}", if east < 0 { '-' } else { '+' }, east.unsigned_abs() / 3600),
+        "TZM" => format!("{:02}", east.unsigned_abs() / 60 % 60),
         _ => String::new(),
     }
 }
@@ -504,7 +516,7 @@ mod tests {
     fn instants(#[case] template: &str, #[case] expected: &str) {
         let t = "2024-02-05T14:03:09.012345".parse().unwrap();
         let mut written = String::new();
-        super::write(t, false, &super::pieces(template), &mut written);
+        super::write(t, None, &super::pieces(template), &mut written);
         assert_eq!(written, expected);
     }
 

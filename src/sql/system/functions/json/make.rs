@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, FieldRef};
 use super::super::super::value::Value;
 use super::{DOCUMENT, Spec, immutable};
 use crate::copy::json::{Json, canonical, inside, json_writer, push_string};
+use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::limits::FUNCTION_BYTES;
 use crate::sql::functions::convert::convert;
@@ -91,7 +92,7 @@ fn as_they_are(column: &ArrayRef) -> Result<Writer> {
             out.push(b']');
         }));
     }
-    let texts = convert(column, &DataType::Utf8)?.as_string::<i32>().clone();
+    let texts = convert(column, &DataType::Utf8, Formats::default())?.as_string::<i32>().clone();
     Ok(Box::new(move |row, out| out.extend_from_slice(texts.value(row).trim_ascii().as_bytes())))
 }
 
@@ -141,7 +142,7 @@ impl Keys {
         if matches!(column.data_type(), DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
             return Err(Error::invalid_parameter("key value must be scalar, not array, composite, or json"));
         }
-        Ok(Keys { texts: convert(column, &DataType::Utf8)? })
+        Ok(Keys { texts: convert(column, &DataType::Utf8, Formats::default())? })
     }
 
     fn push(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
