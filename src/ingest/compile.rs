@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, cast, col};
 use datafusion::physical_expr::PhysicalExpr;
 
@@ -16,9 +16,10 @@ use super::numbers::Numbers;
 use crate::catalog::{Kind, Relation};
 use crate::copy::DefaultValues;
 use crate::copy::modifier::Modifier;
-use crate::copy::value::parse_interval;
+use crate::copy::value::{Formats, parse_interval};
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::sql::functions::convert::converted_in;
 use crate::sql::plan::Planner;
 use crate::sql::types;
 use crate::time::Micros;
@@ -192,7 +193,12 @@ fn compile(sql: &str, schema: &SchemaRef, to: &DataType, planner: &Planner) -> R
     let schema = DFSchema::try_from(schema.as_ref().clone())?;
     let expr = planner.expression_from_text(sql, &schema)?.unalias();
     let expr = now_as_column(expr, &schema)?;
-    let expr = if expr.get_type(&schema)? == *to { expr } else { cast(expr, to.clone()) };
+    let expr = match &expr {
+        _ if expr.get_type(&schema)? == *to => expr,
+        // Read as PostgreSQL reads it.
+        Expr::Literal(ScalarValue::Utf8(Some(_)), _) => converted_in(expr, to.clone(), Formats::default())?,
+        _ => cast(expr, to.clone()),
+    };
     planner.physical(expr, &schema)
 }
 

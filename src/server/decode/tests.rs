@@ -94,7 +94,7 @@ fn values(#[case] target: DataType, #[case] text: &str, #[case] expected: &str) 
 #[case(DataType::Decimal128(4, 2), "NaN", "22P02")]
 #[case(DataType::Binary, "\\x0", "22P02")]
 #[case(DataType::Binary, "\\9", "22P02")]
-#[case(DataType::Date32, "2024-02-30", "22007")]
+#[case(DataType::Date32, "2024-02-30", "22008")]
 #[case(MICROS, "yesterday", "22007")]
 #[case(DataType::Timestamp(TimeUnit::Nanosecond, None), "9999-01-01", "22008")]
 #[case(MDN, "1 fortnight", "22007")]

@@ -134,11 +134,8 @@ impl Grammar<'_> {
 
     /// `INTERVAL '+02:00' HOUR TO MINUTE`, as a zone.
     fn distance_from_greenwich(&mut self) -> Result<Zone> {
-        self.skip(1);
-        let text = self.string()?;
-        let hours = self.eat("HOUR") && !self.eat("TO MINUTE");
-        let unit = if hours && !text.contains(':') { " hours" } else { "" };
-        let interval = parse_interval(format!("{text}{unit}").as_bytes())?;
+        let text = self.option_value()?;
+        let interval = parse_interval(text.as_bytes())?;
         let invalid = |detail: &str| {
             Error::invalid_parameter(format!("invalid value for parameter \"TimeZone\": \"INTERVAL '{text}'\""))
                 .with_detail(detail)

@@ -17,7 +17,7 @@ use datafusion::functions::datetime::now::NowFunc;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF, cast,
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast as sp;
@@ -25,13 +25,14 @@ use sqlparser::ast as sp;
 use super::as_of::AsOfPlanner;
 use super::gap_fill::GapFillPlanner;
 use super::source::{Hidden, RelationSource};
-use super::{Planner, Reader, marks};
+use super::{Planner, Reader, clocks, dialect, marks};
 use crate::catalog::schema::RelationName;
 use crate::catalog::{Kind, Relation, RelationId};
 use crate::error::Error;
 use crate::sql::pattern::PatternPlanner;
 use crate::sql::types;
 use crate::sql::window::WindowPlanner;
+use crate::time::{TIMESTAMP, is_zoned};
 
 /// `now()` as an instant, for sessions whose clocks do not show UTC.
 static ZONED_NOW: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
@@ -180,7 +181,19 @@ impl ContextProvider for Context<'_> {
         let context = SimplifyContext::builder().with_config_options(Arc::clone(state.config_options())).build();
         let simplifier = ExprSimplifier::new(context);
         let schema = DFSchema::empty();
-        let constant = |arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg));
+        let formats = self.planner.formats;
+        let constant = |arg| {
+            let arg = match arg {
+                Expr::Cast(_) => dialect::moments_read(dialect::expression(arg, &schema)?, formats)?.data,
+                // Whole numbers stay what the function takes.
+                other => other,
+            };
+            let local = arg.get_type(&schema).is_ok_and(|of| is_zoned(&of)) && !formats.are_usual();
+            // Series of instants are of what clocks show.
+            let arg = if local { cast(arg, TIMESTAMP) } else { arg };
+            let arg = clocks::expression_in_session(formats, arg, &schema)?;
+            simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg))
+        };
         let args = args.into_iter().map(constant).collect::<DfResult<Vec<_>>>()?;
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, state.as_ref()))?;
         Ok(provider_as_source(provider))
