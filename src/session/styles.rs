@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 pub fn check(name: &str, value: &str) -> Option<Result<String>> {
     let invalid = || Error::invalid_parameter(format!("invalid value for parameter \"{name}\": \"{value}\""));
     Some(match name {
-        "datestyle" => Ok(format!("ISO, {}", date_style(value)?.unwrap_or("MDY"))),
+        "datestyle" => date_style(value).map(|order| format!("ISO, {}", order.unwrap_or("MDY"))),
         "intervalstyle" => {
             let only = "intervals are shown as IntervalStyle postgres has it; to_char(interval, …) writes others";
             one_of(name, value, &["postgres", "postgres_verbose", "sql_standard", "iso_8601"], only)
