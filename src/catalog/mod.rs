@@ -158,6 +158,18 @@ pub struct Output {
     /// It writes its changes as rows: `commit`, `diff`, and the query's columns.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub changelog: bool,
+    /// Of a derived stream that was given another query: from where on it is this one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
+}
+
+/// Where one query of a derived stream ends and the next begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    /// What follows from the commits up to here is the former one's.
+    pub consumed: CommitId,
+    /// The stream's rows up to this commit are the former one's. [`NOW`] in a change that is not committed yet.
+    pub commit: CommitId,
 }
 
 /// When the rows of a view appear.

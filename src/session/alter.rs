@@ -73,12 +73,15 @@ fn alterable<'a>(catalog: &'a Catalog, name: &RelationName) -> Result<&'a Arc<Re
             ("materialized view", "ALTER MATERIALIZED VIEW … AS, or CREATE OR REPLACE, gives it another query")
         }
         Kind::View => ("view", "CREATE OR REPLACE VIEW gives it another query"),
+        Kind::Stream if relation.is_derived() => {
+            ("derived stream", "ALTER STREAM … AS, or CREATE OR REPLACE STREAM … AS, gives it another query")
+        }
         kind => (kind.noun(), "it belongs to a query or to another relation, and follows that"),
     };
     Err(Error::wrong_object_type(format!("\"{name}\" is a {noun}: its columns are those of its query")).with_hint(hint))
 }
 
-fn with_column(relation: &Relation, column: &ColumnDef) -> Result<Relation> {
+pub(super) fn with_column(relation: &Relation, column: &ColumnDef) -> Result<Relation> {
     let column = column_of(column, None)?;
     if relation.column(&column.name).is_some() {
         let message = format!("column \"{}\" of relation \"{}\" already exists", column.name, relation.name);
@@ -101,7 +104,12 @@ fn with_column(relation: &Relation, column: &ColumnDef) -> Result<Relation> {
 }
 
 /// What the rows that there are have in the last column: its default, once for all.
-fn with_fill(mut added: Relation, compiled: &CompiledRelation, empty: bool, now: crate::time::Micros) -> Result<Relation> {
+pub(super) fn with_fill(
+    mut added: Relation,
+    compiled: &CompiledRelation,
+    empty: bool,
+    now: crate::time::Micros,
+) -> Result<Relation> {
     let last = added.columns.len() - 1;
     let value = compiled.default_of(last, 1, now)?;
     let column = &added.columns[last];
@@ -160,7 +168,7 @@ fn mentions(expression: &str, column: &str) -> Result<bool> {
     Ok(found.is_break())
 }
 
-fn with_options(relation: &Relation, options: &Options) -> Result<Relation> {
+pub(super) fn with_options(relation: &Relation, options: &Options) -> Result<Relation> {
     check_options(options)?;
     if let Some(fixed) = FIXED.into_iter().find(|fixed| options.contains_key(*fixed)) {
         return Err(Error::invalid_parameter(format!("{fixed} of \"{}\" cannot be changed", relation.name))

@@ -11,6 +11,7 @@ use datafusion::logical_expr::ExprSchemable;
 use sqlparser::ast as sp;
 
 use super::client::done;
+use super::redefine::redefine;
 use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Object};
 use crate::catalog::role::{RoleId, SUPERUSER};
@@ -39,11 +40,6 @@ impl Client {
         let tag = if is_stream { "CREATE STREAM" } else { "CREATE TABLE" };
         self.beside_block(tag)?;
         let name = self.new_name(&create.name)?;
-        if create.or_replace {
-            return Err(
-                Error::unsupported(format!("CREATE OR REPLACE is not supported for {name} yet")).with_hint("DROP it first")
-            );
-        }
         if create.if_not_exists && self.skip_existing(&name) {
             return done(tag);
         }
@@ -55,6 +51,9 @@ impl Client {
         self.define(|definition| {
             let planner = definition.planner();
             let relation = with_types(relation.clone(), &planner)?;
+            if let Some(former) = definition.catalog.named(&name).filter(|_| create.or_replace) {
+                return redefine(definition, former, relation, create);
+            }
             CompiledRelation::compile(Arc::new(relation.clone()), &planner)?;
             let relation = definition.create(Relation { functions: planner.functions_called(), ..relation })?;
             let has_source = relation.options.contains_key(connect::CONNECTOR);

@@ -40,9 +40,6 @@ impl Client {
     pub(super) async fn create_derived_stream(&mut self, create: &CreateView, sql: &str) -> Result<Outcome> {
         self.beside_block("CREATE STREAM")?;
         let name = self.new_name(&create.name)?;
-        if create.or_replace {
-            return Err(Error::unsupported("CREATE OR REPLACE STREAM … AS is not supported yet").with_hint("DROP it first"));
-        }
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE STREAM");
         }
@@ -50,6 +47,10 @@ impl Client {
         check_prompt(create.emit, "a derived stream")?;
         if create.options.contains_key(connect::CONNECTOR) {
             return Err(Error::invalid_parameter("the rows of a derived stream come from its query: it has no connector"));
+        }
+        if create.or_replace && self.database.log.catalog().named(&name).is_some() {
+            self.replace_stream(&name, |_| Ok((create.clone(), sql.to_string()))).await?;
+            return done("CREATE STREAM");
         }
         self.define(|definition| {
             let (stream, fragment) = plan_stream(definition, create, &name, sql)?;
@@ -123,7 +124,12 @@ impl Client {
     }
 }
 
-fn plan_stream(definition: &Definition, create: &CreateView, name: &RelationName, sql: &str) -> Result<(Relation, Fragment)> {
+pub(super) fn plan_stream(
+    definition: &Definition,
+    create: &CreateView,
+    name: &RelationName,
+    sql: &str,
+) -> Result<(Relation, Fragment)> {
     let (catalog, planner) = (definition.catalog, definition.planner());
     let plan = planner.continuous(&create.query)?;
     let fragment = lower(&planner, &plan, create.emit)?;
@@ -149,7 +155,7 @@ fn plan_stream(definition: &Definition, create: &CreateView, name: &RelationName
     check_inputs(catalog, &stream)?;
     stream.widths = widths_of(catalog, &stream);
     let columns = (0..stream.columns.len()).collect();
-    stream.output = Some(Output { target: stream.id, columns, changelog: create.changelog });
+    stream.output = Some(Output { target: stream.id, columns, changelog: create.changelog, since: None });
     // The watermark's expression has to work.
     CompiledRelation::compile(Arc::new(stream.clone()), &planner)?;
     stream.functions = planner.functions_called();
@@ -275,7 +281,7 @@ fn plan_insert(
     check_inputs(catalog, &query)?;
     query.widths = widths_of(catalog, &query);
     query.depends_on.push(target.id);
-    query.output = Some(Output { target: target.id, columns, changelog: false });
+    query.output = Some(Output { target: target.id, columns, changelog: false, since: None });
     Ok((query, fragment))
 }
 
@@ -313,7 +319,7 @@ fn check_numbers(target: &Relation, columns: &[usize]) -> Result<()> {
 }
 
 /// A query that reads what it writes would never come to an end.
-fn check_loop(catalog: &Catalog, target: &Relation, reads: &[RelationId]) -> Result<()> {
+pub(super) fn check_loop(catalog: &Catalog, target: &Relation, reads: &[RelationId]) -> Result<()> {
     let Some(through) = reads.iter().find(|id| catalog.upstream([**id]).contains(&target.id)) else { return Ok(()) };
     let name = catalog.get(*through).map_or("", |r| r.name.as_str());
     let detail = match *through == target.id {

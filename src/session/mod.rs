@@ -25,6 +25,7 @@ mod named;
 mod names;
 mod point;
 mod read;
+mod redefine;
 mod rename;
 mod replace;
 mod returning;

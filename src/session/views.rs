@@ -45,12 +45,16 @@ impl Client {
         done("CREATE MATERIALIZED VIEW")
     }
 
-    /// `ALTER MATERIALIZED VIEW name AS query`: another query, all else as it is.
+    /// `ALTER MATERIALIZED VIEW name AS query`, `ALTER STREAM name AS query`: another query, all else as it is.
     pub(super) async fn alter_view(&mut self, alter: &CreateView, sql: &str) -> Result<Outcome> {
         self.beside_block("ALTER MATERIALIZED VIEW")?;
         let name = self.defined_name(&alter.name)?;
         // With what follows the query: EMIT.
         let query = sql.find(&alter.query_sql).map_or(alter.query_sql.as_str(), |at| sql[at..].trim_end_matches(';'));
+        if self.database.log.catalog().named(&name).is_some_and(|relation| relation.is_derived()) {
+            self.alter_stream_query(&name, alter, query).await?;
+            return done("ALTER STREAM");
+        }
         self.define(|definition| {
             let former = former(definition.catalog, &name, true, Kind::MaterializedView)?;
             let Some(former) = former else {

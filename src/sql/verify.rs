@@ -13,12 +13,12 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast as cast_expr, lit};
 use futures::TryStreamExt;
 
 use super::batch::expected::expected;
 use super::batch::{Options, Source, execute};
-use super::plan::{Planner, RelationSource};
+use super::plan::{Hidden, Planner, RelationSource};
 use crate::catalog::{CHANGELOG_COLUMNS, Column, Kind, ROW_ID, Relation};
 use crate::copy::dead_letters;
 use crate::delta::{Delta, consolidate};
@@ -75,7 +75,18 @@ async fn compare(
         let columns = relation.query_columns().iter().map(|c| Field::new(&c.name, c.data_type.clone(), c.nullable));
         let schema = Arc::new(Schema::new(columns.collect::<Vec<_>>()));
         let dead = Dead::of(planner, relation, source, options).await?;
-        return Comparison::new(&schema, [batches, written(planner, relation, source, options).await?], dead);
+        // Of a stream that had another query: what this one said before it was this one's turn was not written.
+        let before = match relation.output.as_ref().and_then(|output| output.since) {
+            None => Vec::new(),
+            Some(since) => {
+                expected(planner, relation, source, Some(since.consumed), options)
+                    .await?
+                    .try_collect::<Vec<RecordBatch>>()
+                    .await?
+            }
+        };
+        let before = typed(&schema, before)?;
+        return Comparison::new(&schema, [batches, written(planner, relation, source, before, options).await?], dead);
     }
     let version = source.snapshot.versions.get(&relation.id);
     let version = version.ok_or_else(|| Error::not_ready(format!("\"{}\" is still being built", relation.name)))?;
@@ -85,10 +96,18 @@ async fn compare(
     Comparison::new(&relation.schema(), [batches, actual], Dead::default())
 }
 
-/// The rows of a derived stream; of a changelog, what its changes add up to.
-async fn written(planner: &Planner, stream: &Relation, source: &Source, options: &Options) -> Result<Vec<RecordBatch>> {
-    let batches = read(planner, stream, source, options).await?;
+/// The rows of a derived stream that its query has written, after others; of a changelog, what the changes add up to.
+async fn written(
+    planner: &Planner,
+    stream: &Relation,
+    source: &Source,
+    before: Vec<RecordBatch>,
+    options: &Options,
+) -> Result<Vec<RecordBatch>> {
+    let since = stream.output.as_ref().and_then(|output| output.since).map(|since| since.commit);
+    let mut batches = read(planner, stream, source, since, options).await?;
     if !stream.output.as_ref().is_some_and(|output| output.changelog) {
+        batches.extend(before);
         return Ok(batches);
     }
     let lead = CHANGELOG_COLUMNS.len();
@@ -97,16 +116,28 @@ async fn written(planner: &Planner, stream: &Relation, source: &Source, options:
         let diff = rows.column(lead - 1).as_primitive::<Int64Type>().clone();
         Ok(Delta::new(rows.project(&columns)?, diff))
     };
-    let changes = batches.into_iter().map(change).collect::<Result<Vec<_>>>()?;
+    let mut changes = batches.into_iter().map(change).collect::<Result<Vec<_>>>()?;
+    changes.extend(before.into_iter().map(Delta::append));
     let Some(schema) = changes.first().map(Delta::schema) else { return Ok(Vec::new()) };
     let rows = consolidate(&schema, &changes)?;
     let each = (0..rows.len()).flat_map(|row| std::iter::repeat_n(row as u32, rows.weight(row).max(0) as usize));
     Ok(vec![arrow::compute::take_record_batch(&rows.rows, &UInt32Array::from_iter_values(each))?])
 }
 
-async fn read(planner: &Planner, stream: &Relation, source: &Source, options: &Options) -> Result<Vec<RecordBatch>> {
-    let relation = Arc::new(RelationSource::new(Arc::new(stream.clone()), &[]));
-    let plan = LogicalPlanBuilder::scan(stream.name.as_str(), relation, None)?.build()?;
+/// The rows of a stream; `after`: only those of later commits.
+async fn read(
+    planner: &Planner,
+    stream: &Relation,
+    source: &Source,
+    after: Option<CommitId>,
+    options: &Options,
+) -> Result<Vec<RecordBatch>> {
+    let relation = Arc::new(RelationSource::new(Arc::new(stream.clone()), &[Hidden::Commit]));
+    let plan = LogicalPlanBuilder::scan(stream.name.as_str(), relation, None)?;
+    let mut columns: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let commit = columns.split_off(stream.columns.len()).pop().ok_or_else(|| Error::internal("a row without its commit"))?;
+    let after = lit(after.map_or(0, |after| after as i64));
+    let plan = plan.filter(cast_expr(commit, DataType::Int64).gt(after))?.project(columns)?.build()?;
     Ok(execute(plan, source, planner.state(), options).await?.try_collect().await?)
 }
 
@@ -121,7 +152,8 @@ impl Dead {
     async fn of(planner: &Planner, stream: &Relation, source: &Source, options: &Options) -> Result<Dead> {
         let Some(dead) = planner.catalog().dead_letters_of(stream.id) else { return Ok(Dead::default()) };
         let mut letters = HashMap::new();
-        for rows in read(planner, dead, source, options).await? {
+        let since = stream.output.as_ref().and_then(|output| output.since).map(|since| since.commit);
+        for rows in read(planner, dead, source, since, options).await? {
             let raw = cast(rows.column(0), &DataType::Utf8)?;
             raw.as_string::<i32>().iter().flatten().for_each(|row| *letters.entry(row.to_string()).or_default() += 1);
         }

@@ -109,6 +109,9 @@ async fn run(seed: u64) -> usize {
             world.history.push(statement);
         }
         paused = world.pause_or_resume(&mut session, &seed_of, &views, paused).await;
+        if paused.is_none() && world.rng.random_bool(0.1) {
+            world.replace_stream(&mut session, &seed_of).await;
+        }
         if paused.is_none() && !views.is_empty() && world.rng.random_bool(0.15) {
             world.replace(&mut session, &seed_of, &mut views).await;
             past.forget_views();
@@ -357,6 +360,20 @@ impl World {
             }
             Err(error) if error.state() == SqlState::DependentObjects => {}
             Err(error) => panic!("{seed}: replacing {name} by {query}: {error:?}"),
+        }
+    }
+
+    /// A derived stream goes on with another query.
+    async fn replace_stream(&mut self, session: &mut Client, seed: &str) {
+        let Some(name) = self.streams.choose(&mut self.rng).cloned() else { return };
+        let filter = self.one(&["n > 0", "k <> 'k1'", "n % 2 = 0 OR x > 0", "true"]);
+        let query = self.one(&["SELECT k, n, d, x, ts FROM s", "SELECT k, n, d, -x AS x, ts FROM s"]);
+        let statement = format!("ALTER STREAM {name} AS {query} WHERE {filter}");
+        match session.run(&statement).await {
+            Ok(_) => self.history.push(statement),
+            // Of windows the time is of another type.
+            Err(error) if error.state() == SqlState::InvalidTableDefinition => {}
+            Err(error) => panic!("{seed}: {statement}: {error:?}"),
         }
     }
 

@@ -417,7 +417,11 @@ fn span(a: Option<(Micros, Micros)>, b: Option<(Micros, Micros)>) -> Option<(Mic
 /// Say in a change which commit it is in, where it asks for that.
 fn stamp(change: &mut Change, id: CommitId) {
     if let Change::Create(relation) | Change::Alter(relation) | Change::Replace(relation) = change {
-        relation.paused = relation.paused.map(|commit| if commit == NOW { id } else { commit });
+        let stamped = |commit| if commit == NOW { id } else { commit };
+        relation.paused = relation.paused.map(stamped);
+        for since in relation.output.iter_mut().flat_map(|output| &mut output.since) {
+            since.commit = stamped(since.commit);
+        }
     }
 }
 

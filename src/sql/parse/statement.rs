@@ -220,8 +220,8 @@ impl Grammar<'_> {
         if if_exists {
             return Err(Error::unsupported(format!("this form of ALTER {what} has no IF EXISTS")).at(position));
         }
-        if matches!(object, ObjectType::MaterializedView | ObjectType::Table) && (self.is("AS") || *self.peek() == Token::LParen)
-        {
+        let has_query = matches!(object, ObjectType::MaterializedView | ObjectType::Table | ObjectType::Stream);
+        if has_query && (self.is("AS") || *self.peek() == Token::LParen) {
             return Ok(Statement::AlterView(self.altered_view(name, position)?));
         }
         match self.eat_one(&["PAUSE", "RESUME"]) {
