@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::datatype::DataTypeExt;
-use datafusion::common::{DFSchema, Result as DfResult, TableReference};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue, TableReference};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
@@ -192,7 +192,13 @@ impl ContextProvider for Context<'_> {
             // Series of instants are of what clocks show.
             let arg = if local { cast(arg, TIMESTAMP) } else { arg };
             let arg = clocks::expression_in_session(formats, arg, &schema)?;
-            simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg))
+            match simplifier.simplify(simplifier.coerce(arg, &schema)?)? {
+                // The one unit that series know.
+                Expr::Literal(at @ ScalarValue::TimestampMicrosecond(..), metadata) => {
+                    Ok(Expr::Literal(at.cast_to(&DataType::Timestamp(TimeUnit::Nanosecond, None))?, metadata))
+                }
+                other => Ok(other),
+            }
         };
         let args = args.into_iter().map(constant).collect::<DfResult<Vec<_>>>()?;
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, state.as_ref()))?;
