@@ -2,7 +2,7 @@
 //!
 //! | planned | becomes |
 //! | --- | --- |
-//! | a cast between `timestamptz` and timestamps, dates, times, text | [`convert`](crate::sql::functions::convert) by that clock |
+//! | a cast between `timestamptz` and timestamps, dates, times, text | [`convert`] by that clock |
 //! | `extract`, `to_char`, `to_json`, … of a `timestamptz` | the same of a value whose type names the zone that it is seen in |
 //! | `date_trunc(field, instant)`, `make_timestamptz(…)` | with the zone as one more argument |
 //! | `instant + interval` | whole months and days by that clock ([`shifted`]) |

@@ -6,7 +6,7 @@
 //! | a cast that Arrow makes otherwise | [`convert`](crate::sql::functions::convert) |
 //! | a cast that PostgreSQL has not | error 42846 |
 //! | a cast to `numeric` | as many decimals as the operand has |
-//! | arguments of functions that take text, bytes or times | see [`arguments`](super::arguments) |
+//! | arguments of functions that take text, bytes or times | see [`arguments`] |
 //! | rows of a UNION, of VALUES, results of CASE and COALESCE | of their common type, see [`unknown`](super::unknown) |
 //!
 //! Operators are [`functions::operators`](crate::sql::functions::operators)'s. The planner reads every whole number as a
