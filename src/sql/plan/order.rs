@@ -19,13 +19,13 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
 use datafusion::execution::FunctionRegistry;
 use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SubqueryAlias, lit,
+    Aggregate, Distinct, DistinctOn, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SubqueryAlias, Window, lit,
 };
 
 use super::nearest::NearestNode;
@@ -71,25 +71,74 @@ pub fn total(plan: LogicalPlan, functions: &dyn FunctionRegistry) -> Result<Logi
 
 /// The plan with the rows of every OVER in order before they reach it. A plain Sort would not do: the optimizer makes it as weak
 /// as what stands above it asks for. So the rows are numbered in that order, and the numbers are looked at.
+///
+/// Keys that are no columns become columns first. Where a filter makes such an expression constant (`n % 2` behind
+/// `WHERE n % 2 = 0`), DataFusion sorts without it, forgets behind a projection that it is constant, and would sort once more for
+/// the window, where peers may change places. What it knows of a column, it keeps.
 pub fn sort_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(|node| {
-        let LogicalPlan::Window(mut window) = node else { return Ok(Transformed::no(node)) };
-        let Some(function) = window.window_expr.first().and_then(window_function) else {
-            return Ok(Transformed::no(LogicalPlan::Window(window)));
-        };
-        let by = function.params.partition_by.iter().map(|key| SortExpr::new(key.clone(), true, true));
-        let by = by.chain(function.params.order_by.iter().cloned()).collect();
-        let order = then_all_columns(by, &window.input);
-        let columns: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
-        let number = Expr::Column(Column::new_unqualified(NUMBER));
-        let input = LogicalPlanBuilder::from(Arc::unwrap_or_clone(window.input))
-            .window([row_number(Vec::new(), order)])?
-            .filter(number.gt(lit(0_u64)))?
-            .project(columns)?;
-        window.input = Arc::new(input.build()?);
-        Ok(Transformed::yes(LogicalPlan::Window(window)))
+    let plan = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Window(window) if window.window_expr.iter().any(|expr| window_function(expr).is_some()) => {
+            sort_window(window).map(Transformed::yes)
+        }
+        other => Ok(Transformed::no(other)),
     })?;
     Ok(plan.data)
+}
+
+fn sort_window(window: Window) -> Result<LogicalPlan> {
+    let shown = window.schema.columns();
+    let mut keys = Vec::new();
+    let calls = window.window_expr.into_iter().map(|call| with_key_columns(call, &mut keys)).collect::<Result<Vec<_>>>()?;
+    let columns: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
+    let keyed = keys.into_iter().enumerate().map(|(at, key)| key.alias(key_name(at)));
+    let keyed =
+        LogicalPlanBuilder::from(Arc::unwrap_or_clone(window.input)).project(columns.into_iter().chain(keyed))?.build()?;
+
+    let sorted_by = calls.first().and_then(window_function).map(|function| {
+        let keys = function.params.partition_by.iter().map(|key| SortExpr::new(key.clone(), true, true));
+        keys.chain(function.params.order_by.iter().cloned()).collect()
+    });
+    let order = then_all_columns(sorted_by.unwrap_or_default(), &keyed);
+    let columns: Vec<Expr> = keyed.schema().columns().into_iter().map(Expr::Column).collect();
+    let number = Expr::Column(Column::new_unqualified(NUMBER));
+    let input = LogicalPlanBuilder::from(keyed)
+        .window([row_number(Vec::new(), order)])?
+        .filter(number.gt(lit(0_u64)))?
+        .project(columns)?
+        .build()?;
+
+    let called: Vec<String> = calls.iter().map(|call| call.schema_name().to_string()).collect();
+    let inputs = shown.len() - called.len();
+    let computed = LogicalPlan::Window(Window::try_new(calls, Arc::new(input))?);
+    let shown = shown.into_iter().enumerate().map(|(at, column)| match at.checked_sub(inputs) {
+        Some(call) => Expr::Column(Column::new_unqualified(&called[call])).alias_qualified(column.relation, column.name),
+        None => Expr::Column(column),
+    });
+    LogicalPlanBuilder::from(computed).project(shown)?.build()
+}
+
+/// The call of a window function with columns for its keys; those that were none join `keys`, whose places name them.
+fn with_key_columns(call: Expr, keys: &mut Vec<Expr>) -> Result<Expr> {
+    let call = call.transform_down(|expr| {
+        let Expr::WindowFunction(mut function) = expr else { return Ok(Transformed::no(expr)) };
+        let params = &mut function.params;
+        for key in params.partition_by.iter_mut().chain(params.order_by.iter_mut().map(|by| &mut by.expr)) {
+            if !matches!(key, Expr::Column(_) | Expr::Literal(..)) {
+                let at = keys.iter().position(|known| known == key).unwrap_or(keys.len());
+                let column = Expr::Column(Column::new_unqualified(key_name(at)));
+                let key = std::mem::replace(key, column);
+                if at == keys.len() {
+                    keys.push(key);
+                }
+            }
+        }
+        Ok(Transformed::new(Expr::WindowFunction(function), true, TreeNodeRecursion::Jump))
+    })?;
+    Ok(call.data)
+}
+
+fn key_name(at: usize) -> String {
+    format!("$key{at}")
 }
 
 /// The number of a row, as a column.
