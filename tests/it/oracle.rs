@@ -579,7 +579,7 @@ impl World {
         let windowed = views.iter().find(|(_, sql)| windowed(sql));
         let nearest = self.one(&["a.ts >= b.ts", "b.ts < a.ts", "a.ts <= b.ts", "a.ts < b.ts"]);
         let asof = self.one(&["ASOF JOIN", "ASOF LEFT JOIN"]);
-        match self.rng.random_range(0..17) {
+        match self.rng.random_range(0..18) {
             12 => format!("SELECT a.k, a.n, a.ts, b.n AS bn FROM s a {some} q b ON a.k = b.k AND {bound}{rest}{emit}"),
             13 => format!("SELECT a.k, a.n, b.n AS bn, b.ts AS bts FROM s a {asof} q b ON a.k = b.k AND a.ts >= b.ts{emit}"),
             14 => format!("SELECT a.k, a.n, b.n AS bn, b.x FROM s a {some} r FOR SYSTEM_TIME AS OF a.ts AS b ON a.k = b.k{rest}{emit}"),
@@ -619,6 +619,13 @@ impl World {
             7 => format!(
                 "SELECT a.k, a.n, a.window_start FROM {s} a WHERE {not}EXISTS (SELECT 1 FROM {q} b WHERE {same} AND a.k = b.k)"
             ),
+            17 => {
+                let asked = match self.rng.random_bool(0.7) {
+                    true => format!("{not}EXISTS (SELECT 1 FROM q b WHERE a.k = b.k AND {bound}{rest})"),
+                    false => format!("a.k IN (SELECT b.k FROM q b WHERE {bound}{rest})"),
+                };
+                format!("SELECT a.k, a.n, a.ts FROM s a WHERE {asked} AND a.n > -30{emit}")
+            }
             _ => match windowed {
                 Some((view, _)) => {
                     format!("SELECT a.k, a.n, b.a0, a.window_end FROM {s} a {kind} {view} b ON {same} AND a.k = b.k")

@@ -9,20 +9,23 @@
 //! decided.
 //!
 //! A bound counts if both columns are event time, whether ON or, for an inner join, WHERE has it, or WITHIN ([`super::within`]).
+//! EXISTS, NOT EXISTS and IN that WHERE demands are joins, too: a bound between a row and those of the subquery, in the
+//! subquery's WHERE, cuts late rows on both sides.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchemaRef, JoinType, Result as DfResult};
+use datafusion::common::{Column, DFSchemaRef, DataFusionError, JoinType, Result as DfResult};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Extension, Filter, Join, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Distinct, Expr, Extension, Filter, Join, LogicalPlan, Subquery, UserDefinedLogicalNodeCore};
 
 use super::event_time::event_time;
 use super::marks::{self, Mark};
 use super::nearest;
-use super::time_bound::{bounds_of, merge, time_bounds};
+use super::time_bound::{TimeBound, bounds_of, merge, time_bounds};
 use super::{versions, within};
 use crate::error::Error;
 use crate::sql::pattern::MatchNode;
@@ -111,13 +114,75 @@ fn cut(plan: LogicalPlan, known: &[Expr]) -> DfResult<LogicalPlan> {
         LogicalPlan::Filter(filter) => {
             let mut conditions = split_conjunction_owned(filter.predicate.clone());
             conditions.extend_from_slice(known);
-            let input = cut(Arc::unwrap_or_clone(filter.input), &conditions)?;
-            Ok(LogicalPlan::Filter(Filter::try_new(filter.predicate, Arc::new(input))?))
+            let mut input = Arc::new(cut(Arc::unwrap_or_clone(filter.input), &conditions)?);
+            let demanded = split_conjunction_owned(filter.predicate).into_iter();
+            let demanded: Vec<Expr> = demanded.map(|condition| cut_exists(condition, &mut input)).collect::<DfResult<_>>()?;
+            let predicate = conjunction(demanded).ok_or_else(|| Error::internal("a filter without a condition"))?;
+            Ok(LogicalPlan::Filter(Filter::try_new(predicate, input)?))
         }
         LogicalPlan::Join(join) => cut_join(join, known),
         plan if MatchNode::of(&plan).is_some() => cut_match(plan),
         other => Ok(other.map_children(|child| cut(child, &[]).map(Transformed::yes))?.data),
     }
+}
+
+/// A condition on the rows of `outer`: if it asks whether the subquery has rows, as a join with these.
+fn cut_exists(condition: Expr, outer: &mut Arc<LogicalPlan>) -> DfResult<Expr> {
+    let mut cut = |subquery: Subquery| {
+        let plan = cut_correlated(Arc::unwrap_or_clone(subquery.subquery), outer)?;
+        Ok::<_, DataFusionError>(Subquery { subquery: Arc::new(plan), ..subquery })
+    };
+    Ok(match condition {
+        Expr::Exists(Exists { subquery, negated }) => Expr::Exists(Exists { subquery: cut(subquery)?, negated }),
+        Expr::InSubquery(InSubquery { expr, subquery, negated: false }) => {
+            Expr::InSubquery(InSubquery { expr, subquery: cut(subquery)?, negated: false })
+        }
+        other => other,
+    })
+}
+
+/// A subquery that refers to the rows of `outer` in its WHERE.
+fn cut_correlated(plan: LogicalPlan, outer: &mut Arc<LogicalPlan>) -> DfResult<LogicalPlan> {
+    match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Distinct(Distinct::All(_)) => {
+            Ok(plan.map_children(|child| cut_correlated(child, outer).map(Transformed::yes))?.data)
+        }
+        LogicalPlan::Filter(filter) => {
+            let (left, right) = (outer.schema(), filter.input.schema());
+            // A name of both is the subquery's: nothing is said of the other.
+            let told_apart = left.columns().iter().all(|column| !right.has_column(column));
+            let conditions = split_conjunction_owned(filter.predicate.clone()).into_iter().filter(|_| told_apart);
+            let mut bounds = Vec::new();
+            for condition in conditions {
+                bounds.extend(bounds_of(&as_columns(condition)?, left, right));
+            }
+            let cut = both_ways(bounds, outer, &filter.input);
+            let mut input = filter.input;
+            for (l, r) in cut {
+                *outer = on_time(Arc::clone(outer), l, 0);
+                input = on_time(input, r, 0);
+            }
+            Ok(LogicalPlan::Filter(Filter::try_new(filter.predicate, input)?))
+        }
+        other => Ok(other),
+    }
+}
+
+/// A condition of a subquery as one of a join.
+fn as_columns(condition: Expr) -> DfResult<Expr> {
+    let condition = condition.transform(|expr| match expr {
+        Expr::OuterReferenceColumn(_, column) => Ok(Transformed::yes(Expr::Column(column))),
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(condition.data)
+}
+
+/// Event times of two inputs that are bounded both ways.
+fn both_ways(bounds: Vec<TimeBound>, left: &LogicalPlan, right: &LogicalPlan) -> Vec<(usize, usize)> {
+    let both_ways = |(_, _, bound): &TimeBound| bound.least.is_some() && bound.greatest.is_some();
+    let timed = |(l, r, _): &TimeBound| event_time(left, *l).is_some() && event_time(right, *r).is_some();
+    let bounds = merge(bounds).into_iter();
+    bounds.filter(|bound| both_ways(bound) && timed(bound)).map(|(l, r, _)| (l, r)).collect()
 }
 
 fn cut_match(plan: LogicalPlan) -> DfResult<LogicalPlan> {
@@ -164,9 +229,7 @@ fn cut_join(mut join: Join, known: &[Expr]) -> DfResult<LogicalPlan> {
             bounds.extend(found);
         }
     }
-    let both_ways =
-        merge(bounds).into_iter().filter(|(l, r, bound)| bound.least.is_some() && bound.greatest.is_some() && timed(*l, *r));
-    let cut: Vec<(usize, usize)> = both_ways.map(|(l, r, _)| (l, r)).collect();
+    let cut = both_ways(bounds, left, right);
     join.filter = conjunction(join.filter.into_iter().chain(given));
     for (l, r) in cut {
         join.left = on_time(join.left, l, grace);
