@@ -261,7 +261,13 @@ impl Database {
     /// How a query runs that may take so many bytes of memory.
     pub(crate) fn query_options(&self, memory_bytes: usize) -> batch::Options {
         let runtime = batch::memory::runtime_of_query(&self.queries, memory_bytes);
-        batch::Options { target_partitions: self.query_threads, now: self.clock.now(), formats: Formats::default(), runtime }
+        batch::Options {
+            target_partitions: self.query_threads,
+            now: self.clock.now(),
+            formats: Formats::default(),
+            runtime,
+            stop: None,
+        }
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {

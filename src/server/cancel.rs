@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{random, same};
 use crate::error::{Error, Result};
 use crate::session::Handle;
+use crate::sql::batch::stop::Stop;
 
 pub const TERMINATED: &str = "terminating connection due to administrator command";
 pub const SHUTTING_DOWN: &str = "terminating connection: the server is shutting down";
@@ -112,13 +113,14 @@ impl Interrupt {
         };
         tokio::select! {
             biased;
-            () = token.cancelled() => Err(self.reason()),
-            () = late => Err(Error::canceled("canceling statement due to statement timeout")),
+            () = token.cancelled() => Err(self.cancelled()),
+            () = late => Err(timed_out()),
             done = work => Ok(done),
         }
     }
 
-    fn reason(&self) -> Error {
+    /// Why the statement was cancelled, now that it is.
+    fn cancelled(&self) -> Error {
         if self.killed.is_cancelled() {
             Error::shutting_down(SHUTTING_DOWN)
         } else if self.terminated.is_cancelled() {
@@ -128,6 +130,21 @@ impl Interrupt {
         } else {
             Error::canceled("canceling statement due to user request")
         }
+    }
+}
+
+fn timed_out() -> Error {
+    Error::canceled("canceling statement due to statement timeout")
+}
+
+impl Stop for Interrupt {
+    fn reason(&self) -> Option<Error> {
+        let cancelled = self.gone.is_cancelled() || self.running.lock().as_ref().is_some_and(CancellationToken::is_cancelled);
+        if cancelled {
+            return Some(self.cancelled());
+        }
+        let late = self.deadline.lock().is_some_and(|deadline| deadline <= Instant::now());
+        late.then(timed_out)
     }
 }
 

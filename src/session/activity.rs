@@ -9,6 +9,7 @@ use super::settings::Settings;
 use super::{Client, ClientSession, Handle, Peer, TransactionStatus};
 use crate::catalog::role::RoleId;
 use crate::limits;
+use crate::sql::batch::stop::Stop;
 use crate::sql::system::Activity;
 use crate::time::Micros;
 
@@ -82,6 +83,11 @@ impl Client {
         let session = Arc::new(session);
         self.database.sessions.0.lock().insert(self.number(), Arc::clone(&session));
         self.session = Some(session);
+    }
+
+    /// What says to the running statement that it is to stop.
+    pub(super) fn stop(&self) -> Option<Arc<dyn Stop>> {
+        Some(Arc::clone(&self.session.as_ref()?.handle) as Arc<dyn Stop>)
     }
 
     pub(super) fn leave(&mut self) {

@@ -56,6 +56,7 @@ use crate::catalog::Column;
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::sql::ast::Parsed;
+use crate::sql::batch::stop::Stop;
 use crate::sql::types;
 
 pub use point::Known;
@@ -183,8 +184,8 @@ pub struct Peer {
     pub is_encrypted: bool,
 }
 
-/// What other sessions may do to one.
-pub trait Handle: Send + Sync {
+/// What other sessions may do to one, and what its running statement asks: whether it is to stop.
+pub trait Handle: Stop {
     /// Ends the statement that runs.
     fn cancel(&self);
     /// Ends the session.

@@ -99,7 +99,7 @@ impl Client {
     /// How this session's statements run.
     pub(super) fn query_options(&self) -> batch::Options {
         let formats = self.settings.formats();
-        batch::Options { formats, ..self.database.query_options(self.settings.statement_memory()) }
+        batch::Options { formats, stop: self.stop(), ..self.database.query_options(self.settings.statement_memory()) }
     }
 
     /// Run a plan over a snapshot.

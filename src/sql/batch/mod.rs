@@ -10,6 +10,7 @@
 //! * [`expected`]: the batch answer of a view, from streams and tables alone.
 //! * [`history`]: relations as they were at former commits, for AS OF.
 //! * [`point`]: what is only a look-up, without all that.
+//! * [`stop`]: what makes long joins hear that they are to stop.
 //!
 //! A query sees one commit. It runs on the runtime that polls its batches, holds at most the memory of its [`RuntimeEnv`], and
 //! ends when its stream is dropped. Reading a stream blocks the polling thread while the store reads; so queries run on threads
@@ -21,6 +22,7 @@ pub mod memory;
 mod nearest;
 pub mod point;
 mod rewrite;
+pub mod stop;
 mod stream;
 mod watermarks;
 
@@ -37,6 +39,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{FutureExt, StreamExt};
 
 use self::history::History;
+use self::stop::Stop;
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::log::LogHandle;
@@ -61,6 +64,8 @@ pub struct Options {
     pub formats: Formats,
     /// What bounds its memory ([`memory`]).
     pub runtime: Arc<RuntimeEnv>,
+    /// Asked where the query would not otherwise be heard of to be dropped.
+    pub stop: Option<Arc<dyn Stop>>,
 }
 
 /// Run a plan; parameters are bound ([`crate::sql::plan::bind`]).
@@ -99,7 +104,8 @@ pub async fn physical(
     let plan = clocks::in_session(options.formats, plan, state)?;
     let history = History::read(&plan, source, state, options).await?;
     let plan = rewrite::over_snapshot(plan, source, &history, state)?;
-    Ok(state.create_physical_plan(&plan).await?)
+    let physical = state.create_physical_plan(&plan).await?;
+    Ok(stop::stoppable(physical, options.stop.as_ref())?)
 }
 
 /// The settings of one query.

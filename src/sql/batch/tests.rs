@@ -104,7 +104,7 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        Options { target_partitions: 2, now: 0, formats: Formats::default(), runtime: runtime(64 << 20).unwrap() }
+        Options { target_partitions: 2, now: 0, formats: Formats::default(), runtime: runtime(64 << 20).unwrap(), stop: None }
     }
 
     fn rows(&self, sql: &str) -> Result<Vec<String>> {

@@ -5,6 +5,7 @@
 //! | `extract_equijoin_predicate` | adds an equality of WHERE to the keys of a join that takes NULLs for equal, and so takes that equality's NULLs for equal, too | leaves such joins alone: the equality stays a condition |
 //! | `eliminate_cross_join` | merges inner joins that take NULLs for equal with others that do not | leaves plans with such joins alone |
 //! | `push_down_filter` | takes `a = 1 AND 1 = a` for false, and `1 > a` for no stricter than `a <= 1` | runs behind a rule of ours that puts constants last in the conditions of joins, as DataFusion does in filters |
+//! | physical filters | take `f(a) = a` for two names of one order, and then put `f(a)` for the `a` in `f(a)`, too | are given `f(a) IS NOT DISTINCT FROM a AND a IS NOT NULL` by a last rule of ours |
 //! | physical `FilterPushdown` | takes columns of both sides of an outer join that have one name for the same column | is left out: the logical plan has its filters where they belong |
 //! | the second physical `ProjectionPushdown` | puts a projection below a filter that has one already, whose condition is then of other columns | is left out: the first finds no such filters |
 //! | `single_distinct_aggregation_to_group_by` | sums sums, whose type is another one than that of a sum | is left out |
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, NullEquality, Result as DfResult};
-use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, LogicalPlan, Operator, lit};
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
@@ -40,7 +42,46 @@ pub fn rules() -> Vec<Rule> {
     if let Some(at) = rules.iter().position(|rule| rule.name() == pushdown.name()) {
         rules.insert(at, Arc::new(ConstantsLast));
     }
+    rules.push(Arc::new(OwnFunction));
     rules
+}
+
+/// `f(a) = a` in a filter, as a condition that says nothing of orders.
+#[derive(Debug)]
+struct OwnFunction;
+
+impl OptimizerRule for OwnFunction {
+    fn name(&self) -> &str {
+        "own_function"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+        let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+        if !split_conjunction(&filter.predicate).into_iter().any(is_own_function) {
+            return Ok(Transformed::no(LogicalPlan::Filter(filter)));
+        }
+        let told = split_conjunction_owned(filter.predicate).into_iter().map(|condition| match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if shares_columns(&left, &right) => {
+                let is_there = right.clone().is_not_null();
+                Expr::BinaryExpr(BinaryExpr::new(left, Operator::IsNotDistinctFrom, right)).and(is_there)
+            }
+            other => other,
+        });
+        let predicate = conjunction(told).unwrap_or_else(|| lit(true));
+        Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
+    }
+}
+
+fn is_own_function(condition: &Expr) -> bool {
+    matches!(condition, Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if shares_columns(left, right))
+}
+
+fn shares_columns(a: &Expr, b: &Expr) -> bool {
+    !a.column_refs().is_disjoint(&b.column_refs())
 }
 
 /// `1 = a` in the condition of a join is `a = 1`.

@@ -59,7 +59,11 @@ impl Planner {
         options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
         let options = Arc::new(options);
         let plan = self.state().analyzer().execute_and_check(plan, &options, |_, _| {})?;
-        let timed = plan.exists(|node| Ok(node.expressions().iter().any(mentions_now)))?;
+        let mut timed = false;
+        plan.apply_with_subqueries(|node| {
+            timed |= node.expressions().iter().any(mentions_now);
+            Ok(if timed { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
         let mut rules = Optimizer::new().rules;
         rules.retain(|rule| !(BATCH_RULES.contains(&rule.name()) || timed && rule.name() == COMMON_SUBEXPRESSIONS));
         let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
