@@ -203,7 +203,7 @@ fn temporal(rng: &mut SmallRng) -> String {
             format!("SELECT a.k, a.n, b.n AS bn FROM (SELECT k, n FROM {from} WHERE {condition}) a {join} q b ON b.k = a.k")
         }
         2 => format!(
-            "SELECT b.k, b.n FROM q b WHERE {}EXISTS (SELECT 1 FROM {from} WHERE {from}.k = b.k AND {condition})",
+            "SELECT b.k, b.n FROM q b WHERE {}EXISTS (SELECT 1 FROM {from} a WHERE a.k = b.k AND {condition})",
             one(rng, &["", "NOT "])
         ),
         3 => format!("SELECT k, COUNT(*) AS c, SUM(n) AS total, MAX(x) AS most FROM {from} WHERE {condition} GROUP BY k"),

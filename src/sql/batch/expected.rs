@@ -81,7 +81,9 @@ pub fn plan(planner: &Planner, relation: &Relation, source: &Source) -> Result<L
 fn answer(planner: &Planner, relation: &Relation, source: &Source) -> Result<LogicalPlan> {
     let plan = planner.view(relation)?;
     let is_final = relation.emit.is_final();
-    let plan = if order::matters(&plan) { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
+    // Of EXISTS and IN, joins are made there, whose rows are final one by one.
+    let as_it_runs = order::matters(&plan) || is_final && asks_subqueries(&plan)?;
+    let plan = if as_it_runs { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
     let plan = if let Emit::FinalOrSilent(after) = relation.emit { timed(plan, after)? } else { plan };
     if is_final && let Some((join, time, known)) = final_join(&plan) {
         let past = past(join, time, &known, source);
@@ -89,6 +91,12 @@ fn answer(planner: &Planner, relation: &Relation, source: &Source) -> Result<Log
     }
     let plan = inline(plan, planner, source)?;
     if is_final { only_final(plan, source) } else { Ok(plan) }
+}
+
+/// Whether a condition is on the rows of a subquery.
+fn asks_subqueries(plan: &LogicalPlan) -> Result<bool> {
+    let asks = |expr: &Expr| Ok(matches!(expr, Expr::Exists(_) | Expr::InSubquery(_)));
+    Ok(plan.exists(|node| Ok(node.expressions().iter().any(|expr| expr.exists(asks).unwrap_or(true))))?)
 }
 
 /// What it said when the period before this one ended.
