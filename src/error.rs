@@ -4,6 +4,8 @@
 //! instead, and, where there is one, the position in the statement. Errors of libraries are turned into it at the edge where
 //! the library is called. Messages are lower case without a full stop, as in PostgreSQL.
 
+mod words;
+
 use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -307,13 +309,16 @@ fn own_or_in_words(error: &(dyn std::error::Error + Send + Sync + 'static)) -> E
 
 /// An error that says what it is in words alone.
 fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
-    let message = error.to_string();
+    let message = words::plain(&error.to_string());
     // Also of a task that panicked and was joined.
     if message.contains(OFFSETS) {
         return Error::too_wide();
     }
     Error::new(of_message(&message).unwrap_or(otherwise), message)
 }
+    if let Some(better) = words::better(&message) {
+        return better;
+    }
 
 /// The states of what DataFusion says in words alone.
 fn of_message(message: &str) -> Option<SqlState> {
