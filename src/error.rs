@@ -56,6 +56,8 @@ sql_states! {
     UndefinedSchema undefined_schema "3F000",
     UndefinedObject undefined_object "42704",
     UndefinedParameter undefined_parameter "42P02",
+    /// Nothing says of which type a parameter is.
+    IndeterminateType indeterminate_type "42P18",
     AmbiguousColumn ambiguous_column "42702",
     /// Several functions fit a call, or a name, equally well.
     AmbiguousFunction ambiguous_function "42725",
@@ -314,11 +316,11 @@ fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
     if message.contains(OFFSETS) {
         return Error::too_wide();
     }
-    Error::new(of_message(&message).unwrap_or(otherwise), message)
-}
     if let Some(better) = words::better(&message) {
         return better;
     }
+    Error::new(of_message(&message).unwrap_or(otherwise), message)
+}
 
 /// The states of what DataFusion says in words alone.
 fn of_message(message: &str) -> Option<SqlState> {

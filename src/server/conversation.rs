@@ -338,10 +338,10 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         }
         let formats = formats(&bind.parameter_formats, wanted, "parameter")?;
         let read_as = self.session.formats();
-        let types = statement.parameters.iter().zip(prepared.parameters.iter().map(|parameter| &parameter.data_type));
+        let types = statement.parameters.iter().zip(&prepared.parameters);
         let values = bind.parameters.iter().zip(formats).zip(types).enumerate();
-        let values = values.map(|(index, ((value, format), (oid, target)))| {
-            let value = decode::parameter(value.as_deref(), format, *oid, target, read_as);
+        let values = values.map(|(index, ((value, format), (oid, parameter)))| {
+            let value = decode::parameter(value.as_deref(), format, *oid, parameter, read_as);
             value.map_err(|error| match error.context() {
                 None => error.with_context(format!("parameter ${}", index + 1)),
                 Some(_) => error,

@@ -282,7 +282,14 @@ impl TypePlanner for Types {
             // Named, so that it is not taken for what was cast.
             Some(DataType::UInt32) => return Ok(Some(Arc::new(types::with_type(Field::new("", DataType::UInt32, true), "oid")))),
             Some(oids) => oids,
-            None => types::from_ast(sql_type).map_err(DataFusionError::from)?.0,
+            None => {
+                let (data_type, name) = types::from_ast(sql_type).map_err(DataFusionError::from)?;
+                let is_told = name.contains('(') || types::is_text(&data_type) && name != "text" || name.starts_with("json");
+                return Ok(Some(match is_told && !data_type.is_nested() || name.ends_with("[]") {
+                    true => Arc::new(types::with_type(Field::new("", data_type, true), &name)),
+                    false => data_type.into_nullable_field_ref(),
+                }));
+            }
         };
         Ok(Some(data_type.into_nullable_field_ref()))
     }

@@ -181,7 +181,7 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
         *expr = take(inner);
         return Ok(());
     }
-    let modified = modified(data_type)?;
+    let modified = modified(data_type)?.map(|modified| (modified, std::mem::replace(data_type, without_modifier(data_type))));
     match target(data_type) {
         Target::Registered(input) | Target::Checked(input) => {
             let inner = take(inner);
@@ -199,9 +199,10 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
         }
         Target::AsIs => shown_cast(expr),
     }
-    if let Some((function, argument)) = modified {
-        let value = take(expr);
-        *expr = call(function, vec![value, sp::Expr::Value(sp::Value::Number(argument.to_string(), false).with_empty_span())]);
+    if let Some(((function, argument), data_type)) = modified {
+        let argument = sp::Expr::Value(sp::Value::Number(argument.to_string(), false).with_empty_span());
+        // What comes of it is told of by its type.
+        *expr = super::forms::cast(call(function, vec![take(expr), argument]), data_type);
     }
     Ok(())
 }
