@@ -476,7 +476,7 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
     /// A failed transaction takes nothing but its end.
     fn check_block(&self, parsed: &ast::Parsed) -> Result<()> {
         use ast::Statement::{Commit, Rollback, RollbackTo};
-        let ends = matches!(parsed.statement, Commit | Rollback | RollbackTo(_));
+        let ends = matches!(parsed.statement, Commit { .. } | Rollback { .. } | RollbackTo(_));
         if ends || self.session.transaction_status() != TransactionStatus::Failed {
             return Ok(());
         }

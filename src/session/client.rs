@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::activity::Session;
 use super::cursor::Cursor;
 use super::identity::Who;
-use super::settings::{IDLE_IN_TRANSACTION, IDLE_SESSION, Settings};
+use super::settings::{IDLE_IN_TRANSACTION, IDLE_SESSION, MAX_CONNECTIONS, Settings};
 use super::transaction::Transaction;
 use super::{
     Bound, ClientSession, CopyIn, Handle, Known, Outcome, Parameter, Parameters, Peer, Prepared, Rows, TransactionStatus,
@@ -75,6 +75,12 @@ impl Client {
     /// As one of so many that its role may have.
     pub(crate) fn seated(mut self, seat: Seat) -> Client {
         self._seat = Some(seat);
+        self
+    }
+
+    /// As one of so many that the server takes.
+    pub(crate) fn among(self, connections: usize) -> Client {
+        self.settings.tell(MAX_CONNECTIONS, &connections.to_string());
         self
     }
 
@@ -200,13 +206,23 @@ impl Client {
             }
             Statement::Deallocate(name) => self.deallocate(name.as_ref().map(fold)),
 
-            Statement::Begin { read_only } => {
+            Statement::Begin { start, read_only } => {
                 self.begin(*read_only)?;
-                done("BEGIN")
+                done(if *start { "START TRANSACTION" } else { "BEGIN" })
             }
-            Statement::Commit => self.commit().await.map(|tag| Outcome::Done(tag.into())),
-            Statement::Rollback => {
+            Statement::Commit { chain: false } => self.commit().await.map(|tag| Outcome::Done(tag.into())),
+            Statement::Commit { chain: true } => {
+                let read_only = self.chained("COMMIT")?;
+                let tag = self.commit().await?;
+                self.begin(Some(read_only))?;
+                done(tag)
+            }
+            Statement::Rollback { chain } => {
+                let read_only = if *chain { Some(self.chained("ROLLBACK")?) } else { None };
                 self.rollback();
+                if read_only.is_some() {
+                    self.begin(read_only)?;
+                }
                 done("ROLLBACK")
             }
             Statement::Savepoint(name) => self.savepoint(fold(name)).map(|()| Outcome::Done("SAVEPOINT".into())),

@@ -97,9 +97,9 @@ impl ClientSession for FakeSession {
             let trimmed = part.trim();
             let statement = match trimmed {
                 "nonsense" => return Err(Error::syntax("syntax error at or near \"nonsense\"").at(offset + 1)),
-                "begin" => Statement::Begin { read_only: None },
-                "commit" => Statement::Commit,
-                "rollback" => Statement::Rollback,
+                "begin" => Statement::Begin { start: false, read_only: None },
+                "commit" => Statement::Commit { chain: false },
+                "rollback" => Statement::Rollback { chain: false },
                 "deallocate all" => Statement::Deallocate(None),
                 _ => Statement::NoOperation("FAKE"),
             };
