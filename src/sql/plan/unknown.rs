@@ -21,6 +21,8 @@ use sqlparser::ast::{VisitMut, VisitorMut};
 use super::{Planner, columns};
 use crate::error::{Error, Result};
 use crate::sql::functions::convert::{converted, is_open, tell};
+use crate::sql::ast::function_call;
+use crate::sql::functions::declared::PLAIN;
 use crate::sql::functions::operators::kind;
 use crate::sql::parse::parse_type;
 use crate::sql::types;
@@ -131,7 +133,12 @@ impl Values<'_> {
         match set {
             sp::SetExpr::Values(values) => {
                 let width = values.rows.iter().map(|row| row.len()).max().unwrap_or(0);
-                (0..width).try_for_each(|column| self.column(values, column))
+                (0..width).try_for_each(|column| self.column(values, column))?;
+                if values.rows.len() > 1 {
+                    let cells = values.rows.iter_mut().flat_map(|row| row.iter_mut());
+                    cells.filter(|cell| is_declared(cell)).for_each(as_plain);
+                }
+                Ok(())
             }
             sp::SetExpr::SetOperation { left, right, .. } => {
                 self.set(left)?;
@@ -193,6 +200,20 @@ fn is_plain(data_type: &DataType) -> bool {
         DataType::Struct(_) | DataType::Map(..) | DataType::Union(..) => false,
         _ => true,
     }
+}
+
+/// May it say more of its type than Arrow does?
+fn is_declared(cell: &sp::Expr) -> bool {
+    match cell {
+        sp::Expr::Nested(inner) => is_declared(inner),
+        sp::Expr::Cast { .. } => true,
+        cell => parameter_number(cell).is_some(),
+    }
+}
+
+fn as_plain(cell: &mut sp::Expr) {
+    let value = std::mem::replace(cell, sp::Expr::Value(sp::Value::Null.with_empty_span()));
+    *cell = sp::Expr::Function(function_call(sp::Ident::new(PLAIN), vec![value]));
 }
 
 fn parameter_number(cell: &sp::Expr) -> Option<usize> {
