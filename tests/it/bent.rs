@@ -73,6 +73,7 @@ async fn converse_inside(port: u16, seed: u64) {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     socket.write_all(&hello()).await.unwrap();
     let key = logged_in(&mut socket).await;
+    let mut heard = Vec::new();
     for _ in 0..random.random_range(1..5) {
         let conversation = CONVERSATIONS[random.random_range(0..CONVERSATIONS.len())];
         let mut said = Vec::new();
@@ -92,8 +93,17 @@ async fn converse_inside(port: u16, seed: u64) {
         if random.random_bool(0.2) {
             cancel(port, &key, &mut random).await;
         }
+        // Whoever hangs up is not answered.
+        listen(&mut socket, &mut heard).await;
     }
-    check_messages(&to_the_end(&mut socket, seed).await, seed);
+    heard.extend(to_the_end(&mut socket, seed).await);
+    check_messages(&heard, seed);
+}
+
+/// Hears the server out: until it has been silent for a moment, or has hung up.
+async fn listen(socket: &mut TcpStream, heard: &mut Vec<u8>) {
+    const SILENCE: Duration = Duration::from_millis(30);
+    while let Ok(Ok(1..)) = tokio::time::timeout(SILENCE, socket.read_buf(heard)).await {}
 }
 
 /// Reads up to the first ReadyForQuery; the key by which the session is cancelled.

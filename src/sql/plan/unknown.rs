@@ -20,8 +20,8 @@ use sqlparser::ast::{VisitMut, VisitorMut};
 
 use super::{Planner, columns};
 use crate::error::{Error, Result};
-use crate::sql::functions::convert::{converted, is_open, tell};
 use crate::sql::ast::function_call;
+use crate::sql::functions::convert::{converted, is_open, tell};
 use crate::sql::functions::declared::PLAIN;
 use crate::sql::functions::operators::kind;
 use crate::sql::parse::parse_type;
