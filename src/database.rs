@@ -308,8 +308,8 @@ fn open_state(path: &Path) -> Result<SledStore> {
     }
 }
 
-/// A database that the server can serve.
-pub struct Served(pub Arc<Database>);
+/// A database that the server can serve, and how many sessions that has at most.
+pub struct Served(pub Arc<Database>, pub usize);
 
 impl Backend for Served {
     fn connect(&self, user: &str, database: &str, settings: &[(String, String)]) -> Result<Box<dyn ClientSession>> {
@@ -326,7 +326,7 @@ impl Backend for Served {
                 .with_detail("the user does not have the CONNECT privilege"));
         }
         let seat = Seat::take(&self.0, role)?;
-        let mut client = Client::new(Arc::clone(&self.0), role.id, database).seated(seat);
+        let mut client = Client::new(Arc::clone(&self.0), role.id, database).seated(seat).among(self.1);
         for (name, value) in &role.settings {
             // One that has become wrong keeps nobody out.
             if let Err(error) = client.start_up_setting(name, value) {

@@ -4,6 +4,8 @@
 //! instead, and, where there is one, the position in the statement. Errors of libraries are turned into it at the edge where
 //! the library is called. Messages are lower case without a full stop, as in PostgreSQL.
 
+mod words;
+
 use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -54,6 +56,8 @@ sql_states! {
     UndefinedSchema undefined_schema "3F000",
     UndefinedObject undefined_object "42704",
     UndefinedParameter undefined_parameter "42P02",
+    /// Nothing says of which type a parameter is.
+    IndeterminateType indeterminate_type "42P18",
     AmbiguousColumn ambiguous_column "42702",
     /// Several functions fit a call, or a name, equally well.
     AmbiguousFunction ambiguous_function "42725",
@@ -307,10 +311,13 @@ fn own_or_in_words(error: &(dyn std::error::Error + Send + Sync + 'static)) -> E
 
 /// An error that says what it is in words alone.
 fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
-    let message = error.to_string();
+    let message = words::plain(&error.to_string());
     // Also of a task that panicked and was joined.
     if message.contains(OFFSETS) {
         return Error::too_wide();
+    }
+    if let Some(better) = words::better(&message) {
+        return better;
     }
     Error::new(of_message(&message).unwrap_or(otherwise), message)
 }

@@ -190,9 +190,12 @@ fn serve(options: &Serve) -> Result<ExitCode> {
         queries.block_on(run_script(&database, DEMO))?;
     }
     let result = network.block_on(async {
-        let server =
-            Server::bind(&server_options(options, &database)?, Arc::new(Served(Arc::clone(&database))), queries.handle().clone())
-                .await?;
+        let server = Server::bind(
+            &server_options(options, &database)?,
+            Arc::new(Served(Arc::clone(&database), options.max_connections.into())),
+            queries.handle().clone(),
+        )
+        .await?;
         let address = server.local_addr()?;
         println!("Tidegate {} is ready. Connect with:", env!("CARGO_PKG_VERSION"));
         println!("  psql -h {} -p {} -U tidegate", address.ip(), address.port());

@@ -6,6 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StringAr
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Decimal256Type, Time64MicrosecondType, TimeUnit};
 use arrow::datatypes::{TimestampMicrosecondType, i256};
 
+use datafusion::common::ScalarValue;
+
 use super::column::check_utf8;
 use super::fields::Bad;
 use super::value::{self, invalid_syntax};
@@ -101,6 +103,18 @@ impl Modifier {
         let DataType::List(field) = lists.data_type() else { return Ok(None) };
         let rebuilt = |values| ListArray::new(Arc::clone(field), lists.offsets().clone(), values, lists.nulls().cloned());
         Ok(applied.map(|values| Arc::new(rebuilt(values)) as ArrayRef))
+    }
+}
+
+/// A value as its type spells it: a UUID, a document, and arrays of them, which are text to Arrow.
+pub fn canonical(value: ScalarValue, sql_type: &str) -> Result<ScalarValue, Error> {
+    let modifier = Modifier::new(sql_type, &value.data_type());
+    if !matches!(modifier, Modifier::Json | Modifier::Jsonb | Modifier::Uuid) {
+        return Ok(value);
+    }
+    match modifier.apply(&value.to_array()?).map_err(|bad| bad.error)? {
+        Some(spelled) => Ok(ScalarValue::try_from_array(&spelled, 0)?),
+        None => Ok(value),
     }
 }
 

@@ -338,10 +338,10 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
         }
         let formats = formats(&bind.parameter_formats, wanted, "parameter")?;
         let read_as = self.session.formats();
-        let types = statement.parameters.iter().zip(prepared.parameters.iter().map(|parameter| &parameter.data_type));
+        let types = statement.parameters.iter().zip(&prepared.parameters);
         let values = bind.parameters.iter().zip(formats).zip(types).enumerate();
-        let values = values.map(|(index, ((value, format), (oid, target)))| {
-            let value = decode::parameter(value.as_deref(), format, *oid, target, read_as);
+        let values = values.map(|(index, ((value, format), (oid, parameter)))| {
+            let value = decode::parameter(value.as_deref(), format, *oid, parameter, read_as);
             value.map_err(|error| match error.context() {
                 None => error.with_context(format!("parameter ${}", index + 1)),
                 Some(_) => error,
@@ -476,7 +476,7 @@ impl<W: AsyncWrite + Unpin + Send> Conversation<W> {
     /// A failed transaction takes nothing but its end.
     fn check_block(&self, parsed: &ast::Parsed) -> Result<()> {
         use ast::Statement::{Commit, Rollback, RollbackTo};
-        let ends = matches!(parsed.statement, Commit | Rollback | RollbackTo(_));
+        let ends = matches!(parsed.statement, Commit { .. } | Rollback { .. } | RollbackTo(_));
         if ends || self.session.transaction_status() != TransactionStatus::Failed {
             return Ok(());
         }

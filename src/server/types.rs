@@ -1,12 +1,12 @@
 //! Which Postgres type stands for an Arrow type on the wire, and the other way for declared parameters.
 
-use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 use postgres_types::Type;
 
 use crate::error::{Error, Result};
 use crate::session::Parameter;
 use crate::sql::plan::columns::ORIGIN;
-use crate::sql::types::{NUMERIC, field_type, oid, sql_type, typmod};
+use crate::sql::types::{NUMERIC, PG_TYPE, field, field_type, oid, sql_type, typmod};
 
 /// A type as RowDescription tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,9 @@ pub struct WireType {
 pub fn wire_type(field: &Field) -> WireType {
     let sql = field_type(field);
     let oid = oid(field.data_type(), &sql);
-    WireType { oid, size: size(oid), modifier: typmod(&sql) }
+    // What is computed has none, however wide Arrow makes it.
+    let modifier = field.metadata().get(PG_TYPE).map_or(-1, |declared| typmod(declared));
+    WireType { oid, size: size(oid), modifier }
 }
 
 /// OID of the relation that a column comes from, and its number there; zeros for what is computed.
@@ -61,8 +63,8 @@ pub fn is_list(data_type: &DataType) -> bool {
     matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
 }
 
-/// The Arrow type of a parameter that a client declared; `None` leaves it to be inferred.
-pub fn declared(oid: u32) -> Result<Option<DataType>> {
+/// The type of a parameter that a client declared; `None` leaves it to be inferred.
+pub fn declared(oid: u32) -> Result<Option<FieldRef>> {
     if [0, Type::UNKNOWN.oid()].contains(&oid) {
         return Ok(None);
     }
@@ -70,14 +72,31 @@ pub fn declared(oid: u32) -> Result<Option<DataType>> {
         return Err(Error::undefined_object(format!("type with OID {oid} does not exist")));
     };
     if let postgres_types::Kind::Array(item) = declared.kind() {
-        return Ok(scalar(item).map(|item| DataType::new_list(item, true)));
+        let data_type = scalar(item);
+        let name = format!("{}[]", name(item, &data_type));
+        return Ok(Some(field(&DataType::new_list(data_type, true), &name)));
     }
-    Ok(scalar(&declared))
+    let data_type = scalar(&declared);
+    Ok(Some(field(&data_type, &name(&declared, &data_type))))
+}
+
+/// What a type is called that Arrow has no name for.
+fn name(declared: &Type, data_type: &DataType) -> String {
+    match *declared {
+        Type::UUID => "uuid",
+        Type::JSON => "json",
+        Type::JSONB => "jsonb",
+        Type::VARCHAR => "character varying",
+        Type::BPCHAR => "character",
+        Type::NUMERIC => "numeric",
+        _ => return sql_type(data_type),
+    }
+    .to_string()
 }
 
 /// Types that a statement can't do more with than with their text are text.
-fn scalar(declared: &Type) -> Option<DataType> {
-    Some(match *declared {
+fn scalar(declared: &Type) -> DataType {
+    match *declared {
         Type::BOOL => DataType::Boolean,
         Type::INT2 => DataType::Int16,
         Type::INT4 => DataType::Int32,
@@ -93,5 +112,5 @@ fn scalar(declared: &Type) -> Option<DataType> {
         Type::TIMESTAMPTZ => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         Type::INTERVAL => DataType::Interval(IntervalUnit::MonthDayNano),
         _ => DataType::Utf8,
-    })
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::FieldRef;
 use sqlparser::ast as sp;
 
 use super::define::no_column;
@@ -171,13 +171,13 @@ pub(super) fn mark_defaults(source: &mut Cow<'_, sp::Query>, targets: &[usize]) 
 }
 
 /// What the client declared, and where it did not, the columns' types.
-pub(super) fn types(assigned: &[(usize, &Column)], declared: &[Option<DataType>]) -> Vec<Option<DataType>> {
+pub(super) fn types(assigned: &[(usize, &Column)], declared: &[Option<FieldRef>]) -> Vec<Option<FieldRef>> {
     let mut types = declared.to_vec();
     for (index, column) in assigned {
         if types.len() <= *index {
             types.resize(index + 1, None);
         }
-        types[*index].get_or_insert_with(|| column.data_type.clone());
+        types[*index].get_or_insert_with(|| crate::sql::types::field(&column.data_type, &column.sql_type));
     }
     types
 }

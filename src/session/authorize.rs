@@ -172,8 +172,8 @@ impl Client {
             | Statement::Close(_)
             | Statement::Deallocate(_)
             | Statement::Begin { .. }
-            | Statement::Commit
-            | Statement::Rollback
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
             | Statement::Savepoint(_)
             | Statement::RollbackTo(_)
             | Statement::Release(_)

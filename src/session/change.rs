@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
@@ -27,7 +27,7 @@ use super::assign::{self, Assigned};
 use super::client::done;
 use super::returning::Beside;
 use super::transaction::Work;
-use super::{Client, Outcome, Parameter, Parameters};
+use super::{Bound, Client, Outcome, Parameter};
 use crate::catalog::{ROW_ID, Relation};
 use crate::copy::value::Formats;
 use crate::error::{Error, Result, SqlState};
@@ -161,13 +161,14 @@ impl Client {
         &self,
         with: Option<&sp::With>,
         update: &sp::Update,
-        types: &[Option<DataType>],
+        types: &[Option<FieldRef>],
     ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
         let target = self.changed_table(&update.table, "UPDATE")?;
         let assigned = assign::set(&update.assignments, &target.relation)?;
         let search = update_search(with, update, &target, &assigned)?;
         let parameters = self.describe_assigned(&search.query, assign::parameters_of(&assigned, &target.relation), types)?;
-        Ok((parameters, self.describe_returning(update.returning.as_deref(), &search, &target, types)?))
+        let returning = self.describe_returning(update.returning.as_deref(), &search, &target, &parameters)?;
+        Ok((parameters, returning))
     }
 
     fn describe_returning(
@@ -175,25 +176,21 @@ impl Client {
         items: Option<&[sp::SelectItem]>,
         search: &Search,
         target: &Target,
-        types: &[Option<DataType>],
+        parameters: &[Parameter],
     ) -> Result<Option<SchemaRef>> {
         let Some(items) = items else { return Ok(None) };
         let beside = match search.joins {
             true => {
                 let snapshot = self.peek_snapshot();
-                search.beside(&self.plan_query(&snapshot, &search.query, types)?, target, &snapshot.catalog)
+                let types: Vec<_> = parameters.iter().map(|parameter| Some(parameter.field())).collect();
+                search.beside(&self.plan_query(&snapshot, &search.query, &types)?, target, &snapshot.catalog)
             }
             false => Beside::default(),
         };
         self.returning_schema(items, target, &beside).map(Some)
     }
 
-    pub(super) async fn update(
-        &mut self,
-        with: Option<&sp::With>,
-        update: &sp::Update,
-        parameters: Parameters,
-    ) -> Result<Outcome> {
+    pub(super) async fn update(&mut self, with: Option<&sp::With>, update: &sp::Update, parameters: Bound) -> Result<Outcome> {
         let target = self.changed_table(&update.table, "UPDATE")?;
         let assigned = assign::set(&update.assignments, &target.relation)?;
         let search = update_search(with, update, &target, &assigned)?;
@@ -214,20 +211,16 @@ impl Client {
         &self,
         with: Option<&sp::With>,
         delete: &sp::Delete,
-        types: &[Option<DataType>],
+        types: &[Option<FieldRef>],
     ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
         let target = self.changed_table(delete_target(delete)?, "DELETE")?;
         let search = delete_search(with, delete, &target)?;
         let parameters = self.describe_query(&search.query, types)?.0;
-        Ok((parameters, self.describe_returning(delete.returning.as_deref(), &search, &target, types)?))
+        let returning = self.describe_returning(delete.returning.as_deref(), &search, &target, &parameters)?;
+        Ok((parameters, returning))
     }
 
-    pub(super) async fn delete(
-        &mut self,
-        with: Option<&sp::With>,
-        delete: &sp::Delete,
-        parameters: Parameters,
-    ) -> Result<Outcome> {
+    pub(super) async fn delete(&mut self, with: Option<&sp::With>, delete: &sp::Delete, parameters: Bound) -> Result<Outcome> {
         let target = self.changed_table(delete_target(delete)?, "DELETE")?;
         let search = delete_search(with, delete, &target)?;
         let changed = self.change_rows(&target, &search, parameters, None, deleted(search.known_by)).await?;
@@ -243,7 +236,7 @@ impl Client {
             let target = Target { relation: self.writable(name, "TRUNCATE")?, alias: None };
             let search = Search::new(None, &target, None, target.columns().collect(), None, false)?;
             // Who may empty it need not be allowed to read it.
-            self.change_rows(&target, &search, Vec::new(), Some(Reader::Server), deleted(search.known_by)).await?;
+            self.change_rows(&target, &search, Bound::default(), Some(Reader::Server), deleted(search.known_by)).await?;
         }
         done("TRUNCATE TABLE")
     }
@@ -268,7 +261,7 @@ impl Client {
         &mut self,
         target: &Target,
         search: &Search,
-        parameters: Parameters,
+        parameters: Bound,
         reader: Option<Reader>,
         change: impl Fn(&RelationWriter, &[ArrayRef], Micros) -> Result<Change>,
     ) -> Result<Changed> {
@@ -277,9 +270,8 @@ impl Client {
         let width = search.known_by + relation.columns.len();
         for attempt in 0.. {
             let snapshot = self.snapshot().await?;
-            let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
             let reader = reader.clone().unwrap_or_else(|| self.reader());
-            let plan = self.plan_query_as(reader, &snapshot, &search.query, &types)?;
+            let plan = self.plan_query_as(reader, &snapshot, &search.query, &parameters.types)?;
             let plan = crate::sql::plan::bind(plan, parameters.clone())?;
             let mut work = Work { durability: relation.durability, read_at: snapshot.commit, ..Work::default() };
             // Every relation that the query read decided what is written.

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::activity::Session;
 use super::cursor::Cursor;
 use super::identity::Who;
-use super::settings::{IDLE_IN_TRANSACTION, IDLE_SESSION, Settings};
+use super::settings::{IDLE_IN_TRANSACTION, IDLE_SESSION, MAX_CONNECTIONS, Settings};
 use super::transaction::Transaction;
-use super::{ClientSession, CopyIn, Handle, Known, Outcome, Parameter, Parameters, Peer, Prepared, Rows, TransactionStatus};
+use super::{
+    Bound, ClientSession, CopyIn, Handle, Known, Outcome, Parameter, Parameters, Peer, Prepared, Rows, TransactionStatus,
+};
 use crate::catalog::role::RoleId;
 use crate::copy::value::Formats;
 use crate::database::{Database, Seat};
@@ -76,6 +78,12 @@ impl Client {
         self
     }
 
+    /// As one of so many that the server takes.
+    pub(crate) fn among(self, connections: usize) -> Client {
+        self.settings.tell(MAX_CONNECTIONS, &connections.to_string());
+        self
+    }
+
     /// Run a string of statements and return what the last one answered.
     pub async fn run(&mut self, sql: &str) -> Result<Option<Outcome>> {
         let mut outcome = None;
@@ -105,7 +113,7 @@ impl Client {
     }
 
     /// Columns of the rows that a statement returns.
-    fn columns_of(&self, statement: &Statement, types: &[Option<DataType>]) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
+    fn columns_of(&self, statement: &Statement, types: &[Option<FieldRef>]) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
         match statement {
             Statement::Query { query, .. } => {
                 let (parameters, schema) = self.describe_query(query, types)?;
@@ -133,7 +141,7 @@ impl Client {
         found.ok_or_else(|| Error::invalid_statement_name(format!("prepared statement \"{name}\" does not exist")))
     }
 
-    async fn execute_statement(&mut self, parsed: &Parsed, prepared: &Prepared, parameters: Parameters) -> Result<Outcome> {
+    async fn execute_statement(&mut self, parsed: &Parsed, prepared: &Prepared, parameters: Bound) -> Result<Outcome> {
         let parsed = &*self.as_kept(parsed)?;
         let sql = &parsed.sql;
         match &parsed.statement {
@@ -198,13 +206,23 @@ impl Client {
             }
             Statement::Deallocate(name) => self.deallocate(name.as_ref().map(fold)),
 
-            Statement::Begin { read_only } => {
+            Statement::Begin { start, read_only } => {
                 self.begin(*read_only)?;
-                done("BEGIN")
+                done(if *start { "START TRANSACTION" } else { "BEGIN" })
             }
-            Statement::Commit => self.commit().await.map(|tag| Outcome::Done(tag.into())),
-            Statement::Rollback => {
+            Statement::Commit { chain: false } => self.commit().await.map(|tag| Outcome::Done(tag.into())),
+            Statement::Commit { chain: true } => {
+                let read_only = self.chained("COMMIT")?;
+                let tag = self.commit().await?;
+                self.begin(Some(read_only))?;
+                done(tag)
+            }
+            Statement::Rollback { chain } => {
+                let read_only = if *chain { Some(self.chained("ROLLBACK")?) } else { None };
                 self.rollback();
+                if read_only.is_some() {
+                    self.begin(read_only)?;
+                }
                 done("ROLLBACK")
             }
             Statement::Savepoint(name) => self.savepoint(fold(name)).map(|()| Outcome::Done("SAVEPOINT".into())),
@@ -258,7 +276,11 @@ impl Client {
         if self.prepared.contains_key(&name) {
             return Err(Error::duplicate_prepared_statement(format!("prepared statement \"{name}\" already exists")));
         }
-        let types = types.iter().map(|t| Ok(Some(crate::sql::types::from_ast(t)?.0))).collect::<Result<Vec<_>>>()?;
+        let declared = |t| {
+            let (data_type, sql_type) = crate::sql::types::from_ast(t)?;
+            Ok(Some(Parameter { sql_type: crate::sql::types::without_modifier(&sql_type), data_type }.field()))
+        };
+        let types = types.iter().map(declared).collect::<Result<Vec<_>>>()?;
         let inner = Parsed { statement: statement.clone(), sql: parsed.sql.clone(), offset: parsed.offset };
         let prepared = self.prepare(Arc::new(inner), &types).await?;
         self.list_statement(&name, Some(&prepared), true);
@@ -324,7 +346,7 @@ impl ClientSession for Client {
         parse::parse(sql)
     }
 
-    async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared> {
+    async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<FieldRef>]) -> Result<Prepared> {
         self.runs(&parsed.sql);
         self.await_own_writes().await?;
         self.authorize(&parsed.statement)?;
@@ -341,7 +363,7 @@ impl ClientSession for Client {
         self.runs(&parsed.sql);
         self.authorize(&parsed.statement)?;
         self.check_may_write(&parsed.statement)?;
-        self.execute_statement(&parsed, prepared, parameters).await
+        self.execute_statement(&parsed, prepared, Bound::new(&prepared.parameters, parameters)).await
     }
 
     fn transaction_status(&self) -> TransactionStatus {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
@@ -28,7 +28,7 @@ use super::client::done;
 use super::define::no_column;
 use super::returning::Beside;
 use super::transaction::Work;
-use super::{Client, Outcome, Parameters};
+use super::{Bound, Client, Outcome};
 use crate::catalog::Relation;
 use crate::error::{Error, Result};
 use crate::log::Kind;
@@ -134,7 +134,7 @@ impl Client {
         insert: &sp::Insert,
         target: &Target,
         rows: &[RecordBatch],
-        parameters: &Parameters,
+        parameters: &Bound,
     ) -> Result<Option<Outcome>> {
         let relation = &target.relation;
         let conflict = Conflict::of(insert, relation)?;
@@ -201,10 +201,9 @@ impl Client {
         update: &sp::DoUpdate,
         set: &[Assigned],
         pairs: Pairs,
-        parameters: &Parameters,
+        parameters: &Bound,
     ) -> Result<LogicalPlan> {
-        let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
-        self.plan_conflict(snapshot, target, update, set, pairs, &types)
+        self.plan_conflict(snapshot, target, update, set, pairs, &parameters.types)
     }
 
     /// The same without rows, for its parameters.
@@ -213,7 +212,7 @@ impl Client {
         snapshot: &Arc<Snapshot>,
         target: &Target,
         conflict: &Conflict,
-        types: &[Option<DataType>],
+        types: &[Option<FieldRef>],
     ) -> Result<Option<LogicalPlan>> {
         let Conflict::Update(update, set) = conflict else { return Ok(None) };
         let none = RecordBatch::new_empty(paired(&target.relation));
@@ -228,7 +227,7 @@ impl Client {
         update: &sp::DoUpdate,
         set: &[Assigned],
         pairs: Pairs,
-        types: &[Option<DataType>],
+        types: &[Option<FieldRef>],
     ) -> Result<LogicalPlan> {
         let query = conflict_query(target, update, set)?;
         let relations = ConflictRelations {

@@ -21,7 +21,7 @@ use super::client::copied_query;
 use super::define::no_column;
 use super::transaction::Work;
 use super::write::STAGE_ROWS;
-use super::{Client, CopyChunk, CopyOut, CopySink, Known, Outcome};
+use super::{Bound, Client, CopyChunk, CopyOut, CopySink, Known, Outcome};
 use crate::catalog::{Kind, Relation, RelationId};
 use crate::copy::{Block, BlockSplitter, Decoder, Encoder, Options};
 use crate::database::Database;
@@ -72,7 +72,7 @@ impl Client {
             }
             None => {
                 let query = self.query_of(&copy.target)?;
-                self.select(&query, Vec::new(), &Known::default()).await?
+                self.select(&query, Bound::default(), &Known::default()).await?
             }
         };
         let Outcome::Rows(rows) = outcome else {

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 
 use super::client::done;
-use super::{Client, Outcome, Parameters, Rows};
+use super::{Bound, Client, Outcome, Rows};
 use crate::error::{Error, Result};
 use crate::sql::ast::{FetchCount, Parsed, Statement};
 use crate::sql::parse::backward;
@@ -94,7 +94,7 @@ impl Client {
         query: &Statement,
         sql: &str,
         hold: bool,
-        parameters: Parameters,
+        parameters: Bound,
     ) -> Result<Outcome> {
         if self.transaction.is_none() && !hold {
             return Err(Error::no_active_transaction("DECLARE CURSOR can only be used in transaction blocks")
@@ -104,9 +104,8 @@ impl Client {
             return Err(Error::duplicate_cursor(format!("cursor \"{name}\" already exists")));
         }
         let inner = Parsed { statement: query.clone(), sql: sql.to_string(), offset: 0 };
-        let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
-        let prepared = super::ClientSession::prepare(self, std::sync::Arc::new(inner), &types).await?;
-        match Box::pin(super::ClientSession::execute(self, &prepared, parameters)).await? {
+        let prepared = super::ClientSession::prepare(self, std::sync::Arc::new(inner), &parameters.types).await?;
+        match Box::pin(super::ClientSession::execute(self, &prepared, parameters.values)).await? {
             Outcome::Rows(rows) => {
                 let in_block = self.transaction.is_some();
                 self.cursors.insert(name.to_string(), Cursor { rows, ready: VecDeque::new(), position: 0, hold, in_block });

@@ -13,7 +13,7 @@ use sqlparser::ast as sp;
 
 use super::define::existing;
 use super::read::{planner_over, source};
-use super::{Client, Outcome, Parameters, Rows};
+use super::{Bound, Client, Outcome, Rows};
 use crate::catalog::{Emit, Kind};
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ impl Client {
         analyze: bool,
         verbose: bool,
         format: Option<&str>,
-        parameters: Parameters,
+        parameters: Bound,
     ) -> Result<Outcome> {
         if let Some(format) = format.filter(|f| !is_json(Some(f)) && !f.eq_ignore_ascii_case("text")) {
             return Err(Error::unsupported(format!("EXPLAIN (FORMAT {format}) is not supported"))
@@ -91,9 +91,8 @@ impl Client {
                 },
                 Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, *emit)?,
                 Statement::Query { query, emit: None } => {
-                    let types: Vec<_> = parameters.iter().map(|value| Some(value.data_type())).collect();
-                    let plan = self.plan_query(&snapshot, query, &types)?;
-                    let plan = if parameters.is_empty() { plan } else { plan::bind(plan, parameters)? };
+                    let plan = self.plan_query(&snapshot, query, &parameters.types)?;
+                    let plan = plan::bind(plan, parameters)?;
                     explain_batch(&self.database, plan, &snapshot, &self.query_options(), Depth { analyze, verbose }).await?
                 }
                 _ => {

@@ -9,7 +9,7 @@ use sqlparser::ast as sp;
 
 use super::define::existing;
 use super::read::planner_over;
-use super::{Client, Outcome, Parameters, Rows};
+use super::{Bound, Client, Outcome, Rows};
 use crate::catalog::{Emit, Kind, ROW_ID, Relation, RelationId};
 use crate::engine::{Source, Span, Subscription, Update};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ impl Client {
         lower(&planner, &planner.continuous(query)?, emit)
     }
 
-    pub(super) async fn follow_query(&mut self, query: &sp::Query, emit: Emit, parameters: Parameters) -> Result<Outcome> {
+    pub(super) async fn follow_query(&mut self, query: &sp::Query, emit: Emit, parameters: Bound) -> Result<Outcome> {
         if !parameters.is_empty() {
             return Err(Error::unsupported("a running query cannot have parameters").with_hint("write the values into the query"));
         }

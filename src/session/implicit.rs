@@ -83,8 +83,8 @@ impl Client {
             | Statement::Prepare { .. }
             | Statement::Deallocate(_)
             | Statement::Begin { .. }
-            | Statement::Commit
-            | Statement::Rollback
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
             | Statement::Savepoint(_)
             | Statement::RollbackTo(_)
             | Statement::Release(_)

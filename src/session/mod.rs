@@ -47,12 +47,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
 use futures::Stream;
 
 use crate::auth::scram::Login;
-use crate::catalog::Column;
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::sql::ast::Parsed;
@@ -143,9 +142,14 @@ impl Parameter {
         Parameter { data_type, sql_type }
     }
 
-    /// Of a parameter that is written to a column.
-    fn of_column(column: &Column) -> Parameter {
-        Parameter { data_type: column.data_type.clone(), sql_type: column.sql_type.clone() }
+    /// What the planner knows; values come without modifiers.
+    pub fn of(field: &Field) -> Parameter {
+        Parameter { data_type: field.data_type().clone(), sql_type: types::without_modifier(&types::field_type(field)) }
+    }
+
+    /// As the planner knows it.
+    pub fn field(&self) -> FieldRef {
+        types::field(&self.data_type, &self.sql_type)
     }
 }
 
@@ -158,6 +162,24 @@ pub enum TransactionStatus {
 
 /// Values of a statement's parameters.
 pub type Parameters = Vec<ScalarValue>;
+
+/// The same, with what each was prepared as.
+#[derive(Clone, Debug, Default)]
+pub struct Bound {
+    pub values: Parameters,
+    /// For the planner: all are known.
+    pub types: Vec<Option<FieldRef>>,
+}
+
+impl Bound {
+    fn new(parameters: &[Parameter], values: Parameters) -> Bound {
+        Bound { values, types: parameters.iter().map(|parameter| Some(parameter.field())).collect() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
 
 /// What the server needs of the house: someone to speak with.
 pub trait Backend: Send + Sync + 'static {
@@ -208,7 +230,7 @@ pub trait ClientSession: Send {
 
     /// Plans far enough to know parameters and columns. `types` are those that the client declared for $1, $2, …; `None` and
     /// those beyond its end are inferred.
-    async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared>;
+    async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<FieldRef>]) -> Result<Prepared>;
 
     /// Runs a statement; `parameters` have exactly the types of [`Prepared::parameters`]. Rows and copies may be read while
     /// other statements of the session run (portals).

@@ -29,6 +29,13 @@ impl Client {
         relation_name(&self.database.log.catalog(), &self.path(), &self.database_name, name)
     }
 
+    /// Is it one of those that show the catalog?
+    pub(super) fn is_system_relation(&self, name: &sp::ObjectName) -> bool {
+        let Some((schema, name)) = fold_object(name) else { return false };
+        let system = self.system(&self.peek_snapshot());
+        (schema.is_some() || name.starts_with("pg_")) && system.table(schema.as_deref(), &name).is_some()
+    }
+
     /// The name of an index.
     pub(super) fn index_name(&self, name: &sp::ObjectName) -> Result<RelationName> {
         let catalog = self.database.log.catalog();

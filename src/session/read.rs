@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast as sp;
 
-use super::{Client, Known, Outcome, Parameter, Parameters, Rows};
+use super::{Bound, Client, Known, Outcome, Parameter, Parameters, Rows};
 use crate::catalog::{Catalog, Kind, Relation};
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -68,20 +68,19 @@ impl Client {
     }
 
     /// Parameters and columns of a query.
-    pub(super) fn describe_query(&self, query: &sp::Query, types: &[Option<DataType>]) -> Result<(Vec<Parameter>, SchemaRef)> {
+    pub(super) fn describe_query(&self, query: &sp::Query, types: &[Option<FieldRef>]) -> Result<(Vec<Parameter>, SchemaRef)> {
         let snapshot = self.peek_snapshot();
-        let plan = self.plan_query(&snapshot, query, types)?;
-        let data_types = plan::parameters(&[&plan])?.into_iter();
-        let mut named = plan::columns::parameter_types(&plan, &snapshot.catalog).into_iter();
-        let parameter = |data_type| Parameter::new(data_type, named.next().flatten());
-        Ok((data_types.map(parameter).collect(), visible_schema(&plan, &snapshot.catalog)))
+        let planned = |types: &[_]| self.plan_query(&snapshot, query, types).map(|plan| vec![plan]);
+        let (parameters, plans) = plan::inferred(types, &snapshot.catalog, planned)?;
+        let schema = plans.first().map(|plan| visible_schema(plan, &snapshot.catalog));
+        Ok((parameters, schema.ok_or_else(|| Error::internal("a query has a plan"))?))
     }
 
     pub(super) fn plan_query(
         &self,
         snapshot: &Arc<Snapshot>,
         query: &sp::Query,
-        types: &[Option<DataType>],
+        types: &[Option<FieldRef>],
     ) -> Result<LogicalPlan> {
         self.plan_query_as(self.reader(), snapshot, query, types)
     }
@@ -91,7 +90,7 @@ impl Client {
         reader: Reader,
         snapshot: &Arc<Snapshot>,
         query: &sp::Query,
-        types: &[Option<DataType>],
+        types: &[Option<FieldRef>],
     ) -> Result<LogicalPlan> {
         self.planner(snapshot).reading_as(reader).query_with_parameters(query, types)
     }
@@ -121,15 +120,14 @@ impl Client {
         Ok(batches.try_collect().await?)
     }
 
-    pub(super) async fn select(&mut self, query: &sp::Query, parameters: Parameters, known: &Known) -> Result<Outcome> {
+    pub(super) async fn select(&mut self, query: &sp::Query, parameters: Bound, known: &Known) -> Result<Outcome> {
         let snapshot = self.snapshot().await?;
-        if let Some(rows) = self.point_read(known, &snapshot, &parameters)? {
+        if let Some(rows) = self.point_read(known, &snapshot, &parameters.values)? {
             return Ok(Outcome::Rows(rows));
         }
-        let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
-        let plan = self.plan_query(&snapshot, query, &types)?;
+        let plan = self.plan_query(&snapshot, query, &parameters.types)?;
         self.note_plan(known, &plan, &snapshot);
-        if let Some(rows) = self.point_read(known, &snapshot, &parameters)? {
+        if let Some(rows) = self.point_read(known, &snapshot, &parameters.values)? {
             return Ok(Outcome::Rows(rows));
         }
         let plan = plan::bind(plan, parameters)?;
@@ -156,7 +154,7 @@ impl Client {
             let expr = planner.expression(argument, &nothing)?;
             let expr = datafusion::logical_expr::cast(expr, to.data_type.clone());
             let array = planner.physical(expr, &nothing)?.evaluate(&one)?.into_array(1)?;
-            Ok(ScalarValue::try_from_array(&array, 0)?)
+            crate::copy::modifier::canonical(ScalarValue::try_from_array(&array, 0)?, &to.sql_type)
         };
         arguments.iter().zip(types).map(value).collect()
     }

@@ -112,6 +112,17 @@ impl Client {
         self.set_read_only(read_only)
     }
 
+    /// The block that ends is followed by one like it: whether that is read-only.
+    pub(super) fn chained(&self, statement: &str) -> Result<bool> {
+        match &self.transaction {
+            Some(transaction) if !transaction.implicit => Ok(self.settings.is_on(READ_ONLY)),
+            _ => {
+                let message = format!("{statement} AND CHAIN can only be used in transaction blocks");
+                Err(Error::no_active_transaction(message))
+            }
+        }
+    }
+
     /// The tag says what became of the block.
     pub(super) async fn commit(&mut self) -> Result<&'static str> {
         self.take_copied();

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::logical_expr::LogicalPlan;
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use sqlparser::ast as sp;
 
 use super::change::Target;
@@ -14,8 +13,8 @@ use super::conflict::Conflict;
 use super::define::{existing, no_column};
 use super::returning::Beside;
 use super::transaction::Work;
-use super::{Client, Outcome, Parameter, Parameters, assign};
-use crate::catalog::{Catalog, Column, Kind, Relation};
+use super::{Bound, Client, Outcome, Parameter, assign};
+use crate::catalog::{Column, Kind, Relation};
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::log::{self, Write};
@@ -30,7 +29,14 @@ impl Client {
     /// The relation that a statement writes to.
     pub(super) fn writable(&self, name: &sp::ObjectName, statement: &str) -> Result<Arc<Relation>> {
         let catalog = self.database.log.catalog();
-        let relation = existing(&catalog, &self.relation_name(name)?)?;
+        let resolved = self.relation_name(name)?;
+        let relation = match existing(&catalog, &resolved) {
+            Err(_) if self.is_system_relation(name) => {
+                let message = format!("permission denied: \"{}\" is a system catalog", resolved.name);
+                return Err(Error::insufficient_privilege(message));
+            }
+            found => found?,
+        };
         let error = |message: String| Err(Error::wrong_object_type(message));
         match (relation.kind, statement) {
             (Kind::Table, _) => Ok(Arc::clone(relation)),
@@ -52,7 +58,7 @@ impl Client {
     pub(super) fn describe_insert(
         &self,
         insert: &sp::Insert,
-        types: &[Option<DataType>],
+        types: &[Option<FieldRef>],
     ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
         let target = self.insert_into(insert)?;
         let relation = &target.relation;
@@ -69,10 +75,11 @@ impl Client {
         let snapshot = self.peek_snapshot();
         let mut source = assign::with_types(source, relation, &targets)?;
         assign::mark_defaults(&mut source, &targets);
-        let plan = self.plan_query(&snapshot, &source, &types)?;
-        let over = self.describe_conflict(&snapshot, &target, &conflict, &types)?;
-        let plans: Vec<&LogicalPlan> = [&plan].into_iter().chain(&over).collect();
-        Ok((described(&plans, &assigned, &snapshot.catalog)?, returning))
+        let planned = |types: &[_]| {
+            let over = self.describe_conflict(&snapshot, &target, &conflict, types)?;
+            Ok([self.plan_query(&snapshot, &source, types)?].into_iter().chain(over).collect())
+        };
+        Ok((plan::inferred(&types, &snapshot.catalog, planned)?.0, returning))
     }
 
     /// Parameters of a query that writes; those that stand for the whole value of a column have its type.
@@ -80,11 +87,11 @@ impl Client {
         &self,
         query: &sp::Query,
         assigned: Vec<(usize, &Column)>,
-        declared: &[Option<DataType>],
+        declared: &[Option<FieldRef>],
     ) -> Result<Vec<Parameter>> {
         let snapshot = self.peek_snapshot();
-        let plan = self.plan_query(&snapshot, query, &assign::types(&assigned, declared))?;
-        described(&[&plan], &assigned, &snapshot.catalog)
+        let planned = |types: &[_]| self.plan_query(&snapshot, query, types).map(|plan| vec![plan]);
+        Ok(plan::inferred(&assign::types(&assigned, declared), &snapshot.catalog, planned)?.0)
     }
 
     fn insert_into(&self, insert: &sp::Insert) -> Result<Target> {
@@ -92,7 +99,7 @@ impl Client {
         Ok(Target { relation, alias: insert.table_alias.as_ref().map(|alias| alias.alias.clone()) })
     }
 
-    pub(super) async fn insert(&mut self, insert: &sp::Insert, options: &Options, parameters: Parameters) -> Result<Outcome> {
+    pub(super) async fn insert(&mut self, insert: &sp::Insert, options: &Options, parameters: Bound) -> Result<Outcome> {
         let target = self.insert_into(insert)?;
         let relation = &target.relation;
         let targets = insert_columns(insert, relation)?;
@@ -122,7 +129,7 @@ impl Client {
         insert: &sp::Insert,
         relation: &Arc<Relation>,
         targets: &[usize],
-        parameters: &Parameters,
+        parameters: &Bound,
     ) -> Result<Vec<RecordBatch>> {
         let compiled = Arc::clone(self.database.writer(relation)?.compiled());
         let now = self.database.clock.now();
@@ -133,10 +140,9 @@ impl Client {
             return Ok(vec![compiled.assign(&[], &one, now, Formats::default())?]);
         };
         let snapshot = self.snapshot().await?;
-        let types: Vec<_> = parameters.iter().map(|p| Some(p.data_type())).collect();
         let mut source = assign::with_types(source, relation, targets)?;
         let marked = assign::mark_defaults(&mut source, targets);
-        let plan = self.plan_query(&snapshot, &source, &types)?;
+        let plan = self.plan_query(&snapshot, &source, &parameters.types)?;
         let width = plan.schema().fields().len() - marked.len();
         if width > targets.len() {
             return Err(Error::syntax("INSERT has more expressions than target columns"));
@@ -243,24 +249,4 @@ fn producer(options: &Options) -> Result<Option<(u64, u64)>> {
         },
         _ => Err(Error::invalid_parameter("producer_id and sequence must be given together")),
     }
-}
-
-/// The parameters of a statement's plans.
-fn described(plans: &[&LogicalPlan], assigned: &[(usize, &Column)], catalog: &Catalog) -> Result<Vec<Parameter>> {
-    let mut named: Vec<Option<String>> = Vec::new();
-    for plan in plans {
-        for (at, name) in plan::columns::parameter_types(plan, catalog).into_iter().enumerate() {
-            named.resize(named.len().max(at + 1), None);
-            named[at] = named[at].take().or(name);
-        }
-    }
-    let mut named = named.into_iter();
-    let parameter = |data_type| Parameter::new(data_type, named.next().flatten());
-    let mut parameters: Vec<Parameter> = plan::parameters(plans)?.into_iter().map(parameter).collect();
-    for (index, column) in assigned {
-        if let Some(parameter) = parameters.get_mut(*index).filter(|p| p.data_type == column.data_type) {
-            *parameter = Parameter::of_column(column);
-        }
-    }
-    Ok(parameters)
 }

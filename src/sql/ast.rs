@@ -127,11 +127,18 @@ pub enum Statement {
     Deallocate(Option<sp::Ident>),
 
     Begin {
+        /// `START TRANSACTION`, which is answered as such.
+        start: bool,
         /// `None`: as `default_transaction_read_only` says.
         read_only: Option<bool>,
     },
-    Commit,
-    Rollback,
+    Commit {
+        /// AND CHAIN: another block begins, like the one that ends.
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(sp::Ident),
     RollbackTo(sp::Ident),
     Release(sp::Ident),

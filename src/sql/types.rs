@@ -23,6 +23,9 @@ use crate::time::TIMESTAMP;
 /// Key of a field's metadata that names its PostgreSQL type, where the Arrow type alone does not tell.
 pub const PG_TYPE: &str = "pg_type";
 
+/// What stands there for a cast that is none of SQL's.
+pub const INTERNAL: &str = "internal";
+
 /// Digits of a decimal, at most.
 pub const MAX_PRECISION: u8 = 38;
 
@@ -195,6 +198,12 @@ pub fn field_type(field: &Field) -> String {
     field.metadata().get(PG_TYPE).cloned().unwrap_or_else(|| sql_type(field.data_type()))
 }
 
+/// A field for a value of a type, which says what Arrow does not tell of it.
+pub fn field(data_type: &DataType, sql: &str) -> FieldRef {
+    let field = Field::new("", data_type.clone(), true);
+    Arc::new(if sql == sql_type(data_type) { field } else { with_type(field, sql) })
+}
+
 /// A field whose SQL type is known better than its Arrow type tells.
 pub fn with_type(field: Field, sql_type: &str) -> Field {
     let mut metadata = field.metadata().clone();
@@ -222,6 +231,14 @@ pub fn plain_name(data_type: &DataType) -> String {
     match name.split_once('(') {
         Some((name, rest)) => format!("{name}{}", rest.split_once(')').map_or("", |(_, rest)| rest)),
         None => name,
+    }
+}
+
+/// `character varying(10)` is a `character varying`.
+pub fn without_modifier(sql_type: &str) -> String {
+    match (sql_type.find('('), sql_type.find(')')) {
+        (Some(open), Some(close)) if open < close => format!("{}{}", &sql_type[..open], &sql_type[close + 1..]),
+        _ => sql_type.to_string(),
     }
 }
 

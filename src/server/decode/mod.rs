@@ -16,17 +16,23 @@ use postgres_types::Type;
 
 use super::frontend::{Format, utf8};
 use super::types::{declared, postgres_type};
+use crate::copy::modifier::canonical;
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
+use crate::session::Parameter;
 
 /// Reads a parameter. `oid` is the type that the client declared, 0 if it left that to us; `formats`
 /// are the session's.
-pub fn parameter(bytes: Option<&[u8]>, format: Format, oid: u32, target: &DataType, formats: Formats) -> Result<ScalarValue> {
+pub fn parameter(bytes: Option<&[u8]>, format: Format, oid: u32, parameter: &Parameter, formats: Formats) -> Result<ScalarValue> {
+    canonical(value(bytes, format, oid, &parameter.data_type, formats)?, &parameter.sql_type)
+}
+
+fn value(bytes: Option<&[u8]>, format: Format, oid: u32, target: &DataType, formats: Formats) -> Result<ScalarValue> {
     let Some(bytes) = bytes else { return Ok(ScalarValue::try_from(target)?) };
     let wire = Type::from_oid(oid).unwrap_or_else(|| postgres_type(target));
     let own = match oid == 0 || oid == postgres_type(target).oid() {
         true => None,
-        false => declared(oid)?,
+        false => declared(oid)?.map(|field| field.data_type().clone()),
     };
     let read_as = own.as_ref().unwrap_or(target);
     if oid == Type::NUMERIC.oid() && target.is_decimal() {

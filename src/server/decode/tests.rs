@@ -17,6 +17,11 @@ fn zoned() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
+/// A parameter of a type that Arrow knows.
+fn parameter(bytes: Option<&[u8]>, format: Format, oid: u32, target: &DataType, formats: Formats) -> Result<ScalarValue> {
+    super::parameter(bytes, format, oid, &Parameter::new(target.clone(), None), formats)
+}
+
 fn list(item: DataType) -> DataType {
     DataType::new_list(item, true)
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -97,9 +97,9 @@ impl ClientSession for FakeSession {
             let trimmed = part.trim();
             let statement = match trimmed {
                 "nonsense" => return Err(Error::syntax("syntax error at or near \"nonsense\"").at(offset + 1)),
-                "begin" => Statement::Begin { read_only: None },
-                "commit" => Statement::Commit,
-                "rollback" => Statement::Rollback,
+                "begin" => Statement::Begin { start: false, read_only: None },
+                "commit" => Statement::Commit { chain: false },
+                "rollback" => Statement::Rollback { chain: false },
                 "deallocate all" => Statement::Deallocate(None),
                 _ => Statement::NoOperation("FAKE"),
             };
@@ -117,14 +117,16 @@ impl ClientSession for FakeSession {
         LAST.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<DataType>]) -> Result<Prepared> {
+    async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<FieldRef>]) -> Result<Prepared> {
         let words: Vec<&str> = parsed.sql.split(' ').collect();
         let (parameters, schema) = match words.as_slice() {
             ["echo", count] => {
                 let count = count.parse::<usize>().map_err(|_| Error::syntax("echo takes a number"))?;
-                let parameters = (0..count).map(|index| types.get(index).cloned().flatten().unwrap_or(DataType::Utf8));
-                let parameters: Vec<DataType> = parameters.collect();
-                let fields = parameters.iter().enumerate().map(|(index, t)| Field::new(format!("p{index}"), t.clone(), true));
+                let declared = |index: usize| types.get(index)?.as_deref().map(Parameter::of);
+                let parameters = (0..count).map(|index| declared(index).unwrap_or_else(|| Parameter::new(DataType::Utf8, None)));
+                let parameters: Vec<Parameter> = parameters.collect();
+                let field = |(index, of): (usize, &Parameter)| of.field().as_ref().clone().with_name(format!("p{index}"));
+                let fields = parameters.iter().enumerate().map(field);
                 let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
                 (parameters, Some(schema))
             }
@@ -132,7 +134,6 @@ impl ClientSession for FakeSession {
             ["unprepared"] => return Err(Error::undefined_table("relation \"unprepared\" does not exist").at(parsed.offset + 3)),
             _ => (Vec::new(), None),
         };
-        let parameters = parameters.into_iter().map(|data_type| Parameter::new(data_type, None)).collect();
         Ok(Prepared { parsed, parameters, schema, known: Known::default() })
     }
 

@@ -17,8 +17,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StringArray, StringBuilder};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::*;
+use datafusion::common::datatype::DataTypeExt;
 use datafusion::common::{Result as DfResult, ScalarValue};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast};
 
 use crate::copy::value::{Formats, numeric_overflow, write};
@@ -33,9 +34,25 @@ struct Convert {
     signature: Signature,
 }
 
+/// A parameter whose type is open.
+pub fn is_open(expr: &Expr) -> bool {
+    matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }))
+}
+
+/// Give a parameter whose type is open this one; whatever else stays as it is.
+pub fn tell(expr: &mut Expr, to: &DataType) {
+    if let Expr::Placeholder(Placeholder { field: field @ None, .. }) = expr {
+        *field = Some(to.clone().into_nullable_field_ref());
+    }
+}
+
 /// The value as one of another type. A string that stands there as such is read at once, but for those that mean something
-/// else to each session: [`in_session`] reads them.
-pub fn converted(value: Expr, to: DataType) -> Result<Expr> {
+/// else to each session: [`in_session`] reads them. A parameter whose type is open has that type from then on.
+pub fn converted(mut value: Expr, to: DataType) -> Result<Expr> {
+    if is_open(&value) {
+        tell(&mut value, &to);
+        return Ok(value);
+    }
     match depends_on_session(&to) {
         true => Ok(call(value, to, Formats::default())),
         false => converted_in(value, to, Formats::default()),

@@ -30,8 +30,20 @@ pub fn may_be_null(value: Expr) -> Expr {
     call(value, None)
 }
 
+/// The name by which a value without a declared type comes through the planner.
+pub const PLAIN: &str = "plain_value";
+
+/// The function of that name: DataFusion takes no VALUES whose rows know their types differently well.
+pub fn plain_function(name: &str) -> Option<Arc<ScalarUDF>> {
+    (name == PLAIN).then(|| Arc::new(function(None)))
+}
+
 fn call(value: Expr, sql_type: Option<String>) -> Expr {
-    ScalarUDF::new_from_impl(Declared { sql_type, signature: Signature::any(1, Volatility::Immutable) }).call(vec![value])
+    function(sql_type).call(vec![value])
+}
+
+fn function(sql_type: Option<String>) -> ScalarUDF {
+    ScalarUDF::new_from_impl(Declared { sql_type, signature: Signature::any(1, Volatility::Immutable) })
 }
 
 impl ScalarUDFImpl for Declared {

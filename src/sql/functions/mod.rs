@@ -67,7 +67,7 @@ fn state_with(planners: Vec<Arc<dyn ExprPlanner>>) -> SessionState {
 }
 
 /// Names that mean something else in SQL than a function that is registered.
-const FORMS: [&str; 22] = [
+const FORMS: [&str; 23] = [
     "array",
     "earliest_by_offset",
     "exists",
@@ -90,6 +90,7 @@ const FORMS: [&str; 22] = [
     "transaction_timestamp",
     "unnest",
     crate::sql::plan::documents::WHOLE_ROW,
+    declared::PLAIN,
 ];
 
 /// Does a call of this name mean something already? Then users cannot give it.

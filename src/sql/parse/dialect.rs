@@ -8,6 +8,7 @@
 //! * keep `EMIT …` from being read as an alias;
 //! * build chains of AND and OR as balanced trees, and bound all other chains: a tree of n operators in a row would be n deep, and
 //!   overflow the stack when it is dropped;
+//! * read BETWEEN SYMMETRIC as what it is short for;
 //! * read `interval` as a name where no value follows;
 //! * count the prefixes: the parser tries alternatives, and a nest of failing ones takes time exponential in its depth;
 //! * remember how far it came: after alternatives that all failed, the error is there, not where they started.
@@ -186,6 +187,32 @@ fn parse_chain(
     operands.pop().ok_or_else(|| ParserError::ParserError("a chain has operands".into()))
 }
 
+/// `x [NOT] BETWEEN {SYMMETRIC | ASYMMETRIC} a AND b`: SYMMETRIC takes the bounds in either order.
+fn parse_between(parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    let negated = is_word(&parser.peek_token_ref().token, "NOT");
+    let first = usize::from(negated);
+    let word = |n: usize, word: &str| is_word(&parser.peek_nth_token_ref(n).token, word);
+    let symmetric = word(first + 1, "SYMMETRIC");
+    if !word(first, "BETWEEN") || !symmetric && !word(first + 1, "ASYMMETRIC") {
+        return None;
+    }
+    (0..first + 2).for_each(|_| parser.advance_token());
+    let mut bounds = || -> Result<(Box<Expr>, Box<Expr>), ParserError> {
+        let low = parser.parse_subexpr(precedence)?;
+        parser.expect_keyword(Keyword::AND)?;
+        Ok((Box::new(low), Box::new(parser.parse_subexpr(precedence)?)))
+    };
+    Some(bounds().map(|(low, high)| {
+        let between = |negated, low, high| Expr::Between { expr: Box::new(expr.clone()), negated, low, high };
+        if !symmetric {
+            return between(negated, low, high);
+        }
+        let (one, other) = (between(negated, low.clone(), high.clone()), between(negated, high, low));
+        let op = if negated { BinaryOperator::And } else { BinaryOperator::Or };
+        Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(one), op, right: Box::new(other) }))
+    }))
+}
+
 /// How many operators stand in a row at the left of `expr`.
 fn chain_length(mut expr: &Expr) -> usize {
     let mut length = 0;
@@ -244,6 +271,9 @@ impl Dialect for StreamDialect {
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
         if chain_length(expr) >= STATEMENT_OPERATORS {
             return Some(Err(ParserError::RecursionLimitExceeded));
+        }
+        if let Some(between) = parse_between(parser, expr, self.prec_value(Precedence::Between)) {
+            return Some(between);
         }
         let (keyword, op, precedence) = match &parser.peek_token_ref().token {
             Token::Word(word) if word.keyword == Keyword::AND => (Keyword::AND, BinaryOperator::And, Precedence::And),

@@ -22,45 +22,40 @@ struct Modes {
 
 impl Grammar<'_> {
     pub(super) fn begin(&mut self) -> Result<Statement> {
-        if self.eat("START") {
+        let start = self.eat("START");
+        if start {
             self.expect("TRANSACTION")?;
         } else {
             self.skip(1);
             let _ = self.eat_one(&["WORK", "TRANSACTION"]);
         }
         let modes = self.modes()?;
-        Ok(Statement::Begin { read_only: modes.read_only })
+        Ok(Statement::Begin { start, read_only: modes.read_only })
     }
 
     pub(super) fn commit(&mut self) -> Result<Statement> {
-        self.end_of_transaction()?;
-        Ok(Statement::Commit)
+        Ok(Statement::Commit { chain: self.end_of_transaction()? })
     }
 
     /// `ROLLBACK`, `ABORT`, `ROLLBACK TO [SAVEPOINT] s`.
     pub(super) fn rollback(&mut self) -> Result<Statement> {
         let rollback = self.is("ROLLBACK");
-        self.end_of_transaction()?;
-        if rollback && self.eat("TO") {
+        let chain = self.end_of_transaction()?;
+        if rollback && !chain && self.eat("TO") {
             let _ = self.is("SAVEPOINT") && matches!(self.peek_nth(1), Token::Word(_)) && self.eat("SAVEPOINT");
             return Ok(Statement::RollbackTo(self.identifier()?));
         }
-        Ok(Statement::Rollback)
+        Ok(Statement::Rollback { chain })
     }
 
-    fn end_of_transaction(&mut self) -> Result<()> {
+    /// Whether another block is to begin.
+    fn end_of_transaction(&mut self) -> Result<bool> {
         self.skip(1);
         if self.is("PREPARED") {
             return Err(self.unsupported("two-phase commit is not supported"));
         }
         let _ = self.eat_one(&["WORK", "TRANSACTION"]);
-        if self.eat("AND NO CHAIN") {
-            return Ok(());
-        }
-        if self.is_all("AND CHAIN") {
-            return Err(self.unsupported("AND CHAIN is not supported").with_hint("send BEGIN"));
-        }
-        Ok(())
+        Ok(self.eat_one(&["AND NO CHAIN", "AND CHAIN"]) == Some("AND CHAIN"))
     }
 
     pub(super) fn savepoint(&mut self) -> Result<Statement> {

@@ -4,6 +4,7 @@ use sqlparser::ast as sp;
 use sqlparser::tokenizer::{Location, Token};
 
 use super::grammar::Grammar;
+use super::parse_query;
 use super::query::{Query, refuse, refuse_ctes};
 use super::tokens::is_word;
 use super::window;
@@ -64,7 +65,10 @@ impl Grammar<'_> {
     fn dispatch(&mut self) -> Result<Statement> {
         if self.is_query() {
             let position = self.position();
-            let query = self.query_or_change()?;
+            let query = match self.is("SELECT") && *self.peek_nth(1) == Token::EOF {
+                true => self.nothing()?,
+                false => self.query_or_change()?,
+            };
             return whole(query).map_err(|error| error.at(position));
         }
         let Token::Word(word) = self.peek() else { return Err(self.unexpected("a statement")) };
@@ -115,6 +119,16 @@ impl Grammar<'_> {
             }
             _ => self.other(),
         }
+    }
+
+    /// `SELECT`: a row without columns.
+    fn nothing(&mut self) -> Result<Query> {
+        self.skip(1);
+        let mut query = parse_query("SELECT 1")?;
+        if let sp::SetExpr::Select(select) = query.body.as_mut() {
+            select.projection.clear();
+        }
+        Ok(Query { query, sql: "SELECT".to_string(), emit: None })
     }
 
     /// `PAUSE name`, `RESUME MATERIALIZED VIEW name`, `PAUSE STREAM name`.

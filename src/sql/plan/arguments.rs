@@ -5,15 +5,16 @@
 //! | `concat(ts, flag)`, `format('%s', a)`, `array_to_string(a, ',')` | with the texts that a client is shown, so `t` for a boolean |
 //! | `encode('\\x00ff', 'hex')` | the string is read as bytes |
 //! | `quote_literal(ts)` | of its text |
+//! | `repeat(a, $1)` | an open parameter is of the type that the function takes |
 //! | `generate_series(1, 3)`, `generate_series(date, date, '1 day')` | of `integer`; of times, in the type of the first |
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, Result as DfResult};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{ScalarFunction, WindowFunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit, when};
 
 use super::unknown::is_string;
-use crate::sql::functions::convert::converted;
+use crate::sql::functions::convert::{converted, is_open, tell};
 use crate::sql::types;
 use crate::time::TIMESTAMP;
 
@@ -28,6 +29,111 @@ const OF_BYTES: [&str; 9] =
 const QUOTE: [&str; 2] = ["quote_literal", "quote_nullable"];
 
 const SERIES: &str = "generate_series";
+
+/// What functions take where that is no text: `i` an integer, `n` a numeric, `d` a double precision, `z` a timestamptz, `a` an array
+/// of texts, `e` an item of the array among the arguments, `=` what the other arguments are. `t` is text.
+const TAKEN: [(&str, &str); 52] = [
+    ("abs", "d"),
+    ("acos", "d"),
+    ("age", "zz"),
+    ("array_append", ".e"),
+    ("array_element", ".i"),
+    ("array_has", ".e"),
+    ("array_position", ".e"),
+    ("array_positions", ".e"),
+    ("array_prepend", "e."),
+    ("array_remove", ".e"),
+    ("array_replace", ".ee"),
+    ("asin", "d"),
+    ("atan", "d"),
+    ("atan2", "dd"),
+    ("cbrt", "d"),
+    ("ceil", "d"),
+    ("chr", "i"),
+    ("cos", "d"),
+    ("degrees", "d"),
+    ("exp", "d"),
+    ("floor", "d"),
+    ("generate_series", "=="),
+    ("generate_series", "==="),
+    ("json_get_path", ".a"),
+    ("left", "ti"),
+    ("ln", "d"),
+    ("log", "d"),
+    ("log10", "d"),
+    ("lpad", "ti"),
+    ("lpad", "tit"),
+    ("make_date", "iii"),
+    ("make_time", "iid"),
+    ("make_timestamp", "iiiiid"),
+    ("power", "dd"),
+    ("radians", "d"),
+    ("repeat", "ti"),
+    ("right", "ti"),
+    ("round", "d"),
+    ("round", "ni"),
+    ("rpad", "ti"),
+    ("rpad", "tit"),
+    ("sign", "d"),
+    ("sin", "d"),
+    ("split_part", "tti"),
+    ("sqrt", "d"),
+    ("substr", "ti"),
+    ("substr", "tii"),
+    ("tan", "d"),
+    ("timezone", "tz"),
+    ("to_timestamp", "d"),
+    ("trunc", "d"),
+    ("trunc", "ni"),
+];
+
+/// Parameters whose types are open are what a function takes.
+pub(super) fn tell_scalar(call: &mut ScalarFunction, schema: &DFSchema) -> DfResult<()> {
+    let count = call.args.len();
+    let Some((_, taken)) = TAKEN.iter().find(|(name, taken)| call.name() == *name && taken.len() == count) else {
+        return Ok(());
+    };
+    let mut given = Vec::new();
+    for argument in call.args.iter().filter(|argument| !is_open(argument)) {
+        given.push(argument.get_type(schema)?);
+    }
+    for (argument, letter) in call.args.iter_mut().zip(taken.chars()) {
+        let to = match letter {
+            't' => Some(DataType::Utf8),
+            'i' => Some(DataType::Int32),
+            'n' => Some(types::NUMERIC),
+            'd' => Some(DataType::Float64),
+            'z' => Some(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+            'a' => Some(DataType::new_list(DataType::Utf8, true)),
+            'e' => given.iter().find_map(|data_type| match data_type {
+                DataType::List(item) => Some(item.data_type().clone()),
+                _ => None,
+            }),
+            '=' => given.first().cloned(),
+            _ => None,
+        };
+        if let Some(to) = to {
+            tell(argument, &to);
+        }
+    }
+    Ok(())
+}
+
+/// The same for functions over windows: how many rows away, and what is there where no row is.
+pub(super) fn tell_window(call: &mut WindowFunction, schema: &DFSchema) -> DfResult<()> {
+    let name = call.fun.name().to_lowercase();
+    match (name.as_str(), call.params.args.as_mut_slice()) {
+        ("lag" | "lead", [value, rest @ ..]) => {
+            let of = value.get_type(schema)?;
+            for (argument, to) in rest.iter_mut().zip([DataType::Int32, of]) {
+                tell(argument, &to);
+            }
+        }
+        ("nth_value", [_, count]) | ("ntile", [count]) => tell(count, &DataType::Int32),
+        _ => {}
+    }
+    Ok(())
+}
 
 /// Is there something to say of the function's arguments?
 pub(super) fn concerns(name: &str) -> bool {

@@ -6,15 +6,14 @@
 //!
 //! This is for descriptions only; nothing that runs looks at it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result as DfResult};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::common::Column;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 
 use super::source::{RelationSource, SourceColumn, scan_columns};
+use super::unknown::is_string;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::sql::system::{document_type, visible_name};
 use crate::sql::types::{self, PG_TYPE};
@@ -27,6 +26,13 @@ pub const ORIGIN: [&str; 2] = ["relation", "column"];
 struct Known {
     sql_type: Option<String>,
     origin: Option<(RelationId, usize)>,
+}
+
+impl Known {
+    fn of_field(field: &Field) -> Known {
+        let told = field.metadata().get(PG_TYPE).filter(|name| *name != types::INTERNAL);
+        Known { sql_type: told.cloned(), origin: None }
+    }
 }
 
 /// The columns of a plan under the names that the user gave them, with their types and origins.
@@ -78,64 +84,48 @@ fn from_relation(field: Field, relation: RelationId, column: usize) -> Field {
     field.with_metadata(metadata)
 }
 
-/// SQL types of parameters that are compared with a column, or read as a type, that Arrow has no name for: `$1` first.
-pub fn parameter_types(plan: &LogicalPlan, catalog: &Catalog) -> Vec<Option<String>> {
-    let mut found = Vec::new();
-    let described = Described { catalog };
-    let visited = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                described.parameters_of(node, expr, &mut found);
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    });
-    debug_assert!(visited.is_ok(), "the visitor itself never fails");
-    found
+/// What the expressions of a node say of parameters by SQL types that Arrow has no name for: `uuid`, `json`, `jsonb` and lists of them.
+pub(super) struct ParameterNames<'a> {
+    described: Described<'a>,
+    inputs: Vec<&'a LogicalPlan>,
 }
 
-/// Types of parameters that a list is made of (`x = ANY ($1)`), that are cast (`$1::int`), or that stand for a condition
-/// (`WHERE $1`).
-pub(super) fn told_parameters(node: &LogicalPlan, found: &mut HashMap<String, Option<DataType>>) -> DfResult<()> {
-    let mut schema = DFSchema::empty();
-    node.inputs().iter().for_each(|input| schema.merge(input.schema()));
-    node.apply_expressions(|expr| {
-        expr.apply(|expr| {
-            if let Expr::ScalarFunction(call) = expr
-                && let ("parameter_list", [Expr::Placeholder(parameter), _]) = (call.name(), call.args.as_slice())
-            {
-                let data_type = expr.get_type(&schema)?;
-                found.entry(parameter.id.clone()).or_default().get_or_insert(data_type);
-            }
-            if let Expr::Cast(cast) = expr
-                && let Expr::Placeholder(parameter) = cast.expr.as_ref()
-            {
-                found.entry(parameter.id.clone()).or_default().get_or_insert(cast.field.data_type().clone());
-            }
-            match expr {
-                Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
-                    [left, right].into_iter().for_each(|side| told_condition(side, found));
-                }
-                Expr::Not(condition) => told_condition(condition, found),
-                Expr::Case(case) if case.expr.is_none() => {
-                    case.when_then_expr.iter().for_each(|(condition, _)| told_condition(condition, found));
-                }
-                _ => {}
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })
-    })?;
-    match node {
-        LogicalPlan::Filter(filter) => told_condition(&filter.predicate, found),
-        LogicalPlan::Join(join) => join.filter.iter().for_each(|condition| told_condition(condition, found)),
-        _ => {}
+impl<'a> ParameterNames<'a> {
+    pub fn new(node: &'a LogicalPlan, catalog: &'a Catalog) -> ParameterNames<'a> {
+        ParameterNames { described: Described { catalog }, inputs: node.inputs() }
     }
-    Ok(())
-}
 
-fn told_condition(condition: &Expr, found: &mut HashMap<String, Option<DataType>>) {
-    if let Expr::Placeholder(parameter) = condition {
-        found.entry(parameter.id.clone()).or_default().get_or_insert(DataType::Boolean);
+    /// Ids of parameters in an expression, their types, and whether the expression is what it is whether they are known or not.
+    pub fn of<'e>(&self, expr: &'e Expr) -> Vec<(&'e str, String, bool)> {
+        let typed = |expr: &Expr| self.described.expression(expr, &self.inputs).sql_type.filter(|name| is_more_than_text(name));
+        let mut pairs: Vec<(&Expr, Option<String>, bool)> = Vec::new();
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.supports_propagation() || *op == Operator::NotEq => {
+                pairs.extend([(left.as_ref(), typed(right), true), (right.as_ref(), typed(left), true)]);
+            }
+            Expr::InList(list) => pairs.extend(list.list.iter().map(|item| (item, typed(&list.expr), true))),
+            Expr::Case(case) => {
+                let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+                let results: Vec<&Expr> = results.chain(case.else_expr.as_deref()).collect();
+                let common = results.iter().find_map(|result| typed(result));
+                pairs.extend(results.into_iter().map(|result| (result, common.clone(), false)));
+            }
+            Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
+                ("parameter_list", [list, item]) => pairs.push((list, typed(item).map(|item| format!("{item}[]")), true)),
+                ("coalesce" | "nullif" | "greatest" | "least", args) => {
+                    let common = args.iter().find_map(typed);
+                    pairs.extend(args.iter().map(|arg| (arg, common.clone(), false)));
+                }
+                (name, [text]) => pairs.push((text, read_by(name).map(str::to_string), true)),
+                _ => {}
+            },
+            _ => {}
+        }
+        let named = |(expr, name, is_settled): (&'e Expr, Option<String>, bool)| match expr {
+            Expr::Placeholder(parameter) => Some((parameter.id.as_str(), name?, is_settled)),
+            _ => None,
+        };
+        pairs.into_iter().filter_map(named).collect()
     }
 }
 
@@ -184,9 +174,8 @@ impl Described<'_> {
                 if is_list { Known { sql_type: known.sql_type.as_deref().and_then(item_type), origin: None } } else { known }
             }),
             LogicalPlan::Union(union) => {
-                let mut branches = union.inputs.iter().map(|input| self.output(input, index).sql_type);
-                let first = branches.next().flatten().filter(|first| branches.all(|other| other.as_deref() == Some(first)));
-                Some(Known { sql_type: first, origin: None })
+                let branches: Vec<_> = union.inputs.iter().map(|input| self.output(input, index).sql_type).collect();
+                Some(Known { sql_type: one_of(&branches), origin: None })
             }
             other => {
                 let (qualifier, field) = other.schema().qualified_field(index);
@@ -196,8 +185,11 @@ impl Described<'_> {
         };
         let field = node.schema().field(index);
         let mut known = known.unwrap_or_default();
-        known.sql_type =
-            known.sql_type.filter(|name| fits(name, field.data_type())).or_else(|| field.metadata().get(PG_TYPE).cloned());
+        // What a cast was made of may be told of beside it.
+        let told = field.metadata().get(PG_TYPE).filter(|name| !name.contains('(') || fits(name, field.data_type()));
+        // And a field of several branches is that of the first.
+        let told = told.filter(|name| !matches!(node, LogicalPlan::Union(_)) || !name.starts_with("character"));
+        known.sql_type = known.sql_type.filter(|name| fits(name, field.data_type())).or_else(|| told.cloned());
         known
     }
 
@@ -211,8 +203,25 @@ impl Described<'_> {
             Expr::Alias(alias) => self.expression(&alias.expr, inputs),
             Expr::Column(column) => self.column(column, inputs),
             Expr::OuterReferenceColumn(_, _) => Known::default(),
+            // What was declared: of a parameter, of its value, by a cast.
+            Expr::Placeholder(parameter) => parameter.field.as_deref().map_or_else(Known::default, Known::of_field),
+            Expr::Literal(_, Some(metadata)) => Known { sql_type: metadata.inner().get(PG_TYPE).cloned(), origin: None },
+            Expr::Cast(cast) if types::is_text(cast.field.data_type()) && cast.field.metadata().is_empty() => {
+                Known { sql_type: Some("text".to_string()), origin: None }
+            }
+            Expr::Cast(cast) => Known::of_field(&cast.field),
             Expr::ScalarSubquery(query) => Known { origin: None, ..self.output(&query.subquery, 0) },
-            Expr::AggregateFunction(call) if matches!(call.func.name(), "min" | "max" | "first_value" | "last_value") => {
+            Expr::AggregateFunction(call) if matches!(call.func.name(), "min" | "max") => {
+                // There are none of `varchar`.
+                let known = self.common(&call.params.args, inputs);
+                let of_text = |name: String| match name.as_str() {
+                    varying if varying.starts_with("character varying") => "text".to_string(),
+                    fixed if fixed.starts_with("character") => types::without_modifier(fixed),
+                    _ => name,
+                };
+                Known { sql_type: known.sql_type.map(of_text), ..known }
+            }
+            Expr::AggregateFunction(call) if matches!(call.func.name(), "first_value" | "last_value") => {
                 self.common(&call.params.args, inputs)
             }
             Expr::AggregateFunction(call) if call.func.name() == "array_agg" => self.list_of(&call.params.args, inputs),
@@ -237,42 +246,31 @@ impl Described<'_> {
 
     /// The type of a value that is one of several.
     fn common(&self, exprs: &[Expr], inputs: &[&LogicalPlan]) -> Known {
-        let mut each = exprs.iter().filter(|expr| !is_null(expr)).map(|expr| self.expression(expr, inputs).sql_type);
-        let first = each.next().flatten().filter(|first| each.all(|other| other.as_deref() == Some(first)));
-        Known { sql_type: first, origin: None }
+        let typed = exprs.iter().filter(|expr| !is_null(expr) && !is_string(expr));
+        let mut each: Vec<_> = typed.map(|expr| self.expression(expr, inputs).sql_type).collect();
+        // A string beside them is read as one of them, however long it is.
+        if exprs.iter().any(is_string) {
+            let text = |name: &str| name.starts_with("character");
+            each.iter_mut().flatten().filter(|name| text(name)).for_each(|name| *name = types::without_modifier(name));
+        }
+        Known { sql_type: one_of(&each), origin: None }
     }
 
     fn list_of(&self, items: &[Expr], inputs: &[&LogicalPlan]) -> Known {
         let known = self.common(items, inputs);
         Known { sql_type: known.sql_type.map(|item| format!("{item}[]")), origin: None }
     }
+}
 
-    fn parameters_of(&self, node: &LogicalPlan, expr: &Expr, found: &mut Vec<Option<String>>) {
-        let inputs = node.inputs();
-        let typed = |expr: &Expr| self.expression(expr, &inputs).sql_type.filter(|name| is_more_than_text(name));
-        let mut pairs: Vec<(&Expr, Option<String>)> = Vec::new();
-        match expr {
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.supports_propagation() => {
-                pairs.extend([(left.as_ref(), typed(right)), (right.as_ref(), typed(left))]);
-            }
-            Expr::InList(list) => pairs.extend(list.list.iter().map(|item| (item, typed(&list.expr)))),
-            Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
-                ("parameter_list", [list, item]) => pairs.push((list, typed(item).map(|item| format!("{item}[]")))),
-                (name, [text]) => pairs.push((text, read_by(name).map(str::to_string))),
-                _ => {}
-            },
-            _ => {}
-        }
-        for (expr, sql_type) in pairs {
-            let Expr::Placeholder(parameter) = expr else { continue };
-            let number = parameter.id.trim_start_matches('$').parse::<usize>().ok();
-            let Some(index) = number.and_then(|n| n.checked_sub(1)).filter(|n| *n < usize::from(u16::MAX)) else { continue };
-            if found.len() <= index {
-                found.resize(index + 1, None);
-            }
-            found[index] = found[index].take().or(sql_type);
-        }
+/// The type that several have in common: the one that all are, or a `varchar` of any length.
+fn one_of(each: &[Option<String>]) -> Option<String> {
+    const VARYING: &str = "character varying";
+    let first = each.first()?.as_ref()?;
+    let all = |same: &dyn Fn(&str) -> bool| each.iter().all(|other| other.as_deref().is_some_and(same));
+    if all(&|other| other == first) {
+        return Some(first.clone());
     }
+    all(&|other| other.starts_with(VARYING) && !other.ends_with("[]")).then(|| VARYING.to_string())
 }
 
 /// The type of a list's items.
@@ -286,6 +284,7 @@ fn read_by(function: &str) -> Option<&'static str> {
         "uuid_from_text" => "uuid",
         "json_from_text" => "json",
         "jsonb_from_text" | "jsonb_sort_key" => "jsonb",
+        "uuids_from_texts" => "uuid[]",
         _ => return None,
     })
 }

@@ -29,6 +29,7 @@ use super::{Planner, Reader, clocks, dialect, marks};
 use crate::catalog::schema::RelationName;
 use crate::catalog::{Kind, Relation, RelationId};
 use crate::error::Error;
+use crate::sql::functions::declared;
 use crate::sql::pattern::PatternPlanner;
 use crate::sql::types;
 use crate::sql::window::WindowPlanner;
@@ -231,6 +232,7 @@ impl ContextProvider for Context<'_> {
         ours.or_else(system)
             .or_else(|| marks::function(name))
             .or_else(|| super::documents::function(name))
+            .or_else(|| declared::plain_function(name))
             .or_else(|| self.planner.state.scalar_functions().get(name).cloned())
     }
 
@@ -282,7 +284,15 @@ impl TypePlanner for Types {
             // Named, so that it is not taken for what was cast.
             Some(DataType::UInt32) => return Ok(Some(Arc::new(types::with_type(Field::new("", DataType::UInt32, true), "oid")))),
             Some(oids) => oids,
-            None => types::from_ast(sql_type).map_err(DataFusionError::from)?.0,
+            None => {
+                let (data_type, name) = types::from_ast(sql_type).map_err(DataFusionError::from)?;
+                let is_told = name.contains('(') || types::is_text(&data_type) && name != "text";
+                let is_list = name.ends_with("[]") && name != types::sql_type(&data_type);
+                return Ok(Some(match is_told && !data_type.is_nested() || is_list {
+                    true => Arc::new(types::with_type(Field::new("", data_type, true), &name)),
+                    false => data_type.into_nullable_field_ref(),
+                }));
+            }
         };
         Ok(Some(data_type.into_nullable_field_ref()))
     }

@@ -25,10 +25,10 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments;
-use super::unknown::{of_branches, of_one_type, string_column};
+use super::unknown::{compared, of_branches, of_one_type, string_column};
 use crate::copy::value::Formats;
 use crate::error::Error;
-use crate::sql::functions::convert::{converted, differs, in_session, numeric_literal};
+use crate::sql::functions::convert::{converted, differs, in_session, is_open, numeric_literal};
 use crate::sql::functions::declared::may_be_null;
 use crate::sql::functions::operators::{common_bits, of_floats, truth, whole};
 use crate::sql::types;
@@ -172,7 +172,12 @@ fn with_types(plan: &LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
 
 /// The same for an expression over columns.
 pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
-    let typed = expr.transform_up(|expr| {
+    let typed = expr.transform_up(|mut expr| {
+        if let Expr::ScalarFunction(call) = &mut expr
+            && call.args.iter().any(is_open)
+        {
+            arguments::tell_scalar(call, schema)?;
+        }
         Ok(match expr {
             Expr::Literal(..) => Transformed::yes(whole(expr)),
             // It is NULL where the query has no row.
@@ -181,19 +186,23 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             }
             Expr::Cast(cast) => Transformed::yes(meant(cast, schema)?),
             Expr::BinaryExpr(mut pair) if matches!(pair.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) => {
+                compared(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
                 floats_beside_decimals(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
                 Transformed::yes(Expr::BinaryExpr(pair))
             }
             Expr::Between(mut between) => {
+                compared([&mut between.expr, &mut between.low, &mut between.high].map(AsMut::as_mut).into(), schema)?;
                 let parts = [&mut between.expr, &mut between.low, &mut between.high];
                 floats_beside_decimals(parts.into_iter().map(AsMut::as_mut).collect(), schema)?;
                 Transformed::yes(Expr::Between(between))
             }
             Expr::InList(mut list) => {
+                compared([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
                 floats_beside_decimals([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
                 Transformed::yes(membership(list))
             }
             Expr::WindowFunction(mut call) => {
+                arguments::tell_window(&mut call, schema)?;
                 let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
                 let known = usize::from(is_aggregate && call.fun.name() != "count");
                 call.params.args.iter_mut().skip(known).for_each(as_planned);
@@ -208,6 +217,10 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             Expr::ScalarFunction(mut call) if OF_ONE_TYPE.iter().any(|(name, _)| call.name() == *name) => {
                 let what = OF_ONE_TYPE.iter().find(|(name, _)| call.name() == *name).map_or("", |(_, what)| what);
                 of_one_type(what, call.args.iter_mut().collect(), schema)?;
+                Transformed::yes(Expr::ScalarFunction(call))
+            }
+            Expr::ScalarFunction(mut call) if call.name() == "nullif" && call.args.iter().any(is_open) => {
+                compared(call.args.iter_mut().collect(), schema)?;
                 Transformed::yes(Expr::ScalarFunction(call))
             }
             Expr::ScalarFunction(call) if arguments::concerns(call.name()) => {
@@ -300,6 +313,10 @@ fn case(mut case: Case, schema: &DFSchema) -> DfResult<Case> {
             truth("CASE/WHEN", when, schema)?;
         }
     }
+    if let Some(value) = &mut case.expr {
+        let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+        compared([value.as_mut()].into_iter().chain(whens).collect(), schema)?;
+    }
     let mut results: Vec<&mut Expr> = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).collect();
     results.extend(case.else_expr.iter_mut().map(|other| other.as_mut()));
     of_one_type("CASE", results, schema)?;
@@ -321,15 +338,20 @@ fn as_planned(argument: &mut Expr) {
 
 /// A cast that is none of SQL's, so that it stays what it is to Arrow.
 pub(super) fn plain_cast(expr: Expr, to: DataType) -> Expr {
-    let field = types::with_type(Field::new("", to, true), "internal");
+    let field = types::with_type(Field::new("", to, true), types::INTERNAL);
     Expr::Cast(Cast::new_from_field(Box::new(expr), Arc::new(field)))
 }
 
 fn meant(cast: Cast, schema: &DFSchema) -> DfResult<Expr> {
     let Ok(from) = cast.expr.get_type(schema) else { return Ok(Expr::Cast(cast)) };
     let to = cast.field.data_type().clone();
-    if matches!(*cast.expr, Expr::Placeholder(_)) || !cast.field.metadata().is_empty() {
+    let declared = cast.field.metadata().get(types::PG_TYPE);
+    if is_open(&cast.expr) || declared.is_some_and(|name| name == types::INTERNAL || name == "oid") {
         return Ok(Expr::Cast(cast));
+    }
+    if declared.is_some() {
+        let plain = Cast::new(cast.expr, to);
+        return Ok(Expr::Cast(Cast::new_from_field(Box::new(meant(plain, schema)?), cast.field)));
     }
     if !exists(&from, &to) {
         let (from, to) = (types::plain_name(&from), types::plain_name(&to));

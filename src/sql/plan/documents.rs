@@ -315,7 +315,7 @@ impl Place<'_> {
         if !any && !is_document {
             return Ok(false);
         }
-        *argument = declared(std::mem::take(argument), &without_modifier(&sql_type));
+        *argument = declared(std::mem::take(argument), &types::without_modifier(&sql_type));
         Ok(true)
     }
 
@@ -368,14 +368,6 @@ fn members(row: &ScalarFunction) -> Option<Vec<(String, Expr)>> {
 
 fn is_null(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(value, _) if value.is_null())
-}
-
-/// `character varying(10)` is a `character varying`.
-fn without_modifier(sql_type: &str) -> String {
-    match (sql_type.find('('), sql_type.find(')')) {
-        (Some(open), Some(close)) if open < close => format!("{}{}", &sql_type[..open], &sql_type[close + 1..]),
-        _ => sql_type.to_string(),
-    }
 }
 
 fn not_deleted(arguments: &[Expr], schema: &DFSchema) -> Error {

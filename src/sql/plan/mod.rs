@@ -22,6 +22,7 @@
 //! * [`on_time`], [`time_bound`], [`within`], [`late_rows`]: joins with a bound on time, which see no late rows, and where those go;
 //! * [`final_rows`]: when the rows of a join are final;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
+//! * `parameters`: their types;
 //! * `registered`: OIDs of functions, shown as their names;
 //! * `unknown`: strings whose type is that of what stands beside them;
 //! * [`order`]: which of two equal rows comes first, where it matters;
@@ -53,6 +54,7 @@ pub mod nearest;
 pub mod on_time;
 pub mod order;
 mod overload;
+pub mod parameters;
 pub mod silence;
 mod registered;
 mod set_all;
@@ -63,15 +65,13 @@ mod unknown;
 mod versions;
 mod within;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::FieldRef;
 use datafusion::catalog::TableProvider;
-use datafusion::common::datatype::DataTypeExt;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DFSchema, ParamValues};
+use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_expr::PhysicalExpr;
@@ -86,12 +86,12 @@ use crate::catalog::schema::SearchPath;
 use crate::catalog::{Catalog, Change, Relation, RelationId};
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
-use crate::session::Parameters;
 use crate::sql::parse::{parse_expression, parse_query};
 use context::Context;
 
 pub use continuous::output_key;
 pub use event_time::{EventTime, event_time, window_event_time};
+pub use parameters::{bind, inferred};
 pub use source::{Hidden, RelationSource, SourceColumn};
 
 /// Relations that are not in the catalog: `pg_catalog` and `information_schema`.
@@ -229,23 +229,22 @@ impl Planner {
     }
 
     /// The same, with types that the client says its parameters have.
-    pub fn query_with_parameters(&self, query: &sp::Query, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+    pub fn query_with_parameters(&self, query: &sp::Query, types: &[Option<FieldRef>]) -> Result<LogicalPlan> {
         self.plan(query, types, Vec::new())
     }
 
-    fn plan(&self, query: &sp::Query, types: &[Option<DataType>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
+    fn plan(&self, query: &sp::Query, types: &[Option<FieldRef>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
         let mut query = query.clone();
         versions::name_commits(&mut query, self)?;
         namesakes::tell_apart(&mut query, self)?;
         crate::sql::system::rewrite(&mut query)?;
         crate::sql::system::lists_of_parameters(&mut query, types);
-        unknown::in_values(&mut query, self)?;
+        unknown::in_values(&mut query, self, types)?;
         names::by_offset(&mut query);
         let hidden = names::hidden_columns(&query);
         names::prepare(&mut query, self, &hidden);
         let context = Context::new(self, hidden, inlining);
-        let types = types.iter().map(|t| t.clone().map(DataTypeExt::into_nullable_field_ref)).collect();
-        let mut scope = PlannerContext::new().with_prepare_param_data_types(types);
+        let mut scope = PlannerContext::new().with_prepare_param_data_types(types.to_vec());
         SqlToRel::new_with_options(&context, OPTIONS)
             .sql_statement_to_plan_with_context(sp::Statement::Query(Box::new(query)), &mut scope)
             .and_then(size::check)
@@ -324,48 +323,6 @@ impl Planner {
     pub fn physical(&self, expr: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         Ok(self.state.create_physical_expr(clocks::expression_in_session(self.formats, expr, schema)?, schema)?)
     }
-}
-
-/// Types of the parameters of a statement's plans, `$1` first. One whose type nothing says is text, as in PostgreSQL.
-pub fn parameters(plans: &[&LogicalPlan]) -> Result<Vec<DataType>> {
-    let mut found: HashMap<String, Option<DataType>> = HashMap::new();
-    for plan in plans {
-        for (name, data_type) in plan.get_parameter_types()? {
-            let known = found.entry(name).or_default();
-            *known = known.take().or(data_type);
-        }
-        plan.apply_with_subqueries(|node| {
-            if let LogicalPlan::Limit(limit) = node {
-                for expr in limit.skip.iter().chain(&limit.fetch) {
-                    if let Expr::Placeholder(parameter) = expr.as_ref() {
-                        found.entry(parameter.id.clone()).or_default().get_or_insert(DataType::Int64);
-                    }
-                }
-            }
-            columns::told_parameters(node, &mut found)?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-    }
-    let mut types = Vec::new();
-    for (name, data_type) in found {
-        let number: usize = name.trim_start_matches('$').parse().unwrap_or(0);
-        if !(1..=usize::from(u16::MAX)).contains(&number) {
-            return Err(Error::undefined_parameter(format!("there is no parameter {name}")).with_hint("parameters are $1, $2, …"));
-        }
-        if types.len() < number {
-            types.resize(number, DataType::Utf8);
-        }
-        types[number - 1] = data_type.unwrap_or(DataType::Utf8);
-    }
-    Ok(types)
-}
-
-/// The plan with values for its parameters.
-pub fn bind(plan: LogicalPlan, values: Parameters) -> Result<LogicalPlan> {
-    if values.is_empty() {
-        return Ok(plan);
-    }
-    Ok(plan.replace_params_with_values(&ParamValues::from(values))?)
 }
 
 /// Give the columns of a plan these names, where they have others.

@@ -1,7 +1,9 @@
+use arrow::datatypes::{DataType, FieldRef};
 use rstest::rstest;
 
 use super::*;
 use crate::error::SqlState;
+use crate::session::Bound;
 use crate::sql::testing::{continuous, names, parse, plan, planner};
 use crate::sql::window::WindowNode;
 
@@ -238,13 +240,22 @@ fn words_are_counted_over_a_plain_unnest() {
 #[test]
 fn parameters_get_types_and_values() {
     let sql = "SELECT id FROM orders WHERE amount > $1 AND category = $2 LIMIT $3";
-    let plan = planner().query(&parse(sql)).unwrap();
-    assert_eq!(parameters(&[&plan]).unwrap(), [DataType::Int64, DataType::Utf8, DataType::Int64]);
+    let planner = planner();
+    let types = |sql: &str, declared: &[Option<FieldRef>]| {
+        let plan = |types: &[Option<FieldRef>]| Ok(vec![planner.query_with_parameters(&parse(sql), types)?]);
+        let (parameters, plans) = inferred(declared, planner.catalog(), plan).unwrap();
+        (parameters.into_iter().map(|parameter| parameter.sql_type).collect::<Vec<_>>(), plans[0].clone())
+    };
+    let (found, plan) = types(sql, &[]);
+    assert_eq!(found, ["bigint", "text", "bigint"]);
     let values = vec![5_i64.into(), "a".into(), 3_i64.into()];
-    assert!(parameters(&[&bind(plan, values).unwrap()]).unwrap().is_empty());
+    let bound = bind(plan, Bound { values, types: vec![None; 3] }).unwrap();
+    assert!(bound.get_parameter_names().unwrap().is_empty());
 
-    let given = planner().query_with_parameters(&parse("SELECT $1"), &[Some(DataType::Int32)]).unwrap();
-    assert_eq!(parameters(&[&given]).unwrap(), [DataType::Int32]);
+    let uuid = crate::sql::types::field(&DataType::Utf8, "uuid");
+    let (found, plan) = types("SELECT $1", &[Some(uuid)]);
+    assert_eq!(found, ["uuid"]);
+    assert_eq!(columns::visible_schema(&plan, planner.catalog()).field(0).metadata()[crate::sql::types::PG_TYPE], "uuid");
 }
 
 #[test]

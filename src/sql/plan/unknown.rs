@@ -1,4 +1,5 @@
-//! Which type does a string literal have that stands beside other values? Theirs, as in PostgreSQL.
+//! Which type does a string literal have that stands beside other values? Theirs, as in PostgreSQL. So it is with a parameter whose
+//! type is open.
 //!
 //! | written | read |
 //! | --- | --- |
@@ -10,7 +11,7 @@
 
 use std::ops::ControlFlow;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast};
@@ -19,7 +20,9 @@ use sqlparser::ast::{VisitMut, VisitorMut};
 
 use super::{Planner, columns};
 use crate::error::{Error, Result};
-use crate::sql::functions::convert::converted;
+use crate::sql::ast::function_call;
+use crate::sql::functions::convert::{converted, is_open, tell};
+use crate::sql::functions::declared::PLAIN;
 use crate::sql::functions::operators::kind;
 use crate::sql::parse::parse_type;
 use crate::sql::types;
@@ -29,14 +32,36 @@ pub(super) fn of_one_type(what: &str, mut values: Vec<&mut Expr>, schema: &DFSch
     let typed = values.iter().filter(|value| !is_string(value)).map(|value| value.get_type(schema));
     let typed: Vec<DataType> = typed.collect::<DfResult<Vec<_>>>()?.into_iter().filter(|t| !t.is_null()).collect();
     match_kinds(what, &typed)?;
-    let Some(common) = type_union_resolution(&typed) else { return Ok(()) };
+    let Some(common) = type_union_resolution(&typed) else {
+        values.iter_mut().for_each(|value| tell(value, &DataType::Utf8));
+        return Ok(());
+    };
     for value in &mut values {
+        tell(value, &common);
         let from = value.get_type(schema)?;
-        if from == common || matches!(**value, Expr::Placeholder(_)) {
+        if from == common {
             continue;
         }
         let old = std::mem::take(*value);
         **value = if is_string(&old) { converted(old, common.clone())? } else { cast(old, common.clone()) };
+    }
+    Ok(())
+}
+
+/// Parameters whose types are open are of the type of what they are compared with, or stand in a list with.
+pub(super) fn compared(mut values: Vec<&mut Expr>, schema: &DFSchema) -> DfResult<()> {
+    if !values.iter().any(|value| is_open(value)) {
+        return Ok(());
+    }
+    let mut typed = Vec::new();
+    for value in values.iter().filter(|value| !is_string(value) && !is_open(value)) {
+        typed.push(value.get_type(schema)?);
+    }
+    typed.retain(|t| !t.is_null());
+    let common = type_union_resolution(&typed).unwrap_or(DataType::Utf8);
+    // Which of the types that are text it is, is known later.
+    if !types::is_text(&common) || typed.is_empty() {
+        values.iter_mut().for_each(|value| tell(value, &common));
     }
     Ok(())
 }
@@ -64,23 +89,23 @@ pub(super) fn of_branches(branches: &[&LogicalPlan], column: usize) -> DfResult<
         .unwrap_or_else(|| all().next().unwrap_or(DataType::Null)))
 }
 
-/// The string that a query's column is in each of its rows.
+/// The string, or the open parameter, that a query's column is in each of its rows.
 pub(super) fn string_column(query: &LogicalPlan, column: usize) -> Option<&Expr> {
     let LogicalPlan::Projection(projection) = query else { return None };
     let mut expr = projection.expr.get(column)?;
     while let Expr::Alias(alias) = expr {
         expr = &alias.expr;
     }
-    Some(expr).filter(|expr| is_string(expr))
+    Some(expr).filter(|expr| is_string(expr) || is_open(expr))
 }
 
 pub(super) fn is_string(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _))
 }
 
-/// Cast the strings in VALUES to the type of the rest of their column.
-pub(super) fn in_values(query: &mut sp::Query, planner: &Planner) -> Result<()> {
-    match query.visit(&mut Values { planner }) {
+/// Cast the strings and the open parameters in VALUES to the type of the rest of their column.
+pub(super) fn in_values(query: &mut sp::Query, planner: &Planner, declared: &[Option<FieldRef>]) -> Result<()> {
+    match query.visit(&mut Values { planner, declared }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -88,6 +113,8 @@ pub(super) fn in_values(query: &mut sp::Query, planner: &Planner) -> Result<()> 
 
 struct Values<'a> {
     planner: &'a Planner,
+    /// Types of parameters.
+    declared: &'a [Option<FieldRef>],
 }
 
 impl VisitorMut for Values<'_> {
@@ -106,7 +133,12 @@ impl Values<'_> {
         match set {
             sp::SetExpr::Values(values) => {
                 let width = values.rows.iter().map(|row| row.len()).max().unwrap_or(0);
-                (0..width).try_for_each(|column| self.column(values, column))
+                (0..width).try_for_each(|column| self.column(values, column))?;
+                if values.rows.len() > 1 {
+                    let cells = values.rows.iter_mut().flat_map(|row| row.iter_mut());
+                    cells.filter(|cell| is_declared(cell)).for_each(as_plain);
+                }
+                Ok(())
             }
             sp::SetExpr::SetOperation { left, right, .. } => {
                 self.set(left)?;
@@ -118,6 +150,8 @@ impl Values<'_> {
 
     fn column(&self, values: &mut sp::Values, column: usize) -> Result<()> {
         let cells = || values.rows.iter().filter_map(|row| row.get(column));
+        let is_unknown = |cell: &sp::Expr| is_text(cell) || self.is_open(cell);
+        let has_type = |cell: &sp::Expr| has_type(cell) && !self.is_open(cell);
         if !cells().any(is_unknown) || !cells().any(has_type) {
             return Ok(());
         }
@@ -129,6 +163,11 @@ impl Values<'_> {
             crate::sql::system::rewrite_expression(cell)?;
         }
         Ok(())
+    }
+
+    /// Is it a parameter whose type nothing has said yet?
+    fn is_open(&self, cell: &sp::Expr) -> bool {
+        parameter_number(cell).is_some_and(|number| self.declared.get(number - 1).is_none_or(Option::is_none))
     }
 
     /// The type of expressions without columns; `None` where the planner is to say what is wrong with them.
@@ -163,14 +202,34 @@ fn is_plain(data_type: &DataType) -> bool {
     }
 }
 
-fn is_unknown(cell: &sp::Expr) -> bool {
+/// May it say more of its type than Arrow does?
+fn is_declared(cell: &sp::Expr) -> bool {
+    match cell {
+        sp::Expr::Nested(inner) => is_declared(inner),
+        sp::Expr::Cast { .. } => true,
+        cell => parameter_number(cell).is_some(),
+    }
+}
+
+fn as_plain(cell: &mut sp::Expr) {
+    let value = std::mem::replace(cell, sp::Expr::Value(sp::Value::Null.with_empty_span()));
+    *cell = sp::Expr::Function(function_call(sp::Ident::new(PLAIN), vec![value]));
+}
+
+fn parameter_number(cell: &sp::Expr) -> Option<usize> {
+    let sp::Expr::Value(value) = cell else { return None };
+    let sp::Value::Placeholder(name) = &value.value else { return None };
+    name.strip_prefix('$')?.parse().ok().filter(|number| *number > 0)
+}
+
+fn is_text(cell: &sp::Expr) -> bool {
     let is_string = |value: &sp::Value| matches!(value, sp::Value::SingleQuotedString(_) | sp::Value::EscapedStringLiteral(_));
     matches!(cell, sp::Expr::Value(value) if is_string(&value.value))
 }
 
 fn has_type(cell: &sp::Expr) -> bool {
     let is_open = |value: &sp::Value| matches!(value, sp::Value::Null | sp::Value::Placeholder(_));
-    !is_unknown(cell) && !matches!(cell, sp::Expr::Value(value) if is_open(&value.value)) && !is_default(cell)
+    !is_text(cell) && !matches!(cell, sp::Expr::Value(value) if is_open(&value.value)) && !is_default(cell)
 }
 
 /// The word of INSERT, which the planner takes for a column.

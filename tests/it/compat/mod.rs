@@ -14,6 +14,8 @@
 //! TIDEGATE_COMPAT_SETTLE=1 cargo test --test it compat     # conditions of what agrees are taken off, and no answer is touched
 //! ```
 //!
+//! [`parameters`] does the same for what the two say of the parameters and columns of prepared statements.
+//!
 //! A type is one letter, an array's its capital:
 //!
 //! | | | | | | |
@@ -25,6 +27,7 @@
 //!
 //! Values of a row have ` | ` between them. Quotes stand around those that are empty, end in spaces, or could be read as NULL.
 
+mod parameters;
 mod random;
 mod wire;
 

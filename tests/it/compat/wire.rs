@@ -20,6 +20,15 @@ pub enum Answer {
     Failed(String, String),
 }
 
+/// What a server says of a prepared statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// OIDs of the types of its parameters.
+    pub parameters: Vec<u32>,
+    /// OIDs of the types of its columns, and their modifiers.
+    pub columns: Vec<(u32, i32)>,
+}
+
 pub struct Session {
     stream: BufReader<TcpStream>,
 }
@@ -48,7 +57,10 @@ impl Session {
         loop {
             let (kind, body) = self.receive();
             match kind {
-                b'T' => answer = Answer::Rows { types: column_types(&body), rows: Vec::new() },
+                b'T' => {
+                    let types = columns(&body).into_iter().map(|(oid, _)| oid).collect();
+                    answer = Answer::Rows { types, rows: Vec::new() };
+                }
                 b'D' => {
                     if let Answer::Rows { rows, .. } = &mut answer {
                         rows.push(row(&body));
@@ -60,6 +72,34 @@ impl Session {
                 }
                 b'E' => answer = failure(&body),
                 b'Z' => return answer,
+                _ => {}
+            }
+        }
+    }
+
+    /// Prepares a statement with parameters of these types, 0 for those that the server is to find.
+    pub fn describe(&mut self, sql: &str, declared: &[u32]) -> Result<Described, String> {
+        let mut parse = format!("\0{sql}\0").into_bytes();
+        parse.extend(u16::try_from(declared.len()).unwrap().to_be_bytes());
+        declared.iter().for_each(|oid| parse.extend(oid.to_be_bytes()));
+        self.send(b"P", &parse);
+        self.send(b"D", b"S\0");
+        self.send(b"S", &[]);
+        let mut answer = Ok(Described::default());
+        loop {
+            let (kind, body) = self.receive();
+            match (kind, &mut answer) {
+                (b't', Ok(described)) => {
+                    let mut body = body.as_slice();
+                    let count = number(&mut body, 2);
+                    described.parameters = (0..count).map(|_| number(&mut body, 4)).collect();
+                }
+                (b'T', Ok(described)) => described.columns = columns(&body),
+                (b'E', answer) => {
+                    let Answer::Failed(state, _) = failure(&body) else { continue };
+                    *answer = Err(state);
+                }
+                (b'Z', _) => return answer,
                 _ => {}
             }
         }
@@ -81,15 +121,16 @@ impl Session {
     }
 }
 
-fn column_types(mut body: &[u8]) -> Vec<u32> {
+/// OIDs of types, and their modifiers.
+fn columns(mut body: &[u8]) -> Vec<(u32, i32)> {
     let count = number(&mut body, 2);
     let mut of_next = || {
         let name = body.iter().position(|byte| *byte == 0).unwrap();
         body = &body[name + 1..];
         let (_relation, _column) = (number(&mut body, 4), number(&mut body, 2));
         let oid = number(&mut body, 4);
-        let (_size, _modifier, _format) = (number(&mut body, 2), number(&mut body, 4), number(&mut body, 2));
-        oid
+        let (_size, modifier, _format) = (number(&mut body, 2), number(&mut body, 4), number(&mut body, 2));
+        (oid, modifier.cast_signed())
     };
     (0..count).map(|_| of_next()).collect()
 }

@@ -31,7 +31,7 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, cast};
 use sqlparser::ast::BinaryOperator as B;
 
-use super::convert::{as_cast, converted, numeric_literal};
+use super::convert::{as_cast, converted, is_open, numeric_literal, tell};
 use crate::error::{Error, Result};
 use crate::sql::types;
 use crate::time::TIMESTAMP;
@@ -332,24 +332,27 @@ fn beside(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
     let arithmetic = matches!(expr.op, B::Plus | B::Minus | B::Multiply | B::Divide | B::Modulo);
     let joins = expr.op == B::StringConcat;
     if !arithmetic && !joins && !is_comparison(&expr.op) {
-        return Ok(expr);
+        return Ok(open_beside(expr, schema));
     }
-    if arithmetic && is_string(&expr.left) && is_string(&expr.right) {
+    if arithmetic && is_unknown(&expr.left) && is_unknown(&expr.right) {
         let message = format!("operator is not unique: unknown {} unknown", expr.op);
         return Err(Error::ambiguous_function(message).with_hint("add explicit type casts"));
     }
     let (left, right) = (expr.left.get_type(schema).ok(), expr.right.get_type(schema).ok());
     let span = DataType::Interval(IntervalUnit::MonthDayNano);
-    for (side, other, is_right) in [(&mut expr.left, right, false), (&mut expr.right, left, true)] {
-        let Some(other) = other.filter(|t| is_string(side) && !t.is_null() && !types::is_text(t)) else { continue };
+    for (side, other) in [(&mut expr.left, right), (&mut expr.right, left)] {
+        let Some(other) = other.filter(|t| is_unknown(side) && !t.is_null() && !types::is_text(t)) else { continue };
         let to = match (&expr.op, &other) {
             (B::StringConcat, DataType::Binary | DataType::List(_)) => other,
-            (B::StringConcat, _) => continue,
+            (B::StringConcat, _) => {
+                tell(side, &DataType::Utf8);
+                continue;
+            }
             (B::Plus, DataType::Date32) => {
                 let error = Error::ambiguous_function("operator is not unique: date + unknown");
                 return Err(error.with_hint("add explicit type casts"));
             }
-            (B::Plus, DataType::Timestamp(..)) if is_right => span.clone(),
+            (B::Plus, DataType::Timestamp(..)) => span.clone(),
             (B::Multiply | B::Divide, DataType::Interval(_)) => DataType::Float64,
             (_, DataType::Decimal128(..)) => {
                 *side = numeric_literal(std::mem::take(side))?;
@@ -362,7 +365,38 @@ fn beside(mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
         };
         *side = converted(std::mem::take(side), to)?;
     }
+    if is_unknown(&expr.left) && is_unknown(&expr.right) {
+        [&mut expr.left, &mut expr.right].into_iter().for_each(|side| tell(side, &DataType::Utf8));
+    }
     Ok(expr)
+}
+
+/// Parameters whose types are open, beside other operators.
+fn open_beside(mut expr: RawBinaryExpr, schema: &DFSchema) -> RawBinaryExpr {
+    let (left, right) = (expr.left.get_type(schema).ok(), expr.right.get_type(schema).ok());
+    let texts = || DataType::new_list(DataType::Utf8, true);
+    let of = |other: Option<DataType>| other.filter(|other| !other.is_null() && !types::is_text(other));
+    let to = match expr.op {
+        B::Arrow | B::LongArrow | B::Question | B::PGStartsWith => [left.map(|_| DataType::Utf8), Some(DataType::Utf8)],
+        B::HashArrow | B::HashLongArrow | B::HashMinus | B::QuestionPipe | B::QuestionAnd => [None, Some(texts())],
+        B::PGExp => [Some(DataType::Float64), Some(DataType::Float64)],
+        B::PGBitwiseShiftLeft | B::PGBitwiseShiftRight => [of(right), Some(DataType::Int32)],
+        B::PGOverlap | B::AtArrow | B::ArrowAt | B::BitwiseAnd | B::BitwiseOr | B::BitwiseXor | B::PGBitwiseXor => {
+            [of(right), of(left)]
+        }
+        _ => [None, None],
+    };
+    for (side, to) in [&mut expr.left, &mut expr.right].into_iter().zip(to) {
+        if let Some(to) = to {
+            tell(side, &to);
+        }
+    }
+    expr
+}
+
+/// Has it no type of its own?
+fn is_unknown(expr: &Expr) -> bool {
+    is_string(expr) || is_open(expr)
 }
 
 /// A condition is a boolean, or a string that is read as one.

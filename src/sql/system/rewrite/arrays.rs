@@ -1,6 +1,6 @@
 //! Arrays as PostgreSQL writes them: `'{a,b}'` and `ARRAY(SELECT …)`.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::FieldRef;
 use sqlparser::ast as sp;
 
 use super::{binary, call, literal, nested, string, take};
@@ -158,9 +158,9 @@ pub(super) fn of_rows(query: &mut sp::Query) -> sp::Expr {
 const LIST_OF: &str = "parameter_list";
 
 /// `x = ANY ($1)`: a parameter that the client declared no type for is a list of what it is compared with.
-pub fn lists_of_parameters(query: &mut sp::Query, declared: &[Option<DataType>]) {
+pub fn lists_of_parameters(query: &mut sp::Query, declared: &[Option<FieldRef>]) {
     use std::ops::ControlFlow;
-    struct Lists<'a>(&'a [Option<DataType>]);
+    struct Lists<'a>(&'a [Option<FieldRef>]);
     impl sp::VisitorMut for Lists<'_> {
         type Break = ();
 

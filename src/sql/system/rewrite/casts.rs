@@ -161,6 +161,10 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
         *expr = sp::Expr::Value(sp::Value::HexStringLiteral(digits).with_empty_span());
         return Ok(());
     }
+    if let Some(moment) = string(inner).and_then(|word| special(word, data_type)) {
+        *expr = moment;
+        return Ok(());
+    }
     // Beyond what a `numeric` holds, too.
     if let (sp::DataType::DoublePrecision | sp::DataType::Float8 | sp::DataType::Real | sp::DataType::Float4, Some(number)) =
         (&*data_type, exponential(inner))
@@ -181,7 +185,7 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
         *expr = take(inner);
         return Ok(());
     }
-    let modified = modified(data_type)?;
+    let modified = modified(data_type)?.map(|modified| (modified, std::mem::replace(data_type, without_modifier(data_type))));
     match target(data_type) {
         Target::Registered(input) | Target::Checked(input) => {
             let inner = take(inner);
@@ -199,11 +203,48 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
         }
         Target::AsIs => shown_cast(expr),
     }
-    if let Some((function, argument)) = modified {
-        let value = take(expr);
-        *expr = call(function, vec![value, sp::Expr::Value(sp::Value::Number(argument.to_string(), false).with_empty_span())]);
+    if let Some(((function, argument), data_type)) = modified {
+        let argument = sp::Expr::Value(sp::Value::Number(argument.to_string(), false).with_empty_span());
+        // What comes of it is told of by its type.
+        *expr = super::forms::cast(call(function, vec![take(expr), argument]), data_type);
     }
     Ok(())
+}
+
+fn without_modifier(data_type: &sp::DataType) -> sp::DataType {
+    use sp::DataType as T;
+    match data_type {
+        T::Time(_, zone) => T::Time(None, *zone),
+        T::Timestamp(_, zone) => T::Timestamp(None, *zone),
+        _ => T::Varchar(None),
+    }
+}
+
+/// Words for moments, by the clock of the statement: `date 'today'`, `'now'::timestamptz`. What stands in a row, in a parameter or in a
+/// column has no such words: its value never depends on when it is read.
+fn special(word: &str, data_type: &sp::DataType) -> Option<sp::Expr> {
+    let now = || call("now", Vec::new());
+    let day = |days: i64| {
+        let today = call("current_date", Vec::new());
+        let (op, days) = match days {
+            0 => return today,
+            days if days < 0 => (sp::BinaryOperator::Minus, -days),
+            days => (sp::BinaryOperator::Plus, days),
+        };
+        super::nested(super::binary(today, op, super::forms::number(&days.to_string())))
+    };
+    let moment = match word.trim().to_ascii_lowercase().as_str() {
+        "now" if !matches!(data_type, sp::DataType::Date) => now(),
+        "now" | "today" => day(0),
+        "yesterday" => day(-1),
+        "tomorrow" => day(1),
+        "epoch" if matches!(data_type, sp::DataType::Date) => literal("1970-01-01"),
+        _ => return None,
+    };
+    let is_moment = matches!(data_type, sp::DataType::Date | sp::DataType::Timestamp(..));
+    let is_now = matches!(data_type, sp::DataType::Time(_, sp::TimezoneInfo::None | sp::TimezoneInfo::WithoutTimeZone))
+        && word.trim().eq_ignore_ascii_case("now");
+    (is_moment || is_now).then(|| super::forms::cast(moment, data_type.clone()))
 }
 
 /// `1e300`

@@ -37,7 +37,7 @@ const ROWS: [Rows; 15] = [
     Rows { name: "jsonb_each", lists: &["jsonb_keys", "jsonb_values"], columns: &["key", "value"] },
     Rows { name: "json_each_text", lists: &["json_keys", "json_value_texts"], columns: &["key", "value"] },
     Rows { name: "jsonb_each_text", lists: &["jsonb_keys", "jsonb_value_texts"], columns: &["key", "value"] },
-    Rows { name: "regexp_matches", lists: &["regexp_match_list"], columns: &[] },
+    Rows { name: "regexp_matches", lists: &["regexp_match_list"], columns: &["regexp_matches"] },
     Rows { name: "regexp_split_to_table", lists: &["regexp_split_to_array"], columns: &[] },
     Rows { name: "pg_listening_channels", lists: &["listened_channels"], columns: &[] },
     Rows {
