@@ -184,7 +184,8 @@ fn structure(fields: &[sp::StructField], depth: usize) -> Result<(DataType, Stri
     Ok((DataType::Struct(Fields::from(arrow)), format!("struct<{}>", names.join(", "))))
 }
 
-fn map(key: DataType, value: DataType) -> DataType {
+/// A map, each of whose keys is there once and not NULL.
+pub fn map(key: DataType, value: DataType) -> DataType {
     let entries = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
 }

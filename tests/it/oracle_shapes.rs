@@ -55,7 +55,13 @@ const FRAMES: [&str; 9] = [
 ];
 
 /// Aggregates of which a group keeps all values.
-const VALUES: [&str; 34] = [
+const VALUES: [&str; 40] = [
+    "histogram(k)",
+    "collect(n % 3)",
+    "attr(n % 2)",
+    "json_arrayagg(n)",
+    "percentile(n, 0.3)",
+    "array_reduce(array_agg(n ORDER BY n), 0, (s, e) => s + coalesce(e, 1))",
     "mode() WITHIN GROUP (ORDER BY n)",
     "rank(3) WITHIN GROUP (ORDER BY n DESC)",
     "sum(n * INTERVAL '1 day 2 hours')",

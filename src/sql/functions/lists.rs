@@ -4,13 +4,14 @@
 //! | --- | --- |
 //! | `array_part(a, from, to)` | the elements from one place to another, both counted from 1; places outside are none |
 //! | `array_mode(a)` | the value that follows itself most often, the first of several: of a sorted list, the most frequent one |
+//! | `array_cube(a)` | ksqlDB's CUBE_EXPLODE as a list: `a` with every choice of its elements replaced by NULL |
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, UInt64Array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -21,10 +22,11 @@ use crate::sql::types;
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let signature = || Signature::user_defined(Volatility::Immutable);
     [
-        ScalarUDF::new_from_impl(OfList { name: "array_part", call: part, bounds: 2, signature: signature() }),
-        ScalarUDF::new_from_impl(OfList { name: "array_mode", call: mode, bounds: 0, signature: signature() }),
+        OfList { name: "array_part", call: part, bounds: 2, gives: Gives::List, signature: signature() },
+        OfList { name: "array_mode", call: mode, bounds: 0, gives: Gives::Element, signature: signature() },
+        OfList { name: "array_cube", call: cube, bounds: 0, gives: Gives::Lists, signature: signature() },
     ]
-    .map(Arc::new)
+    .map(|function| Arc::new(ScalarUDF::new_from_impl(function)))
     .to_vec()
 }
 
@@ -34,7 +36,16 @@ struct OfList {
     name: &'static str,
     call: fn(&ListArray, &[&Int64Array]) -> DfResult<ArrayRef>,
     bounds: usize,
+    gives: Gives,
     signature: Signature,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Gives {
+    Element,
+    List,
+    /// A list of such lists.
+    Lists,
 }
 
 impl PartialEq for OfList {
@@ -75,7 +86,11 @@ impl ScalarUDFImpl for OfList {
 
     fn return_type(&self, arguments: &[DataType]) -> DfResult<DataType> {
         match arguments {
-            [list @ DataType::List(item), ..] => Ok(if self.bounds > 0 { list.clone() } else { item.data_type().clone() }),
+            [list @ DataType::List(item), ..] => Ok(match self.gives {
+                Gives::Element => item.data_type().clone(),
+                Gives::List => list.clone(),
+                Gives::Lists => DataType::new_list(list.clone(), true),
+            }),
             _ => Err(Error::internal("a function of lists is given one").into()),
         }
     }
@@ -129,4 +144,36 @@ fn mode(lists: &ListArray, _: &[&Int64Array]) -> DfResult<ArrayRef> {
     };
     let places: UInt64Array = (0..lists.len()).map(most).collect();
     Ok(compute::take(values, &places, None)?)
+}
+
+/// Longer lists have more choices than anybody wants rows.
+const MOST_OF_A_CUBE: usize = 12;
+
+fn cube(lists: &ListArray, _: &[&Int64Array]) -> DfResult<ArrayRef> {
+    let values = lists.values();
+    let (mut places, mut inner, mut outer) = (Vec::new(), Vec::new(), Vec::with_capacity(lists.len()));
+    for row in 0..lists.len() {
+        let all = lists.offsets()[row] as usize..lists.offsets()[row + 1] as usize;
+        if lists.is_null(row) {
+            outer.push(0);
+            continue;
+        }
+        // What is NULL is no choice.
+        let chosen: Vec<usize> = all.clone().filter(|at| values.is_valid(*at)).collect();
+        if chosen.len() > MOST_OF_A_CUBE {
+            let message = format!("a list of {} elements has too many subsets, {MOST_OF_A_CUBE} are possible", chosen.len());
+            return Err(Error::limit_exceeded(message).into());
+        }
+        for choice in 0..1usize << chosen.len() {
+            let is_in = |at: &usize| chosen.iter().rev().position(|place| place == at).is_some_and(|bit| choice >> bit & 1 == 1);
+            places.extend(all.clone().map(|at| is_in(&at).then_some(at as u64)));
+            inner.push(all.len());
+        }
+        outer.push(1 << chosen.len());
+    }
+    let items = compute::take(values, &UInt64Array::from(places), None)?;
+    let DataType::List(item) = lists.data_type() else { return Err(Error::internal("a list is one").into()) };
+    let inner = ListArray::try_new(Arc::clone(item), OffsetBuffer::from_lengths(inner), items, None)?;
+    let field = Arc::new(Field::new_list_field(lists.data_type().clone(), true));
+    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(outer), Arc::new(inner), lists.nulls().cloned())?))
 }

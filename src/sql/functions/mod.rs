@@ -13,9 +13,11 @@ mod fields;
 pub mod instants;
 mod intervals;
 mod lists;
+mod maps;
 pub mod operators;
 mod optimizer;
 mod precision;
+mod reduce;
 mod rounding;
 pub mod sessions;
 pub mod steps;
@@ -104,6 +106,7 @@ pub fn is_built_in(state: &SessionState, name: &str) -> bool {
         || FORMS.contains(&name)
         || crate::sql::system::gives_rows(name)
         || crate::sql::system::is_borrowed(name)
+        || crate::sql::system::takes_lambdas(name)
         || crate::sql::ast::WINDOW_FUNCTIONS.contains(&name)
 }
 
@@ -114,12 +117,14 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Resul
         .chain(common::all())
         .chain(fields::all())
         .chain(lists::all())
+        .chain(maps::all())
         .chain(rounding::all())
         .chain(zones::all())
         .chain(crate::sql::system::pure_functions())
     {
         registry.register_udf(function)?;
     }
+    registry.register_higher_order_function(reduce::array_reduce())?;
     for function in aggregates::all() {
         registry.register_udaf(function)?;
     }

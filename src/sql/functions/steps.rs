@@ -12,19 +12,26 @@ use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUD
 use crate::error::{Error, Result};
 use crate::limits::GAP_STEPS;
 use crate::sql::window::show_duration;
-use crate::time::{Micros, TIMESTAMP};
+use crate::time::Micros;
 
 /// `tidegate_steps(time, next)`: a list of `time`, `time + step`, … before `next`; of `time` alone if there is no next.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Steps {
     step: Micros,
+    /// With a time zone or without.
+    of: DataType,
     signature: Signature,
 }
 
 impl Steps {
-    pub fn call(step: Micros, time: Expr, next: Expr) -> Expr {
-        let signature = Signature::exact(vec![TIMESTAMP, TIMESTAMP], Volatility::Immutable);
-        ScalarUDF::new_from_impl(Steps { step, signature }).call(vec![time, next])
+    /// Between times of the type `of`, in microseconds.
+    pub fn call(step: Micros, of: &DataType, time: Expr, next: Expr) -> Expr {
+        let signature = Signature::exact(vec![of.clone(), of.clone()], Volatility::Immutable);
+        ScalarUDF::new_from_impl(Steps { step, of: of.clone(), signature }).call(vec![time, next])
+    }
+
+    fn element(&self) -> FieldRef {
+        Arc::new(Field::new_list_field(self.of.clone(), true))
     }
 
     fn lists(&self, times: &ArrayRef, nexts: &ArrayRef) -> Result<ArrayRef> {
@@ -42,7 +49,8 @@ impl Steps {
             }
             lengths.push(steps.len() - before);
         }
-        Ok(Arc::new(ListArray::new(element(), OffsetBuffer::from_lengths(lengths), Arc::new(steps.finish()), None)))
+        let steps = steps.finish().with_data_type(self.of.clone());
+        Ok(Arc::new(ListArray::new(self.element(), OffsetBuffer::from_lengths(lengths), Arc::new(steps), None)))
     }
 
     fn fill(&self, time: Micros, next: Micros, steps: &mut PrimitiveBuilder<TimestampMicrosecondType>) -> Result<()> {
@@ -63,10 +71,6 @@ impl Steps {
     }
 }
 
-fn element() -> FieldRef {
-    Arc::new(Field::new_list_field(TIMESTAMP, true))
-}
-
 impl ScalarUDFImpl for Steps {
     fn name(&self) -> &str {
         "tidegate_steps"
@@ -77,7 +81,7 @@ impl ScalarUDFImpl for Steps {
     }
 
     fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
-        Ok(DataType::List(element()))
+        Ok(DataType::List(self.element()))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

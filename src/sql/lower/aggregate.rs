@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Aggregate as AggregatePlan, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
+use super::narrow::narrow;
 use super::{Lowered, Lowering, arrow_schema, column, project, shown};
 use crate::catalog::Emit;
 use crate::error::{Error, Result};
@@ -119,9 +120,12 @@ impl Lowering<'_> {
         let lowered = LoweredAggregateBuilder::new(expr, schema, schema.as_arrow(), state.execution_props(), &context).build()?;
         let mut arguments = lowered.aggregate.expressions();
         arguments.extend(lowered.order_bys.iter().map(|by| Arc::clone(&by.expr)));
+        let width = schema.fields().len();
+        let arguments = arguments.into_iter().map(|argument| narrow(expr, argument, width)).collect::<Result<Vec<_>, _>>()?;
+        let filter = lowered.filter.map(|filter| narrow(expr, filter, width)).transpose()?;
         let argument_types = arguments.iter().map(|a| Ok(a.data_type(schema.as_arrow())?)).collect::<Result<_>>()?;
         let output = lowered.aggregate.field();
-        Ok(Call { function: lowered.aggregate, filter: lowered.filter, arguments, argument_types, output })
+        Ok(Call { function: lowered.aggregate, filter, arguments, argument_types, output })
     }
 }
 

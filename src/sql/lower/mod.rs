@@ -12,6 +12,7 @@ mod grouping;
 mod join;
 mod join_time;
 mod late;
+mod narrow;
 mod nearest;
 mod over;
 mod pattern;
@@ -259,10 +260,11 @@ impl Lowering<'_> {
         if mentions_now(expr) {
             return Err(temporal::refused(expr));
         }
-        self.planner.physical(expr.clone(), schema).map_err(|error| match expr_has_subquery(expr) {
+        let physical = self.planner.physical(expr.clone(), schema).map_err(|error| match expr_has_subquery(expr) {
             true => unsupported("this subquery is not supported in a continuous query", "write it as its own view and read that"),
             false => error,
-        })
+        })?;
+        Ok(narrow::narrow(expr, physical, schema.fields().len())?)
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<Lowered> {

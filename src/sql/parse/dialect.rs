@@ -10,6 +10,7 @@
 //!   overflow the stack when it is dropped;
 //! * read BETWEEN SYMMETRIC as what it is short for;
 //! * read `interval` as a name where no value follows;
+//! * read maps, fields of structs and lambdas ([`super::values`]), and names between backticks;
 //! * count the prefixes: the parser tries alternatives, and a nest of failing ones takes time exponential in its depth;
 //! * remember how far it came: after alternatives that all failed, the error is there, not where they started.
 
@@ -23,6 +24,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::tokens::is_word;
+use super::values;
 use crate::limits::STATEMENT_OPERATORS;
 use crate::sql::ast::{AS_OF_MARK, NEAREST_MARK, PARTITION_MARK, TABLE_MARK, WITHIN_MARK, function_call, marked};
 
@@ -265,7 +267,10 @@ impl Dialect for StreamDialect {
             return Some(Err(error));
         }
         self.reached(parser);
-        parse_mark(parser).or_else(|| parse_table_argument(parser)).or_else(|| parse_interval_name(parser))
+        parse_mark(parser)
+            .or_else(|| parse_table_argument(parser))
+            .or_else(|| parse_interval_name(parser))
+            .or_else(|| values::prefix(parser))
     }
 
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
@@ -278,7 +283,7 @@ impl Dialect for StreamDialect {
         let (keyword, op, precedence) = match &parser.peek_token_ref().token {
             Token::Word(word) if word.keyword == Keyword::AND => (Keyword::AND, BinaryOperator::And, Precedence::And),
             Token::Word(word) if word.keyword == Keyword::OR => (Keyword::OR, BinaryOperator::Or, Precedence::Or),
-            _ => return None,
+            _ => return values::infix(parser, expr),
         };
         Some(parse_chain(parser, expr.clone(), keyword, op, self.prec_value(precedence)))
     }
@@ -319,6 +324,11 @@ impl Dialect for StreamDialect {
         true
     }
 
+    /// `MAP {'a': 1}`, as RisingWave has it.
+    fn support_map_literal_syntax(&self) -> bool {
+        true
+    }
+
     /// `STRUCT<a INT>` as a type.
     fn supports_struct_literal(&self) -> bool {
         true
@@ -328,8 +338,9 @@ impl Dialect for StreamDialect {
         PostgreSqlDialect {}.identifier_quote_style(identifier)
     }
 
+    /// Between backticks, too, as in Flink and ksqlDB.
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
-        PostgreSqlDialect {}.is_delimited_identifier_start(ch)
+        ch == '`' || PostgreSqlDialect {}.is_delimited_identifier_start(ch)
     }
 
     fn is_identifier_start(&self, ch: char) -> bool {
@@ -345,12 +356,15 @@ impl Dialect for StreamDialect {
     }
 
     fn is_custom_operator_part(&self, ch: char) -> bool {
-        PostgreSqlDialect {}.is_custom_operator_part(ch)
+        ch != '`' && PostgreSqlDialect {}.is_custom_operator_part(ch)
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         self.reached(parser);
-        PostgreSqlDialect {}.get_next_precedence(parser)
+        match values::precedence(parser) {
+            Some(precedence) => Some(Ok(precedence)),
+            None => PostgreSqlDialect {}.get_next_precedence(parser),
+        }
     }
 
     fn prec_value(&self, precedence: Precedence) -> u8 {

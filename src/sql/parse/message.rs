@@ -134,9 +134,6 @@ fn find<'p>(parser: &'p Parser, column: u32) -> Option<&'p TokenWithSpan> {
 fn hint(sql: &str, parser: &Parser, token: &TokenWithSpan, expected: Option<&str>) -> Option<String> {
     // As written: a rewrite may have put another token in its place.
     let text = slice(sql, token.span.start, token.span.end);
-    if text.starts_with('`') {
-        return Some("names are quoted with \"double quotes\"".into());
-    }
     if text.eq_ignore_ascii_case("WINDOW") {
         return Some(
             "WINDOW TUMBLING (…) follows the one relation in FROM; around a join or subquery write TUMBLE((SELECT …), ts, size)"

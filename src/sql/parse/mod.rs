@@ -10,6 +10,7 @@
 //! DELETE are sqlparser's, with [`dialect`]'s hooks. Text is never searched and never printed from a tree: texts are slices of the
 //! source. Whatever comes in, parsing ends soon, in bounded stack, with a statement or an error with its position.
 
+mod as_of;
 mod columns;
 mod copy;
 mod create;
@@ -33,6 +34,8 @@ mod session;
 mod show;
 mod statement;
 mod tokens;
+mod types;
+mod values;
 mod window;
 mod window_call;
 

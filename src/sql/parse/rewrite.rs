@@ -7,12 +7,12 @@
 //! | `TUMBLE(…) ALLOWED LATENESS i` | `TUMBLE(…, lateness => i)` |
 //! | `TIMESTAMP WITH LOCAL TIME ZONE` | `TIMESTAMP WITH TIME ZONE` |
 //! | `TABLE s` as a query | `SELECT * FROM s` |
-//! | `ROW<…>` in CREATE | `STRUCT<…>` |
+//! | `ROW<a INT>`, `ROW(a INT)`, `MAP(STRING, INT)` | see [`super::types`] |
 //! | `FETCH FIRST (e) ROWS ONLY` | `LIMIT (e)` |
 //! | `JOIN … WITHIN …`, `ASOF JOIN` | see [`super::join`] |
 //! | `ROLLUP ((a)::int, b)`, `CUBE (…)` | `ROLLUP (((a)::int), b)` |
 //! | `x IN ((SELECT …), y)` | `x IN (coalesce((SELECT …)), y)` |
-//! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | `VERSION AS OF n`, `TIMESTAMP AS OF t` |
+//! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | see [`super::as_of`] |
 //!
 //! MATCH_RECOGNIZE is brought to what the parser knows of it by [`super::pattern`]. The table hint `WITH (…)` is taken up by
 //! [`super::window`].
@@ -115,15 +115,12 @@ impl Rewriter {
             self.push_made(span, [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")]);
             return Ok(());
         }
-        let row_type = create && self.is(0, "ROW") && self.is_token(1, &Token::Lt);
+        self.type_ahead(create);
         let local = self.is(0, "LOCAL") && self.is(1, "TIME") && self.is(2, "ZONE");
         let local = local && self.out.last().is_some_and(|token| is_word(&token.token, "WITH"));
         let Some(token) = self.next() else { return Ok(()) };
-        if token.token == Token::Whitespace(Whitespace::Space) {
-            // The outer parenthesis of a TABLE( ) that is gone.
-        } else if row_type {
-            self.out.push(TokenWithSpan::new(Token::make_keyword("STRUCT"), token.span));
-        } else if !local {
+        // White space is what is gone: the outer parenthesis of a TABLE( ), NOT NULL in a type.
+        if token.token != Token::Whitespace(Whitespace::Space) && !local {
             self.out.push(token);
         }
         Ok(())
@@ -184,17 +181,6 @@ impl Rewriter {
         }
     }
 
-    /// `AS OF COMMIT`, `AS OF TIMESTAMP`, ahead: the unit comes first.
-    fn as_of(&mut self) {
-        let words: Vec<TokenWithSpan> = std::iter::from_fn(|| self.next()).take(3).collect();
-        let [_, of, unit] = words.as_slice() else { return };
-        let unit_word = if is_word(&unit.token, "COMMIT") { Token::make_keyword("VERSION") } else { unit.token.clone() };
-        // The texts before and after are slices up to the first and from the last of them.
-        let spans = [words[0].span, of.span, unit.span];
-        let made = [unit_word, Token::make_keyword("AS"), Token::make_keyword("OF")];
-        self.out.extend(made.into_iter().zip(spans).map(|(token, span)| TokenWithSpan::new(token, span)));
-    }
-
     /// Is this TABLE a query, not the kind of an object or an argument?
     fn is_table_query(&self) -> bool {
         const BEFORE: [&str; 10] =
@@ -203,7 +189,7 @@ impl Rewriter {
         match self.out.as_slice() {
             [] => true,
             [.., function, open] if open.token == Token::LParen => {
-                !WINDOW_FUNCTIONS.iter().any(|name| is_word(&function.token, name))
+                !WINDOW_FUNCTIONS.iter().any(|name| is_word(&function.token, name)) && !is_word(&function.token, "GAP_FILL")
             }
             [.., last] if BEFORE.iter().any(|word| is_word(&last.token, word)) => true,
             [first, .., last] => {

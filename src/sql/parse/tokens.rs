@@ -27,6 +27,12 @@ pub(super) fn statements(sql: &str) -> Result<Vec<Vec<TokenWithSpan>>> {
         if let Token::UnicodeStringLiteral(text) = token.token {
             token.token = Token::SingleQuotedString(text);
         }
+        // A name between backticks is a quoted name.
+        if let Token::Word(word) = &mut token.token
+            && word.quote_style == Some('`')
+        {
+            word.quote_style = Some('"');
+        }
         match token.token {
             Token::Whitespace(space) => {
                 let ends_line = matches!(space, Whitespace::Newline | Whitespace::SingleLineComment { .. });
@@ -109,7 +115,7 @@ fn lexical_error(sql: &str, message: &str, at: Cursor) -> Error {
     let rest = sql.get(at.bytes as usize..).unwrap_or_default();
     let shown: String = rest.chars().take(40).collect();
     let what = match rest.chars().next() {
-        Some('"') => "unterminated quoted identifier".to_string(),
+        Some('"' | '`') => "unterminated quoted identifier".to_string(),
         Some('/') => "unterminated /* comment".to_string(),
         Some('$') => "unterminated dollar-quoted string".to_string(),
         Some('\'' | 'e' | 'E' | 'u' | 'U' | 'n' | 'N' | 'b' | 'B' | 'x' | 'X') if message.starts_with("Unterminated") => {
@@ -117,8 +123,7 @@ fn lexical_error(sql: &str, message: &str, at: Cursor) -> Error {
         }
         _ => "syntax error".to_string(),
     };
-    let error = Error::syntax(format!("{what} at or near \"{shown}\"")).at(position.column as u32);
-    if rest.starts_with('`') { error.with_hint("names are quoted with \"double quotes\"") } else { error }
+    Error::syntax(format!("{what} at or near \"{shown}\"")).at(position.column as u32)
 }
 
 /// `FROM ((SELECT`: the parser tries each parenthesis as a subquery and, if that fails, as a join; so each such level doubles the

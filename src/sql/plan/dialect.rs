@@ -14,14 +14,14 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::{Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union, WindowFunctionDefinition, cast, lit,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union, WindowFunctionDefinition, cast, lit, when,
 };
 
 use super::arguments;
@@ -232,7 +232,11 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             other => Transformed::no(other),
         })
     })?;
-    Ok(typed.data)
+    // What lambdas are given may be of another type by now.
+    match typed.data.exists(|expr| Ok(matches!(expr, Expr::HigherOrderFunction(_))))? {
+        true => Ok(typed.data.resolve_lambda_variables(schema)?.data),
+        false => Ok(typed.data),
+    }
 }
 
 /// The columns of `ROW(a, b)` and `(a, b)` are called f1, f2.
@@ -357,6 +361,12 @@ fn meant(cast: Cast, schema: &DFSchema) -> DfResult<Expr> {
         let (from, to) = (types::plain_name(&from), types::plain_name(&to));
         return Err(Error::undefined_cast(format!("cannot cast type {from} to {to}")).into());
     }
+    if let (DataType::Struct(old), DataType::Struct(new)) = (&from, &to)
+        && old.len() == new.len()
+        && old.iter().zip(new).any(|(old, new)| old.name() != new.name())
+    {
+        return by_place(*cast.expr, old, new, schema);
+    }
     if to == types::NUMERIC {
         return Ok(match from {
             DataType::Decimal128(..) => *cast.expr,
@@ -371,6 +381,16 @@ fn meant(cast: Cast, schema: &DFSchema) -> DfResult<Expr> {
         return Ok(converted(*cast.expr, to)?);
     }
     Ok(Expr::Cast(cast))
+}
+
+/// A row whose fields have other names: the first is the first.
+fn by_place(row: Expr, old: &Fields, new: &Fields, schema: &DFSchema) -> DfResult<Expr> {
+    let mut members = Vec::with_capacity(2 * new.len());
+    for (old, new) in old.iter().zip(new) {
+        let field = datafusion::functions::core::expr_fn::get_field(row.clone(), old.name().as_str());
+        members.extend([lit(new.name().as_str()), meant(Cast::new(Box::new(field), new.data_type().clone()), schema)?]);
+    }
+    when(row.is_not_null(), datafusion::functions::core::named_struct().call(members)).end()
 }
 
 /// Does PostgreSQL have a cast between the types? What it has no such type for is left to DataFusion.

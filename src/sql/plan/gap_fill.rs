@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Column, DFSchema, Result as DfResult};
 use datafusion::functions::math::expr_fn::round;
 use datafusion::functions_window::lead_lag::lead_udwf;
@@ -34,7 +34,7 @@ use crate::error::Error;
 use crate::sql::ast::{PARTITION_MARK, TABLE_MARK};
 use crate::sql::functions::steps::Steps;
 use crate::sql::window::{column, constant_duration, input_factor};
-use crate::time::{Micros, TIMESTAMP};
+use crate::time::Micros;
 
 const USAGE: &str = "write GAP_FILL(relation PARTITION BY (columns), time column, interval, LOCF(a), INTERPOLATE(b), KEEP(c))";
 
@@ -109,7 +109,7 @@ impl GapFill {
         let partition = partition.into_iter().map(|expr| column(expr, &schema, context)).collect::<DfResult<_>>()?;
         let (time_span, step_span) = (time.span(), step.span());
         let time = column(time, &schema, context)?;
-        if schema.qualified_field_from_column(&time)?.1.data_type() != &TIMESTAMP {
+        if !matches!(schema.qualified_field_from_column(&time)?.1.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
             let error = Error::datatype_mismatch(format!("GAP_FILL needs a timestamp, and \"{}\" is none", time.name));
             return Err(at(error.with_hint(format!("read from a query that casts it: {}::timestamp", time.name)), time_span));
         }
@@ -136,7 +136,8 @@ impl GapFill {
         next.extend(lines.map(|(index, column)| self.lead(column).alias(next_of(index))));
         let exprs = columns.iter().enumerate().map(|(index, column)| self.filled(index, column));
         let exprs = exprs.collect::<DfResult<Vec<_>>>()?;
-        let steps = Steps::call(self.step, Expr::Column(self.time.clone()), unqualified(NEXT)).alias(AT);
+        let of = self.input.schema().qualified_field_from_column(&self.time)?.1.data_type().clone();
+        let steps = Steps::call(self.step, &of, Expr::Column(self.time.clone()), unqualified(NEXT)).alias(AT);
         let with_next = LogicalPlanBuilder::from(self.input).window(next)?;
         let all: Vec<Expr> = with_next.schema().columns().into_iter().map(Expr::Column).chain([steps]).collect();
         with_next.project(all)?.unnest_column(Column::new_unqualified(AT))?.project(exprs)?.build()

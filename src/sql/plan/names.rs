@@ -3,7 +3,7 @@
 //! * Which hidden columns the statement names: only those are offered by its streams, and `*` leaves them out. So `SELECT *`
 //!   never shows them, and `SELECT *, _offset FROM s` shows one.
 //! * `UNNEST(…) AS word`: as in PostgreSQL, the alias names the column too.
-//! * `LATEST_BY_OFFSET(x)`: `arg_max(x, _offset)` of the rows where x is not NULL.
+//! * `LATEST_BY_OFFSET(x)`: `arg_max(x, _offset)` of the rows where x is not NULL; `LATEST_BY_OFFSET(x, n)`: a list of the last n.
 //! * `pg_catalog.f(…)`: the schema of a built-in function says nothing more than its name does; nor does that of a user's.
 //! * `f(b => 2, a => 1)`: arguments of users' functions in the order of their parameters.
 
@@ -17,7 +17,7 @@ use super::Planner;
 use super::inline::order_arguments;
 use super::source::{Hidden, RelationSource};
 use crate::catalog::Kind;
-use crate::sql::ast::WINDOW_FUNCTIONS;
+use crate::sql::ast::{WINDOW_FUNCTIONS, function_call};
 
 /// A name as PostgreSQL folds it: lower case unless quoted.
 pub fn fold(ident: &sp::Ident) -> String {
@@ -66,13 +66,41 @@ pub fn by_offset(tree: &mut impl VisitMut) {
             && let Some((None, name)) = fold_object(&function.name)
             && let Some((_, extreme)) = BY_OFFSET.iter().find(|(known, _)| *known == name)
         {
-            let _ = replace_by_offset(function, extreme);
+            match several_by_offset(function, *extreme == "arg_max") {
+                Some(list) => *expr = list,
+                None => drop(replace_by_offset(function, extreme)),
+            }
         }
         ControlFlow::<()>::Continue(())
     });
 }
 
 const BY_OFFSET: [(&str, &str); 2] = [("latest_by_offset", "arg_max"), ("earliest_by_offset", "arg_min")];
+
+/// `LATEST_BY_OFFSET(x, n [, ignore nulls])`: of the n rows with the greatest or least offsets, the least first.
+fn several_by_offset(function: &sp::Function, latest: bool) -> Option<sp::Expr> {
+    let sp::FunctionArguments::List(list) = &function.args else { return None };
+    let number = |argument: &sp::FunctionArg| match argument {
+        sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::Value(value))) => match &value.value {
+            sp::Value::Number(..) => Some(sp::Expr::Value(value.clone())),
+            _ => None,
+        },
+        _ => None,
+    };
+    let count = number(list.args.get(1)?)?;
+    let mut inner = function.clone();
+    let sp::FunctionArguments::List(arguments) = &mut inner.args else { return None };
+    arguments.args.remove(1);
+    replace_by_offset(&mut inner, "array_agg")?;
+    let sp::FunctionArguments::List(arguments) = &mut inner.args else { return None };
+    let sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(offset)) = arguments.args.pop()? else { return None };
+    let options = sp::OrderByOptions { asc: Some(!latest), nulls_first: None };
+    arguments.clauses.push(sp::FunctionArgumentClause::OrderBy(vec![sp::OrderByExpr { expr: offset, options, with_fill: None }]));
+    let call = |name: &str, arguments| sp::Expr::Function(function_call(sp::Ident::new(name), arguments));
+    let one = sp::Expr::Value(sp::Value::Number("1".into(), false).with_empty_span());
+    let part = call("array_part", vec![sp::Expr::Function(inner), one, count]);
+    Some(if latest { call("array_reverse", vec![part]) } else { part })
+}
 
 /// `None`: the arguments are others, and the planner says that there is no such function.
 fn replace_by_offset(function: &mut sp::Function, extreme: &str) -> Option<()> {

@@ -8,6 +8,7 @@
 //! | `numeric / numeric` | rounded, with 16 decimals or more ([`decimals`]) |
 //! | `date + interval`, `timestamp - timestamp` | a timestamp; days and hours ([`moments`]) |
 //! | `text || timestamp`, `bytea || '\\x00'` | the value as its text; the string as bytes, or as an array |
+//! | `a->x` of a struct | its field |
 //! | `interval < interval` | by length, a month as 30 days |
 //! | `x AND 'yes'` | the string is read as a boolean; what is none is refused |
 //! | `interval * number`, `json -> key`, `jsonb @> jsonb`, `x ^ y`, `a && b` | the functions that PostgreSQL has for these operators |
@@ -147,6 +148,22 @@ fn document_function(op: &B, (left, right): (&DataType, &DataType)) -> Option<&'
     })
 }
 
+/// `a->x` of a struct, as ksqlDB has it: `x` looks like a column, whether or not there is one.
+fn field(expr: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<Expr>> {
+    let name = match &expr.right {
+        Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => &column.name,
+        Expr::LambdaVariable(variable) => &variable.name,
+        _ => return Ok(None),
+    };
+    let (B::Arrow, Ok(DataType::Struct(fields))) = (&expr.op, expr.left.get_type(schema)) else { return Ok(None) };
+    if fields.find(name).is_none() {
+        let known: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        let error = Error::undefined_column(format!("there is no field \"{name}\" in {}", expr.left));
+        return Err(error.with_hint(format!("its fields are {}", known.join(", "))));
+    }
+    Ok(Some(datafusion::functions::core::expr_fn::get_field(expr.left.clone(), name.as_str())))
+}
+
 fn scaled(function: &Arc<ScalarUDF>, interval: &Expr, number: &Expr) -> Result<Option<Expr>> {
     Ok(Some(function.call(vec![interval.clone(), cast(number.clone(), DataType::Float64)])))
 }
@@ -255,6 +272,9 @@ impl ExprPlanner for Operators {
             [&mut expr.left, &mut expr.right].into_iter().try_for_each(|side| truth(&expr.op.to_string(), side, schema))?;
             return Ok(PlannerResult::Original(expr));
         }
+        if let Some(field) = field(&expr, schema)? {
+            return Ok(PlannerResult::Planned(field));
+        }
         let mut expr = beside(expr, schema)?;
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(expr));
@@ -278,6 +298,14 @@ impl ExprPlanner for Operators {
     fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
         if !expr.expr.get_type(schema).is_ok_and(|of| types::is_text(&of)) {
             return Ok(PlannerResult::Original(expr));
+        }
+        // `j -> keys[1]` is read as `(j -> keys)[1]`, as `a->list[1]` is, before it is known what `j` is.
+        if let (Expr::ScalarFunction(call), GetFieldAccess::ListIndex { key }) = (&expr.expr, &expr.field_access)
+            && let ("json_get", [document, keys]) = (call.func.name(), call.args.as_slice())
+            && matches!(keys.get_type(schema), Ok(DataType::List(_)))
+        {
+            let key = datafusion::functions_nested::expr_fn::array_element(keys.clone(), key.as_ref().clone());
+            return Ok(PlannerResult::Planned(call.func.call(vec![document.clone(), key])));
         }
         let step = match &expr.field_access {
             GetFieldAccess::NamedStructField { name } => Expr::Literal(name.clone(), None),

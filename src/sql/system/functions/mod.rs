@@ -4,11 +4,13 @@
 //! over [`Value`]s, one row at a time. An instance belongs to one statement's [`SystemContext`].
 
 mod arrays;
+mod borrowed;
 mod catalog;
 pub(super) mod definitions;
 mod encodings;
 mod json;
 mod keywords;
+mod masks;
 mod numbers;
 mod privileges;
 mod regexps;
@@ -19,6 +21,7 @@ mod strings;
 mod time;
 mod to_char;
 mod to_char_interval;
+mod urls;
 
 pub(super) use strings::escape_pattern;
 pub use time::interval_divided;
@@ -98,10 +101,12 @@ impl Spec {
 }
 
 fn all() -> impl Iterator<Item = &'static Spec> {
-    let tables: [&'static [Spec]; 12] = [
+    let tables: [&'static [Spec]; 15] = [
+        borrowed::FUNCTIONS,
         catalog::FUNCTIONS,
         encodings::FUNCTIONS,
         keywords::FUNCTIONS,
+        masks::FUNCTIONS,
         numbers::FUNCTIONS,
         privileges::FUNCTIONS,
         regexps::FUNCTIONS,
@@ -111,6 +116,7 @@ fn all() -> impl Iterator<Item = &'static Spec> {
         strings::FUNCTIONS,
         time::FUNCTIONS,
         to_char::FUNCTIONS,
+        urls::FUNCTIONS,
     ];
     tables.into_iter().flatten().chain(json::all())
 }

@@ -16,6 +16,8 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     // What `regexp_matches` takes apart: a list of groups for each match.
     immutable("regexp_match_list", SEARCH, "text[][]", |_, values| matches(values)),
     immutable("similar_to_escape", &[&["text"], &["text", "text"]], "text", |_, values| similar(values)),
+    // A group of each match: REGEXP_EXTRACT_ALL.
+    immutable("regexp_groups", &[&["text", "text", "int4"]], "text[]", |_, values| of_each(values)),
     immutable("regexp_substr", SUBSTR, "text", |_, values| substr(values)),
 ];
 
@@ -85,6 +87,16 @@ fn matches(values: &[Value]) -> Result<Value> {
     let regex = compiled(text(values, 1), flags)?;
     let most = if flags.contains('g') { usize::MAX } else { 1 };
     Ok(Value::List(regex.captures_iter(text(values, 0)).take(most).map(|found| groups(&found)).collect()))
+}
+
+fn of_each(values: &[Value]) -> Result<Value> {
+    let regex = compiled(text(values, 1), "")?;
+    let Ok(group) = usize::try_from(int(values, 2)) else { return Ok(Value::Null) };
+    if group >= regex.captures_len() {
+        return Ok(Value::Null);
+    }
+    let found = regex.captures_iter(text(values, 0));
+    Ok(Value::List(found.map(|found| found.get(group).map(|group| group.as_str()).into()).collect()))
 }
 
 /// SQL's pattern: `%` and `_` are what `.*` and `.` are, `|`, `*`, `+`, `?`, `{m,n}`, `()` and `[]` what they are there, all else is

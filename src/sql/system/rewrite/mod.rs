@@ -26,6 +26,7 @@
 //! | `percentile_disc(…)`, `mode()`, `rank(5) WITHIN GROUP (ORDER BY x)` | see [`ordered`] |
 //! | `GROUP BY b::int, b`, `CUBE (a, a)` | see [`groups`] |
 //! | `a[2:3]` | `array_part(a, 2, 3)` |
+//! | `MAP('a' := 1)`, `STRUCT(x := 1)`, `FILTER(a, x => x > 1)` | see [`collections`] |
 //! | `LEN(x)`, `COLLECT_LIST(x)`, `DATE_FORMAT(t, 'yyyy')` and others of ksqlDB and Flink | see [`borrowed`] |
 //!
 //! Nothing else is touched, and nothing is known of who asks.
@@ -33,6 +34,7 @@
 mod arrays;
 mod borrowed;
 mod casts;
+mod collections;
 mod forms;
 mod from;
 mod groups;
@@ -54,6 +56,7 @@ use crate::error::{Error, Result};
 pub(super) use arrays::array_items;
 pub use arrays::lists_of_parameters;
 pub use borrowed::is_borrowed;
+pub use collections::takes_lambdas;
 pub use from::select_from;
 pub use names::visible_name;
 pub use sets::gives_rows;
@@ -180,7 +183,13 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
                 return Err(Error::wrong_object_type(message));
             }
             let name = simple_name(&function.name);
-            let form = name.as_ref().map_or(Ok(None), |name| forms::function(name, function))?;
+            let form = match &name {
+                Some(name) => match collections::function(name, function)? {
+                    None => forms::function(name, function)?,
+                    form => form,
+                },
+                None => None,
+            };
             let form = match (form.or_else(|| function_form(function)), name) {
                 (None, Some(name)) => borrowed::function(&name, function)?,
                 (form, _) => form,
@@ -232,7 +241,18 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
             *expr = forms::cast(string, typed.data_type.clone());
             casts::cast(expr)?;
         }
+        // Flink's and MySQL's word for it.
+        sp::Expr::RLike { negated, expr: text, pattern, .. } => {
+            let op = if *negated { sp::BinaryOperator::PGRegexNotMatch } else { sp::BinaryOperator::PGRegexMatch };
+            *expr = nested(binary(take(text), op, take(pattern)));
+        }
         sp::Expr::SimilarTo { .. } => *expr = forms::similar(expr),
+        sp::Expr::Map(map) => *expr = collections::map_literal(map),
+        sp::Expr::Struct { values, .. } => {
+            if let Some(form) = collections::structure(values)? {
+                *expr = form;
+            }
+        }
         sp::Expr::Floor { .. } | sp::Expr::Ceil { .. } => {
             if let Some(form) = borrowed::rounded(expr)? {
                 *expr = form;
@@ -242,10 +262,9 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
             if let Some(slice) = arrays::slice(root, access_chain)? {
                 *expr = slice;
             } else if matches!(root.as_ref(), sp::Expr::Nested(_))
-                && let [sp::AccessExpr::Dot(sp::Expr::Identifier(field))] = access_chain.as_slice()
+                && let Some(fields) = access_chain.iter().map(field_name).collect::<Option<Vec<_>>>()
             {
-                let field = literal(&normal(field));
-                *expr = call("get_field", vec![take(root), field]);
+                *expr = fields.into_iter().fold(take(root), |value, field| call("get_field", vec![value, field]));
             }
         }
         sp::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("current_schema") => {
@@ -254,6 +273,13 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+fn field_name(access: &sp::AccessExpr) -> Option<sp::Expr> {
+    match access {
+        sp::AccessExpr::Dot(sp::Expr::Identifier(field)) => Some(literal(&normal(field))),
+        _ => None,
+    }
 }
 
 /// `pg_catalog.f` and `information_schema.f` are `f`.
@@ -305,7 +331,7 @@ fn function_form(function: &mut sp::Function) -> Option<sp::Expr> {
                 sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(text)),
                 sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(template)),
             ],
-        ) => templates::parse_call(&name, text, template),
+        ) if !borrowed::is_java(template) => templates::parse_call(&name, text, template),
         ("make_interval", arguments) => make_interval(arguments),
         ("gen_random_uuid", []) => Some(call("uuid", Vec::new())),
         _ => None,

@@ -129,7 +129,14 @@ fn strong_name(expr: &sp::Expr) -> Option<String> {
     match expr {
         sp::Expr::Identifier(ident) => Some(normal(ident)),
         sp::Expr::CompoundIdentifier(parts) => parts.last().map(normal),
-        sp::Expr::CompoundFieldAccess { root, .. } => strong_name(root),
+        sp::Expr::CompoundFieldAccess { root, access_chain } => field(access_chain).or_else(|| strong_name(root)),
+        // The field of a struct.
+        sp::Expr::BinaryOp { op: sp::BinaryOperator::Arrow, right, .. } => match right.as_ref() {
+            sp::Expr::Identifier(field) => Some(normal(field)),
+            _ => None,
+        },
+        sp::Expr::Map(_) => fixed("map"),
+        sp::Expr::Struct { .. } => fixed("row"),
         sp::Expr::Function(function) => function.name.0.last().and_then(|p| p.as_ident()).map(normal),
         sp::Expr::Nested(inner) | sp::Expr::Collate { expr: inner, .. } | sp::Expr::Cast { expr: inner, .. } => {
             strong_name(inner)
@@ -153,6 +160,14 @@ fn strong_name(expr: &sp::Expr) -> Option<String> {
         sp::Expr::Case { else_result: Some(other), .. } => strong_name(other),
         _ => None,
     }
+}
+
+/// The last name of `s.a[1]`: a subscript has none.
+fn field(access: &[sp::AccessExpr]) -> Option<String> {
+    access.iter().rev().find_map(|access| match access {
+        sp::AccessExpr::Dot(sp::Expr::Identifier(field)) => Some(normal(field)),
+        _ => None,
+    })
 }
 
 fn weak_name(expr: &sp::Expr) -> Option<String> {

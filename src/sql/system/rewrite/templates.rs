@@ -54,7 +54,7 @@ pub(super) fn parse_call(name: &str, text: &mut sp::Expr, template: &sp::Expr) -
 }
 
 /// A template in the words of `strftime`; `None` for what these have no word for.
-fn translated(template: &str) -> Option<String> {
+pub(super) fn translated(template: &str) -> Option<String> {
     let mut format = String::new();
     let mut rest = template;
     if rest.contains('%') {

@@ -26,6 +26,8 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     }),
     // `||`, `-` and `#-`.
     immutable("jsonb_concat", TWO, "jsonb", |_, values| shown(joined(document(values, 0)?, document(values, 1)?)?)),
+    // JSON_CONCAT: of what cannot be joined, nothing.
+    immutable("json_concat", &[&["text", "text", "..."]], "text", |_, values| Ok(concatenated(values).into())),
     immutable("jsonb_delete", KEYS, "jsonb", |_, values| deleted(values)),
     immutable("jsonb_delete_path", KEYS, "jsonb", |_, values| edited(values, Edit::Delete)),
     immutable("jsonb_set", SET, "jsonb", |_, values| {
@@ -47,6 +49,12 @@ const SET: &[&[&str]] = &[&["text", "any", "text"], &["text", "any", "text", "bo
 
 fn document(values: &[Value], at: usize) -> Result<Json> {
     Json::parse(text(values, at))
+}
+
+fn concatenated(values: &[Value]) -> Option<String> {
+    let first = document(values, 0).ok()?;
+    let all = (1..values.len()).try_fold(first, |all, at| joined(all, document(values, at).ok()?).ok())?;
+    Some(all.to_text())
 }
 
 fn shown(document: Json) -> Result<Value> {

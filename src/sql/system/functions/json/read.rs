@@ -14,13 +14,6 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("json_get_path", STEP, "json", |_, values| at_path(values)),
     immutable("jsonb_get_path", STEP, "jsonb", |_, values| at_path(values)),
     immutable("json_get_path_text", STEP, "text", |_, values| plain(at_path(values)?)),
-    // JSON_VALUE of ksqlDB's and Flink's: of what is no JSON, nothing.
-    immutable("json_get_path_text_or_null", STEP, "text", |_, values| {
-        match crate::copy::json::check(text(values, 0).as_bytes()) {
-            Ok(()) => plain(at_path(values)?),
-            Err(_) => Ok(Value::Null),
-        }
-    }),
     immutable("json_extract_path", PATH, "json", |_, values| extract(values)),
     immutable("jsonb_extract_path", PATH, "jsonb", |_, values| extract(values)),
     immutable("json_extract_path_text", PATH, "text", |_, values| plain(extract(values)?)),
@@ -54,7 +47,7 @@ fn get(values: &[Value]) -> Result<Value> {
     })
 }
 
-fn at_path(values: &[Value]) -> Result<Value> {
+pub(super) fn at_path(values: &[Value]) -> Result<Value> {
     match path(values.get(1).unwrap_or(&Value::Null))? {
         Some(steps) => descend(text(values, 0), steps.iter().map(String::as_str)),
         None => Ok(Value::Null),
@@ -83,10 +76,10 @@ fn descend<'a>(document: &str, steps: impl Iterator<Item = &'a str>) -> Result<V
 }
 
 /// What may stand around a document.
-const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+pub(super) const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// The content of a string, NULL for null, and the text of everything else.
-fn plain(document: Value) -> Result<Value> {
+pub(super) fn plain(document: Value) -> Result<Value> {
     let Value::Text(text) = &document else { return Ok(document) };
     if text == "null" {
         return Ok(Value::Null);
