@@ -120,7 +120,8 @@ pub fn from_binary(bytes: &[u8], item: &DataType) -> Result<ScalarValue> {
     if fields.0.is_empty() { Ok(value) } else { Err(Error::invalid_binary("bytes are left over after an array")) }
 }
 
-fn leaf(item: &DataType) -> &DataType {
+/// What an array's elements are made of, whatever its dimensions; other types are their own.
+pub fn leaf(item: &DataType) -> &DataType {
     match item {
         DataType::List(inner) => leaf(inner.data_type()),
         other => other,

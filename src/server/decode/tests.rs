@@ -167,3 +167,13 @@ fn numbers_keep_their_scale(#[case] text: &str, #[case] expected: DataType) {
     let back = read(&written(&value, Format::Binary), Format::Binary);
     assert_eq!(digits(&back).parse::<f64>().unwrap(), text.trim().parse::<f64>().unwrap());
 }
+
+/// A client says `varchar[]`, the statement `varchar[][]`: what the value has is read.
+#[test]
+fn an_oid_does_not_tell_the_dimensions_of_an_array() {
+    let target = list(list(DataType::Utf8));
+    for oid in [Type::VARCHAR_ARRAY.oid(), Type::TEXT_ARRAY.oid()] {
+        let value = parameter(Some(b"{{a,b},{c,NULL}}"), Format::Text, oid, &target, berlin()).unwrap();
+        assert_eq!(String::from_utf8(written(&value, Format::Text)).unwrap(), "{{a,b},{c,NULL}}");
+    }
+}
