@@ -70,7 +70,8 @@ def parameters_of_unknown_type():
         equal(one("SELECT count(*) FROM orders WHERE order_id = ANY(%s)", ["o1", "o3"]), (2,), "ANY of texts")
         equal(one("SELECT count(*) FROM customers WHERE joined < %s", datetime.datetime(2025, 1, 1, tzinfo=UTC)), (1,), "timestamptz")
         equal(one("SELECT count(*) FROM orders LIMIT %s OFFSET %s", 1, 0), (3,), "LIMIT")
-        equal(one("SELECT coalesce(%s, 'x'), %s IS NULL", None, None), ("x", True), "NULL")
+        equal(one("SELECT coalesce(%s, 'x'), %s::text IS NULL", None, None), ("x", True), "NULL")
+        raises(psycopg.errors.IndeterminateDatatype, "42P18", lambda: one("SELECT %s IS NULL", None))
         equal(one("SELECT count(*) FROM orders WHERE at BETWEEN %s AND %s - INTERVAL '1 minute'",
                   datetime.datetime(2025, 1, 1), datetime.datetime(2025, 1, 1, 10, 7)), (3,), "BETWEEN")
         equal(one("SELECT CASE WHEN %s THEN 'yes' ELSE 'no' END", True), ("yes",), "bool")
