@@ -118,8 +118,8 @@ pub fn canonical(value: ScalarValue, sql_type: &str) -> Result<ScalarValue, Erro
     }
 }
 
-/// The type of an array's elements; others are their own.
-fn innermost(data_type: &DataType) -> &DataType {
+/// The type of an array's elements, whatever its dimensions; others are their own.
+pub fn innermost(data_type: &DataType) -> &DataType {
     match data_type {
         DataType::List(item) => innermost(item.data_type()),
         other => other,

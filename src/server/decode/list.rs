@@ -6,6 +6,7 @@ use datafusion::common::ScalarValue;
 use postgres_types::Type;
 
 use super::{binary, text};
+use crate::copy::modifier::innermost;
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::server::frontend::Fields;
@@ -103,7 +104,7 @@ pub fn from_binary(bytes: &[u8], item: &DataType) -> Result<ScalarValue> {
         fields.i32().map_err(malformed)?;
         lengths.push(usize::try_from(length).map_err(|_| Error::invalid_binary("an array has a negative length"))?);
     }
-    let leaf = leaf(item);
+    let leaf = innermost(item);
     let wire = Type::from_oid(oid).unwrap_or_else(|| postgres_type(leaf));
     if wire != postgres_type(leaf) && postgres_type(leaf) != Type::TEXT {
         let (sent, wanted) = (wire.name(), postgres_type(leaf));
@@ -118,14 +119,6 @@ pub fn from_binary(bytes: &[u8], item: &DataType) -> Result<ScalarValue> {
     }
     let value = dimension(&mut fields, &lengths, item, &wire)?;
     if fields.0.is_empty() { Ok(value) } else { Err(Error::invalid_binary("bytes are left over after an array")) }
-}
-
-/// What an array's elements are made of, whatever its dimensions; other types are their own.
-pub fn leaf(item: &DataType) -> &DataType {
-    match item {
-        DataType::List(inner) => leaf(inner.data_type()),
-        other => other,
-    }
 }
 
 fn dimension(fields: &mut Fields, lengths: &[usize], item: &DataType, wire: &Type) -> Result<ScalarValue> {

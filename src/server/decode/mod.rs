@@ -14,10 +14,9 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use postgres_types::Type;
 
-use self::list::leaf;
 use super::frontend::{Format, utf8};
 use super::types::{declared, is_list, postgres_type};
-use crate::copy::modifier::canonical;
+use crate::copy::modifier::{canonical, innermost};
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::session::Parameter;
@@ -34,7 +33,9 @@ fn value(bytes: Option<&[u8]>, format: Format, oid: u32, target: &DataType, form
     let own = match oid == 0 || oid == postgres_type(target).oid() {
         true => None,
         // An OID does not tell how many dimensions an array has.
-        false => declared(oid)?.map(|field| field.data_type().clone()).filter(|own| !(is_list(own) && leaf(own) == leaf(target))),
+        false => declared(oid)?
+            .map(|field| field.data_type().clone())
+            .filter(|own| !(is_list(own) && innermost(own) == innermost(target))),
     };
     let read_as = own.as_ref().unwrap_or(target);
     if oid == Type::NUMERIC.oid() && target.is_decimal() {

@@ -19,9 +19,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{
-    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
-};
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use datafusion::physical_plan::unnest::UnnestExec;
 
 use crate::error::Error;
@@ -47,11 +45,7 @@ pub fn stoppable(plan: Arc<dyn ExecutionPlan>, stop: Option<&Arc<dyn Stop>>) -> 
 
 /// Whether the node may give many batches for one that it takes.
 fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
-    node.is::<CrossJoinExec>()
-        || node.is::<NestedLoopJoinExec>()
-        || node.is::<HashJoinExec>()
-        || node.is::<SortMergeJoinExec>()
-        || node.is::<UnnestExec>()
+    node.is::<CrossJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<HashJoinExec>() || node.is::<UnnestExec>()
 }
 
 /// The join with a condition that asks, if it has a condition and may try all pairs for nothing.

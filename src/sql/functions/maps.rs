@@ -12,16 +12,18 @@
 //!
 //! No entry has NULL as its key: such ones are left out. Of a NULL the answer is NULL.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, MapArray, StructArray, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, Fields};
-use arrow::row::{OwnedRow, Row, RowConverter, SortField};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::error::{Error, Result};
 use crate::sql::types;
@@ -253,7 +255,8 @@ struct Entries {
     picked: Vec<(Place, Place)>,
     lengths: Vec<usize>,
     /// Of the row at hand: where each of its keys is among what was picked.
-    known: HashMap<OwnedRow, usize>,
+    known: HashTable<usize>,
+    hasher: RandomState,
     start: usize,
 }
 
@@ -261,17 +264,20 @@ impl Entries {
     fn new(keys: Vec<ArrayRef>, values: Vec<ArrayRef>) -> DfResult<Entries> {
         let converter = converter(keys.first().map_or(&DataType::Null, |keys| keys.data_type()))?;
         let bytes = keys.iter().map(|keys| Ok(converter.convert_columns(&[Arc::clone(keys)])?)).collect::<DfResult<_>>()?;
-        Ok(Entries { keys, values, bytes, picked: Vec::new(), lengths: Vec::new(), known: HashMap::new(), start: 0 })
+        let (picked, lengths) = (Vec::new(), Vec::new());
+        Ok(Entries { keys, values, bytes, picked, lengths, known: HashTable::new(), hasher: RandomState::new(), start: 0 })
     }
 
     fn add(&mut self, key: Place, value: Place) {
         if self.keys[key.0].is_null(key.1) {
             return;
         }
-        let row: Row<'_> = self.bytes[key.0].row(key.1);
-        match self.known.entry(row.owned()) {
-            std::collections::hash_map::Entry::Occupied(known) => self.picked[*known.get()].1 = value,
-            std::collections::hash_map::Entry::Vacant(new) => {
+        let row = |(array, at): Place| self.bytes[array].row(at);
+        let hash = |place| self.hasher.hash_one(row(place));
+        let is_same = |known: &usize| row(self.picked[*known].0) == row(key);
+        match self.known.entry(hash(key), is_same, |known| hash(self.picked[*known].0)) {
+            Entry::Occupied(known) => self.picked[*known.get()].1 = value,
+            Entry::Vacant(new) => {
                 new.insert(self.picked.len());
                 self.picked.push((key, value));
             }

@@ -1,10 +1,11 @@
 //! `array_reduce(list, start, (sum, x) -> …)`: ksqlDB's REDUCE. An element after the other goes into the sum; of no elements it is the
 //! start, of no list NULL.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
-use arrow::compute::{cast, interleave, take, take_arrays};
+use arrow::array::{Array, AsArray, BooleanArray, UInt64Array};
+use arrow::compute::{cast, interleave, nullif, take, take_arrays};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, plan_datafusion_err};
 use datafusion::logical_expr::{
@@ -65,31 +66,42 @@ impl HigherOrderUDFImpl for Reduce {
         };
         let lists = lists.to_array(args.number_rows)?;
         let lists = lists.as_list_opt::<i32>().ok_or_else(wrong)?;
-        let mut sums = start.to_array(args.number_rows)?;
+        let start = start.to_array(args.number_rows)?;
         let length = |row: usize| if lists.is_null(row) { 0 } else { lists.value_length(row) as usize };
-        let longest = (0..lists.len()).map(length).max().unwrap_or(0);
-        for place in 0..longest {
-            let rows: Vec<usize> = (0..lists.len()).filter(|row| length(*row) > place).collect();
-            let numbers: UInt64Array = rows.iter().map(|row| *row as u64).collect::<Vec<_>>().into();
-            let elements = rows.iter().map(|row| (lists.offsets()[*row] as usize + place) as u64).collect::<Vec<_>>();
-            let elements = take(lists.values(), &UInt64Array::from(elements), None)?;
-            let before = take(&sums, &numbers, None)?;
-            let (sum, element) = (|| Ok(Arc::clone(&before)), || Ok(Arc::clone(&elements)));
+        // The longest first: those that go on are always the first of them, and the work is as long as the lists together.
+        let mut rows: Vec<usize> = (0..lists.len()).filter(|row| length(*row) > 0).collect();
+        rows.sort_by_key(|row| Reverse(length(*row)));
+
+        // Where the sum of each row is in the end: the number of an array, and a place in it.
+        let mut places: Vec<(usize, usize)> = (0..lists.len()).map(|row| (0, row)).collect();
+        let mut sums = take(&start, &numbers(&rows), None)?;
+        let mut ended = vec![start];
+        for place in 0.. {
+            let going_on = rows.partition_point(|row| length(*row) > place);
+            if going_on < rows.len() {
+                let of_array = rows.drain(going_on..).enumerate();
+                of_array.for_each(|(at, row)| places[row] = (ended.len(), at));
+                ended.push(sums.slice(going_on, sums.len() - going_on));
+                sums = sums.slice(0, going_on);
+            }
+            if rows.is_empty() {
+                break;
+            }
+            let numbers = numbers(&rows);
+            let elements: UInt64Array = rows.iter().map(|row| (lists.offsets()[*row] as usize + place) as u64).collect();
+            let elements = take(lists.values(), &elements, None)?;
+            let (sum, element) = (|| Ok(Arc::clone(&sums)), || Ok(Arc::clone(&elements)));
             let after = step.evaluate(&[&sum, &element], |captured| Ok(take_arrays(captured, &numbers, None)?))?;
-            let after = cast(&after.into_array(rows.len())?, sums.data_type())?;
-            sums = placed(&sums, &rows, &after)?;
+            sums = cast(&after.into_array(rows.len())?, sums.data_type())?;
         }
+        let ended: Vec<&dyn Array> = ended.iter().map(AsRef::as_ref).collect();
         let missing: BooleanArray = (0..lists.len()).map(|row| Some(lists.is_null(row))).collect();
-        Ok(ColumnarValue::Array(arrow::compute::nullif(&sums, &missing)?))
+        Ok(ColumnarValue::Array(nullif(&interleave(&ended, &places)?, &missing)?))
     }
 }
 
-/// The values, with others at some rows, which are in order.
-fn placed(values: &ArrayRef, rows: &[usize], others: &ArrayRef) -> DfResult<ArrayRef> {
-    let mut next = rows.iter().enumerate().peekable();
-    let places: Vec<(usize, usize)> =
-        (0..values.len()).map(|row| next.next_if(|(_, at)| **at == row).map_or((0, row), |(other, _)| (1, other))).collect();
-    Ok(interleave(&[values.as_ref(), others.as_ref()], &places)?)
+fn numbers(rows: &[usize]) -> UInt64Array {
+    rows.iter().map(|row| *row as u64).collect()
 }
 
 fn wrong() -> datafusion::error::DataFusionError {

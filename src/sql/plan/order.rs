@@ -206,12 +206,8 @@ fn distinct_on(distinct: DistinctOn) -> Result<LogicalPlan> {
     let order = sort_expr.unwrap_or_default();
     let selected = select_expr.iter().map(|expr| expr.clone().unalias_nested().data);
     let by: Vec<SortExpr> = order.iter().cloned().chain(then_each(&order, selected)).collect();
-    let mut number = WindowFunction::new(row_number_udwf(), Vec::new());
-    number.params.partition_by = on_expr;
-    number.params.order_by = by;
-    let number = Expr::WindowFunction(Box::new(number)).alias(NUMBER);
-    let plan =
-        LogicalPlanBuilder::from(input).window([number])?.filter(Expr::Column(Column::new_unqualified(NUMBER)).eq(lit(1_u64)))?;
+    let first = Expr::Column(Column::new_unqualified(NUMBER)).eq(lit(1_u64));
+    let plan = LogicalPlanBuilder::from(input).window([row_number(on_expr, by)])?.filter(first)?;
     let plan = if order.is_empty() { plan } else { plan.sort(order)? };
     plan.project(select_expr)?.build()
 }
