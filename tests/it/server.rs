@@ -151,11 +151,12 @@ fn spawn(directory: &Path, settings: &Settings) -> Child {
     command.spawn().unwrap()
 }
 
-/// The one that these tests were built with; for others, the one beside them.
+/// The one that `TIDEGATE_BIN` names, the one that these tests were built with, or the one beside the program.
 fn binary() -> PathBuf {
-    match option_env!("CARGO_BIN_EXE_tidegate") {
-        Some(path) => path.into(),
-        None => std::env::current_exe().unwrap().with_file_name("tidegate"),
+    match (std::env::var_os("TIDEGATE_BIN"), option_env!("CARGO_BIN_EXE_tidegate")) {
+        (Some(path), _) => path.into(),
+        (None, Some(path)) => path.into(),
+        (None, None) => std::env::current_exe().unwrap().with_file_name("tidegate"),
     }
 }
 

@@ -2,7 +2,8 @@
 //! that a subscriber is told of, while four writers move it. (Jamie Brandon, "Internal consistency in streaming systems", 2021.)
 //!
 //! ```text
-//! TIDEGATE_OBSERVATIONS=1000000 cargo test --release --test it transfers
+//! cargo build --release
+//! TIDEGATE_OBSERVATIONS=1000000 TIDEGATE_BIN=$PWD/target/release/tidegate cargo test --test it transfers
 //! ```
 //!
 //! An observation is one fact, of [`FACTS`], looked at in one snapshot, or one commit of a subscription. Writers go on as readers
