@@ -8,7 +8,7 @@
 //! * keep `EMIT …` from being read as an alias;
 //! * build chains of AND and OR as balanced trees, and bound all other chains: a tree of n operators in a row would be n deep, and
 //!   overflow the stack when it is dropped;
-//! * read BETWEEN SYMMETRIC as what it is short for;
+//! * read BETWEEN SYMMETRIC as what it is short for, and the right side of IS DISTINCT FROM as far as it goes;
 //! * read `interval` as a name where no value follows;
 //! * read maps, fields of structs and lambdas ([`super::values`]), and names between backticks;
 //! * count the prefixes: the parser tries alternatives, and a nest of failing ones takes time exponential in its depth;
@@ -215,6 +215,21 @@ fn parse_between(parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Res
     }))
 }
 
+/// `x IS [NOT] DISTINCT FROM y`, whose right side ends where that of another comparison does: the parser would take all of
+/// `y AND z` for it.
+fn parse_distinct(parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    use Keyword::{DISTINCT, FROM, IS, NOT};
+    let negated = parser.parse_keywords(&[IS, NOT, DISTINCT, FROM]);
+    if !negated && !parser.parse_keywords(&[IS, DISTINCT, FROM]) {
+        return None;
+    }
+    let left = Box::new(expr.clone());
+    Some(parser.parse_subexpr(precedence).map(Box::new).map(|right| match negated {
+        true => Expr::IsNotDistinctFrom(left, right),
+        false => Expr::IsDistinctFrom(left, right),
+    }))
+}
+
 /// How many operators stand in a row at the left of `expr`.
 fn chain_length(mut expr: &Expr) -> usize {
     let mut length = 0;
@@ -279,6 +294,9 @@ impl Dialect for StreamDialect {
         }
         if let Some(between) = parse_between(parser, expr, self.prec_value(Precedence::Between)) {
             return Some(between);
+        }
+        if let Some(distinct) = parse_distinct(parser, expr, self.prec_value(Precedence::Is)) {
+            return Some(distinct);
         }
         let (keyword, op, precedence) = match &parser.peek_token_ref().token {
             Token::Word(word) if word.keyword == Keyword::AND => (Keyword::AND, BinaryOperator::And, Precedence::And),
