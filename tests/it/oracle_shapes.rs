@@ -186,14 +186,20 @@ fn documents(rng: &mut SmallRng, from: &str) -> String {
 /// Rows that come and go as commit time passes, which begins with 2025 and is a second per commit. Event time is ten hours later
 /// and a few times as fast.
 fn temporal(rng: &mut SmallRng) -> String {
-    const FROM_STREAM: [&str; 5] = [
+    const FROM_STREAM: [&str; 7] = [
+        "date_trunc('second', now()) + INTERVAL '10 hours' >= ts",
+        "ts - now() < INTERVAL '10 hours 20 seconds'",
         "ts > now() + INTERVAL '10 hours' - INTERVAL '9 seconds'",
         "ts - INTERVAL '9 hours 59 minutes 30 seconds' BETWEEN now() - INTERVAL '1 minute' AND now()",
         "now() >= ts - INTERVAL '10 hours 20 seconds' AND n > -20",
         "ts <= now() + INTERVAL '10 hours 50 seconds'",
         "_ingested_at > now() - INTERVAL '3 seconds'",
     ];
-    const FROM_TABLE: [&str; 3] = [
+    const FROM_TABLE: [&str; 7] = [
+        "now() - to_timestamp(1735689600 + n) BETWEEN INTERVAL '1 second' AND INTERVAL '6 seconds'",
+        "date_trunc('second', now()) = date_trunc('second', to_timestamp(1735689600.5 + n))",
+        "date_trunc('minute', to_timestamp(1735689610 + n)) >= date_trunc('minute', now())",
+        "to_timestamp(1735689600 + n)::date = CURRENT_DATE - 1",
         "to_timestamp(1735689610 + n) > now()",
         "to_timestamp(1735689600 + n) <= now() AND x IS NOT NULL",
         "now() BETWEEN to_timestamp(1735689600 + n) AND to_timestamp(1735689605 + n)",

@@ -14,6 +14,7 @@ pub mod instants;
 mod intervals;
 mod lists;
 mod maps;
+mod now;
 pub mod operators;
 mod optimizer;
 mod precision;
@@ -32,6 +33,7 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 
+pub use self::now::ZONED_NOW;
 use crate::limits;
 
 /// How many partitions a batch query runs in, unless the caller says otherwise.
@@ -124,6 +126,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Resul
     {
         registry.register_udf(function)?;
     }
+    registry.register_udf(Arc::new(now::now()))?;
     registry.register_higher_order_function(reduce::array_reduce())?;
     for function in aggregates::all() {
         registry.register_udaf(function)?;

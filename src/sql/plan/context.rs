@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use datafusion::catalog::TableFunctionArgs;
@@ -13,7 +13,6 @@ use datafusion::config::ConfigOptions;
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
-use datafusion::functions::datetime::now::NowFunc;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
@@ -29,18 +28,11 @@ use super::{Planner, Reader, clocks, dialect, marks};
 use crate::catalog::schema::RelationName;
 use crate::catalog::{Kind, Relation, RelationId};
 use crate::error::Error;
-use crate::sql::functions::declared;
+use crate::sql::functions::{ZONED_NOW, declared};
 use crate::sql::pattern::PatternPlanner;
 use crate::sql::types;
 use crate::sql::window::WindowPlanner;
 use crate::time::{TIMESTAMP, is_zoned};
-
-/// `now()` as an instant, for sessions whose clocks do not show UTC.
-static ZONED_NOW: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-    let mut config = ConfigOptions::default();
-    config.execution.time_zone = Some("UTC".into());
-    Arc::new(ScalarUDF::new_from_impl(NowFunc::new_with_config(&config)))
-});
 
 /// One statement's view of the catalog.
 pub(super) struct Context<'a> {

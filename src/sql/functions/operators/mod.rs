@@ -15,7 +15,7 @@
 
 pub mod decimals;
 mod integers;
-mod moments;
+pub mod moments;
 
 pub use integers::common_bits;
 

@@ -18,6 +18,15 @@ use sqlparser::ast::BinaryOperator as B;
 use crate::copy::value::DAY;
 use crate::error::Error;
 
+/// `timestamp - timestamp`: the name of the function, for whoever looks into a plan.
+pub const TIMESTAMP_MINUS: &str = "timestamp_minus";
+/// See [`length`].
+pub const INTERVAL_LENGTH: &str = "interval_length";
+/// `date + days`.
+pub const DATE_PLUS: &str = "date_plus";
+/// `date - days`.
+pub const DATE_MINUS: &str = "date_minus";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Measure {
     /// From one moment to another.
@@ -67,10 +76,10 @@ const LENGTH: DataType = DataType::Decimal128(38, 0);
 impl ScalarUDFImpl for Measured {
     fn name(&self) -> &str {
         match self.measure {
-            Measure::Elapsed => "timestamp_minus",
-            Measure::Length => "interval_length",
-            Measure::After => "date_plus",
-            Measure::Before => "date_minus",
+            Measure::Elapsed => TIMESTAMP_MINUS,
+            Measure::Length => INTERVAL_LENGTH,
+            Measure::After => DATE_PLUS,
+            Measure::Before => DATE_MINUS,
         }
     }
 

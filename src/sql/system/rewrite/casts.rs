@@ -225,7 +225,7 @@ fn without_modifier(data_type: &sp::DataType) -> sp::DataType {
 fn special(word: &str, data_type: &sp::DataType) -> Option<sp::Expr> {
     let now = || call("now", Vec::new());
     let day = |days: i64| {
-        let today = call("current_date", Vec::new());
+        let today = super::forms::cast(now(), sp::DataType::Date);
         let (op, days) = match days {
             0 => return today,
             days if days < 0 => (sp::BinaryOperator::Minus, -days),

@@ -245,6 +245,7 @@ fn clock(name: &str, function: &sp::Function) -> Option<sp::Expr> {
         "transaction_timestamp" | "statement_timestamp" => T::Timestamp(None, Z::WithTimeZone),
         "localtimestamp" => T::Timestamp(None, Z::None),
         "localtime" => T::Time(None, Z::None),
+        "current_date" | "today" => T::Date,
         _ => return None,
     };
     let is_plain = match &function.args {
