@@ -1,4 +1,5 @@
-//! Aggregates of other streaming databases, the value at an extreme and the greatest values; and `string_agg` as it should be.
+//! Aggregates of other streaming databases, the value at an extreme and the greatest values; and `string_agg` and `array_agg` as they
+//! should be.
 //!
 //! | call | answer |
 //! | --- | --- |
@@ -10,8 +11,9 @@
 //! Rows where y (or the x of `topk`) is NULL do not count. The answers do not depend on the order of the rows, so a view keeps them
 //! without ambiguity.
 //!
-//! DataFusion's `string_agg` sorts its values itself and still asks for sorted input, so that a query could not have two of them in
-//! different orders. Ours does not ask.
+//! DataFusion's `string_agg` and `array_agg` sort their values themselves and still ask for sorted input. So a query could not have two
+//! `string_agg` in different orders, and of two `array_agg` in opposite orders, one with DISTINCT came the wrong way round. Ours do
+//! not ask.
 
 use std::cmp::Ordering;
 use std::mem::size_of_val;
@@ -20,9 +22,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::functions_aggregate::array_agg::array_agg_udaf;
+use datafusion::functions_aggregate::string_agg::string_agg_udaf;
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, Signature, Volatility};
 use datafusion::physical_expr::expressions::Literal;
 
 use crate::error::Error;
@@ -43,16 +47,17 @@ pub fn all() -> Vec<Arc<AggregateUDF>> {
         top("topk", false),
         top("topkdistinct", true),
     ];
-    let string_agg = StringAgg { inner: datafusion::functions_aggregate::string_agg::string_agg_udaf() };
-    functions.into_iter().chain([AggregateUDF::new_from_impl(string_agg)]).map(Arc::new).collect()
+    let sorting = [string_agg_udaf(), array_agg_udaf()].map(|inner| AggregateUDF::new_from_impl(Sorting { inner }));
+    functions.into_iter().chain(sorting).map(Arc::new).collect()
 }
 
+/// An aggregate that sorts what it is given.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct StringAgg {
+struct Sorting {
     inner: Arc<AggregateUDF>,
 }
 
-impl AggregateUDFImpl for StringAgg {
+impl AggregateUDFImpl for Sorting {
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -83,6 +88,20 @@ impl AggregateUDFImpl for StringAgg {
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         AggregateOrderSensitivity::SoftRequirement
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        self.inner.supports_null_handling_clause()
+    }
+
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        Some(Box::new(|call, _| match call.params.args.as_slice() {
+            [_, delimiter] if delimiter.any_column_refs() => {
+                let error = Error::unsupported(format!("the delimiter of string_agg is a column: {delimiter}"));
+                Err(error.with_hint("write a constant, or string_agg(delimiter || value, '')").into())
+            }
+            _ => Ok(Expr::AggregateFunction(call)),
+        }))
     }
 
     /// Sorted input is sorted again.
