@@ -507,8 +507,13 @@ mod tests {
         "SELECT count(*) AS \"count\" FROM a RIGHT JOIN b AS c ON a.k = c.k AND a.l = c.l GROUP BY c.k HAVING c.l > 0"
     )]
     #[case(
+        "SELECT k FROM a JOIN b USING (k, l) LEFT JOIN c USING (k) WHERE l > 0",
+        "SELECT a.k AS k FROM a JOIN b ON a.k = b.k AND a.l = b.l LEFT JOIN c ON a.k = c.k WHERE a.l > 0"
+    )]
+    #[case("SELECT k FROM a JOIN b USING (k) JOIN c USING (m)", "SELECT k FROM a JOIN b USING(k) JOIN c USING(m)")]
+    #[case(
         "SELECT * FROM a FULL JOIN b USING (k) FULL JOIN c USING (k)",
-        "SELECT coalesce(coalesce(a.k, b.k), c.k) AS k, a.* EXCLUDE (k), b.* EXCLUDE (k), c.* EXCLUDE (k) \
+        "SELECT coalesce(a.k, b.k, c.k) AS k, a.* EXCLUDE (k), b.* EXCLUDE (k), c.* EXCLUDE (k) \
          FROM a FULL JOIN b ON a.k = b.k FULL JOIN c ON coalesce(a.k, b.k) = c.k"
     )]
     #[case(

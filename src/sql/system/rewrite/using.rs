@@ -1,9 +1,12 @@
-//! `FULL JOIN … USING` and `RIGHT JOIN … USING`: the column that both sides share is neither side's own.
+//! `FULL JOIN … USING` and `RIGHT JOIN … USING`: the column that both sides share is neither side's own; and joins of several relations
+//! by one column.
 //!
-//! The planner takes the left side's, which is NULL where that side has no row. Here the join gets a condition, and the shared
-//! column's name stands for `COALESCE(a.k, b.k)` (FULL) or `b.k` (RIGHT) wherever the query says it without a relation. A name
-//! within a subquery is left to the planner, which refuses it as ambiguous if it means this one.
+//! The planner takes the left side's, which is NULL where that side has no row, and does not know that all of `a JOIN b USING (k) JOIN
+//! c USING (k)` share one `k`. Here the join gets a condition, and the shared column's name stands for `COALESCE(a.k, b.k)` (FULL), `b.k`
+//! (RIGHT) or `a.k` wherever the query says it without a relation. A name within a subquery is left to the planner, which refuses it
+//! as ambiguous if it means this one.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast as sp;
@@ -57,7 +60,26 @@ fn needs_merging(from: &sp::TableWithJoins) -> bool {
         };
         matches!(constraint, sp::JoinConstraint::Using(_) | sp::JoinConstraint::Natural)
     };
-    from.joins.iter().any(one_sided)
+    from.joins.iter().any(one_sided) || shares_one(from)
+}
+
+/// Inner and left joins of three relations or more that all share the same columns.
+fn shares_one(from: &sp::TableWithJoins) -> bool {
+    let columns = |join: &sp::Join| {
+        use sp::JoinOperator as J;
+        let (J::Join(constraint) | J::Inner(constraint) | J::Left(constraint) | J::LeftOuter(constraint)) = &join.join_operator
+        else {
+            return None;
+        };
+        let sp::JoinConstraint::Using(columns) = constraint else { return None };
+        Some(columns.iter().filter_map(|name| column(name).ok().map(|name| normal(&name))).collect::<BTreeSet<_>>())
+    };
+    let mut all = from.joins.iter().map(columns);
+    let first = all.next().flatten();
+    let named = std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)).all(|of| side(of).is_ok());
+    from.joins.len() > 1
+        && named
+        && first.is_some_and(|first| all.all(|others| others.is_some_and(|others| others.is_subset(&first))))
 }
 
 fn merge(from: &mut sp::TableWithJoins, shared: &mut Vec<Shared>, sides: &mut Vec<Side>) -> Result<()> {
@@ -99,7 +121,7 @@ fn merge(from: &mut sp::TableWithJoins, shared: &mut Vec<Shared>, sides: &mut Ve
                     right.shared.push(name.clone());
                     conditions.push(binary(left.clone(), sp::BinaryOperator::Eq, own.clone()));
                     let means = match (takes_right, coalesces) {
-                        (_, true) => call("coalesce", vec![left, own]),
+                        (_, true) => coalesced(left, own),
                         (true, _) => own,
                         _ => left,
                     };
@@ -116,6 +138,15 @@ fn merge(from: &mut sp::TableWithJoins, shared: &mut Vec<Shared>, sides: &mut Ve
         sides.push(right);
     }
     Ok(())
+}
+
+/// The first that is not NULL. One call of all: a nest of them would be planned in a time that doubles with each.
+fn coalesced(mut left: sp::Expr, own: sp::Expr) -> sp::Expr {
+    if let sp::Expr::Function(sp::Function { args: sp::FunctionArguments::List(list), .. }) = &mut left {
+        list.args.push(sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(own)));
+        return left;
+    }
+    call("coalesce", vec![left, own])
 }
 
 fn side(factor: &sp::TableFactor) -> Result<Side> {
