@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Aggregate as AggregatePlan, Expr, GroupingSet};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Aggregate as AggregatePlan, Expr, GroupingSet, lit};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
 
@@ -41,7 +42,10 @@ impl Lowering<'_> {
         repeats: usize,
     ) -> Result<Lowered> {
         let group: Vec<Expr> = members.iter().map(|member| columns[*member].clone()).collect();
-        let plan = AggregatePlan::try_new(Arc::clone(&aggregate.input), group, aggregate.aggr_expr.clone())?;
+        // The whole is one row, whatever there is in it; an aggregate needs a call or a group to be one.
+        let whole = group.is_empty() && aggregate.aggr_expr.is_empty();
+        let calls = if whole { vec![count(lit(1))] } else { aggregate.aggr_expr.clone() };
+        let plan = AggregatePlan::try_new(Arc::clone(&aggregate.input), group, calls)?;
         let part = self.aggregate(input.clone(), &plan)?;
         let schema = arrow_schema(&aggregate.schema);
         let of_calls = (0..aggregate.aggr_expr.len()).map(|call| Some(members.len() + call));
