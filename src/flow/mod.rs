@@ -25,6 +25,7 @@
 pub mod aggregate;
 pub mod arrangement;
 pub mod as_of;
+pub mod constants;
 pub mod graph;
 pub mod history;
 pub mod hold;

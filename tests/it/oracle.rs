@@ -518,7 +518,7 @@ impl World {
         }
         let nearest = self.one(&["a.n >= b.n", "a.n > b.n", "b.n >= a.n", "a.n < b.n", "a.x >= b.n", "a.n - 3 >= b.n"]);
         let (asof, equal) = (self.one(&["ASOF JOIN", "ASOF LEFT JOIN"]), self.one(&["a.k = b.k AND ", "a.k = b.k AND ", ""]));
-        match self.rng.random_range(0..18) {
+        match self.rng.random_range(0..22) {
             13 if ["s", "t", "p", "q"].contains(&a) => {
                 format!("SELECT a.k, a.n, a.x, b.k AS bk, b.n AS bn FROM {a} a {asof} {c} b ON {equal}{nearest}")
             }
@@ -531,6 +531,15 @@ impl World {
                 "SELECT k, n, n >= ALL (SELECT n FROM {b} b WHERE b.k = a.k) AS most, n < ANY (SELECT n FROM {b}{filter}) AS less
                  FROM {a} a"
             ),
+            18 => format!(
+                "SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {a} a {kind} (VALUES ('k1', 5), ('k2', -3), ('k9', NULL)) AS b(k, n)
+                 ON a.k = b.k{rest}"
+            ),
+            19 => format!("SELECT k, n FROM {a}{filter} UNION ALL VALUES ('k1', 5), ('k0', -3)"),
+            20 => format!(
+                "SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {c} a {kind} t b ON a.k IS NOT DISTINCT FROM b.k AND a.n % 3 = b.n % 3"
+            ),
+            21 => format!("SELECT id, a.n, b.n AS bn, c.n AS cn FROM t a {kind} t b USING (id) {kind} t c USING (id)"),
             0 | 1 => format!("SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {a} a {kind} {b} b ON a.k = b.k{rest}"),
             2 => {
                 let theta = self.one(&["a.n < b.n - 30", "a.n = -b.n OR a.k = b.k", "a.n > b.n + 20 AND a.k <> b.k"]);

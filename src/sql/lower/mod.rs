@@ -7,6 +7,7 @@
 //! A shape that cannot run for ever is refused here, with the fragment and what to write instead.
 
 mod aggregate;
+mod constants;
 mod explain;
 mod grouping;
 mod join;
@@ -103,6 +104,11 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
                  bound of time, or leave EMIT FINAL out",
             ));
     }
+    let all = lowering.nodes.iter().flat_map(|node| node.inputs.iter().map(|(input, _)| input)).chain(&stream.inputs);
+    if all.into_iter().all(|input| matches!(input, Input::Node { .. })) {
+        let what = "a continuous query cannot be made of constants alone";
+        return Err(unsupported(what, "read FROM a stream, a table or a view"));
+    }
     let (late, late_schema) = lowering.late_inputs()?;
     let Lowering { nodes, widths, .. } = lowering;
     Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema, widths, timeout })
@@ -194,8 +200,10 @@ impl Lowering<'_> {
                 let input = self.lower(&window.input)?;
                 self.over(input, window)
             }
-            LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
-                Err(unsupported("a continuous query cannot be made of constants alone", "read FROM a stream, a table or a view"))
+            LogicalPlan::Values(values) => self.constants(&values.values, arrow_schema(&values.schema)),
+            LogicalPlan::EmptyRelation(empty) => {
+                let rows = vec![Vec::new(); usize::from(empty.produce_one_row)];
+                self.constants(&rows, arrow_schema(&empty.schema))
             }
             LogicalPlan::Subquery(_) => {
                 Err(unsupported("this subquery is not supported in a continuous query", "write it as its own view and read that"))

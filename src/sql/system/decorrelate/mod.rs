@@ -88,6 +88,15 @@ struct Pushed {
     keys: Vec<Column>,
 }
 
+/// VALUES below a SELECT of its columns: the optimizer looks for the expression that a subquery gives.
+fn named_columns(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    if !matches!(plan, LogicalPlan::Values(_)) {
+        return Ok(plan);
+    }
+    let columns: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
+}
+
 #[derive(Default)]
 struct Unnesting {
     names: usize,
@@ -120,7 +129,7 @@ impl Unnesting {
         let mut inside = |expr: Expr| match subquery_of(&expr) {
             Some(subquery) => {
                 let inner = self.plan(subquery.subquery.as_ref().clone())?;
-                Ok(Transformed::yes(with_plan(expr, inner)))
+                Ok(Transformed::yes(with_plan(expr, named_columns(inner)?)))
             }
             None => Ok(Transformed::no(expr)),
         };

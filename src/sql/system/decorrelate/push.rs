@@ -10,7 +10,7 @@ use datafusion::logical_expr::expr::{Alias, WindowFunction, WindowFunctionDefini
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SkipType,
-    SortExpr, Union, Window, WindowFrame, binary_expr, lit,
+    SortExpr, Union, Values, Window, WindowFrame, binary_expr, cast, lit,
 };
 
 use super::outer::{replace, uses};
@@ -46,6 +46,7 @@ impl Unnesting {
                 Ok(Pushed { plan: LogicalPlanBuilder::from(input.plan).distinct()?.build()?, keys: input.keys })
             }
             LogicalPlan::Union(union) => self.push_union(union, domain),
+            LogicalPlan::Values(values) => self.push(&selects(values)?, domain),
             LogicalPlan::Unnest(unnest) => {
                 let input = self.push(&unnest.input, domain)?;
                 let columns = unnest.exec_columns.clone();
@@ -223,6 +224,21 @@ impl Unnesting {
         }
         let plan = LogicalPlanBuilder::from(input.plan).window(exprs)?.build()?;
         Ok(Pushed { plan, keys: input.keys })
+    }
+}
+
+/// VALUES as a SELECT for each row, all together.
+fn selects(values: &Values) -> DfResult<LogicalPlan> {
+    let select = |row: &Vec<Expr>| {
+        let fields = values.schema.fields();
+        let columns =
+            row.iter().zip(fields).map(|(expr, field)| cast(expr.clone(), field.data_type().clone()).alias(field.name()));
+        Ok(Arc::new(LogicalPlanBuilder::empty(true).project(columns)?.build()?))
+    };
+    let mut selects = values.values.iter().map(select).collect::<DfResult<Vec<_>>>()?;
+    match selects.len() {
+        1 => Ok(Arc::unwrap_or_clone(selects.remove(0))),
+        _ => Ok(LogicalPlan::Union(Union::try_new(selects)?)),
     }
 }
 
