@@ -47,6 +47,8 @@ macro_rules! sql_states {
 sql_states! {
     /// Nothing is wrong: something the client may want to know.
     SuccessfulCompletion notice "00000",
+    /// The same, of something that is not as it should be.
+    Warning warning "01000",
     /// The statement does not parse.
     SyntaxError syntax "42601",
     UndefinedTable undefined_table "42P01",

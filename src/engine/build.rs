@@ -230,6 +230,32 @@ impl Engine {
         }
     }
 
+    /// Build the views anew that stopped in a replay, and wait for them. A replay runs through all that tables ever held; what is built
+    /// is fed the rows that they hold now, and may well take those.
+    pub(super) fn build_stopped(&mut self) -> Result<()> {
+        let stopped = |view: &&Arc<Relation>| {
+            view.kind == Kind::MaterializedView && view.paused.is_none() && self.next.failures.contains_key(&view.id)
+        };
+        let views: Vec<Arc<Relation>> = self.catalog.in_order().into_iter().filter(stopped).cloned().collect();
+        for view in &views {
+            self.next.failures.remove(&view.id);
+            self.next.versions.remove(&view.id);
+        }
+        views.iter().for_each(|view| self.build_view(view));
+        let under_way = |engine: &Engine| {
+            let settled = |view: &Arc<Relation>| {
+                engine.graph.has(Target::Relation(view.id)) || engine.next.failures.contains_key(&view.id)
+            };
+            !views.iter().all(settled) && !engine.builds.running.is_empty()
+        };
+        while under_way(self) {
+            std::thread::sleep(Duration::from_millis(1));
+            self.adopt_finished_builds()?;
+        }
+        self.publish();
+        Ok(())
+    }
+
     fn try_build_view(&mut self, view: &Relation) -> Result<()> {
         let catalog = Arc::clone(&self.next.catalog);
         let fragment = self.makers.compiler.compile(&catalog, view)?;

@@ -149,6 +149,7 @@ impl EngineHandle {
         let from = engine.commit;
         engine.catch_up(log.end())?;
         recovery.replayed = engine.commit - from;
+        engine.build_stopped()?;
         let own = Arc::clone(&shared);
         let run = move || {
             let result = engine.run();

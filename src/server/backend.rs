@@ -1,6 +1,6 @@
 //! What the server sends, but for rows: messages written into a buffer.
 
-use crate::error::Error;
+use crate::error::{Error, SqlState};
 use crate::server::types::WireType;
 use crate::session::TransactionStatus;
 
@@ -175,8 +175,11 @@ pub fn fatal(out: &mut Vec<u8>, error: &Error) {
     report(out, b'E', "FATAL", error);
 }
 
+/// What is told beside an answer: a warning, if its SQLSTATE is one of those or an error's.
 pub fn notice(out: &mut Vec<u8>, notice: &Error) {
-    report(out, b'N', "NOTICE", notice);
+    let state = notice.state();
+    let warns = state.code().starts_with("01") || matches!(state, SqlState::ActiveTransaction | SqlState::NoActiveTransaction);
+    report(out, b'N', if warns { "WARNING" } else { "NOTICE" }, notice);
 }
 
 fn report(out: &mut Vec<u8>, tag: u8, severity: &str, error: &Error) {

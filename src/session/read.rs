@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::sql::batch;
 use crate::sql::plan::columns::visible_schema;
+use crate::sql::plan::source::RelationSource;
 use crate::sql::plan::{self, Planner, Reader};
 use crate::sql::types;
 use crate::view::Snapshot;
@@ -122,10 +123,13 @@ impl Client {
 
     pub(super) async fn select(&mut self, query: &sp::Query, parameters: Bound, known: &Known) -> Result<Outcome> {
         let snapshot = self.snapshot().await?;
-        if let Some(rows) = self.point_read(known, &snapshot, &parameters.values)? {
+        if snapshot.failures.is_empty()
+            && let Some(rows) = self.point_read(known, &snapshot, &parameters.values)?
+        {
             return Ok(Outcome::Rows(rows));
         }
         let plan = self.plan_query(&snapshot, query, &parameters.types)?;
+        self.notices.extend(warnings(&plan, &snapshot));
         self.note_plan(known, &plan, &snapshot);
         if let Some(rows) = self.point_read(known, &snapshot, &parameters.values)? {
             return Ok(Outcome::Rows(rows));
@@ -172,6 +176,21 @@ impl Client {
         self.database.engine.wait_until(move |snapshot| snapshot.complete >= end && all(snapshot)).await?;
         super::client::done("FLUSH")
     }
+}
+
+/// Of views whose rows stay as they are, because their query has stopped.
+fn warnings(plan: &LogicalPlan, snapshot: &Snapshot) -> Vec<Error> {
+    if snapshot.failures.is_empty() {
+        return Vec::new();
+    }
+    let warning = |relation: Arc<Relation>| {
+        let error = snapshot.failures.get(&relation.id)?;
+        let name = relation.full_name();
+        let message = format!("\"{name}\" has stopped, and its rows are those of before: {}", error.message());
+        let hint = "change its query with ALTER MATERIALIZED VIEW … AS, or take away the row that it cannot take, and RESUME it";
+        Some(Error::warning(message).with_hint(hint))
+    };
+    RelationSource::all_in(plan).into_iter().filter_map(warning).collect()
 }
 
 /// A planner for definitions: no system relations, no session. The reader is the session's, unless what is planned was allowed

@@ -114,22 +114,24 @@ impl Client {
         done("PAUSE")
     }
 
-    /// `RESUME name`: a paused view and those that read it are built again, and swapped in when they have caught up. What writes
-    /// to the log goes on where it was.
+    /// `RESUME name`: a view that is paused or has stopped, and those that read it, are built again, and swapped in when they have
+    /// caught up. What writes to the log goes on where it was.
     pub(super) async fn resume(&mut self, name: &sp::ObjectName) -> Result<Outcome> {
         self.beside_block("RESUME")?;
         let name = self.defined_name(name)?;
         let resumed = parking_lot::Mutex::new(Vec::new());
+        let stopped: BTreeSet<RelationId> = self.peek_snapshot().failures.keys().copied().collect();
+        let stands = |query: &Relation| query.paused.is_some() || query.output.is_none() && stopped.contains(&query.id);
         self.define(|definition| {
             let catalog = definition.catalog;
             let query = existing_query(catalog, &name)?;
             resumed.lock().clear();
-            if query.paused.is_none() {
+            if !stands(query) {
                 return Ok(());
             }
             let running = Relation { paused: None, ..Relation::clone(query) };
             check_inputs(catalog, &running)?;
-            for query in with_readers(catalog, query).into_iter().filter(|query| query.paused.is_some()) {
+            for query in with_readers(catalog, query).into_iter().filter(|query| stands(query)) {
                 let running = Relation { paused: None, ..Relation::clone(&query) };
                 match query.output {
                     None => definition.rebuild(running)?,
