@@ -104,6 +104,7 @@ sql_states! {
     InvalidPower invalid_power "2201F",
     InvalidWidthBucket invalid_width_bucket "2201G",
     InvalidNtile invalid_ntile "22014",
+    InvalidFrameSize invalid_frame_size "22013",
     InvalidRowCount invalid_row_count "2201W",
     InvalidRowOffset invalid_row_offset "2201X",
     InvalidRegularExpression invalid_regular_expression "2201B",

@@ -14,7 +14,27 @@ fn between<'a>(message: &'a str, start: &str, end: &str) -> Option<&'a str> {
 type Make = fn(String) -> Error;
 
 /// Messages that say always the same, by words in them.
-const FIXED: [(&str, Make, &str); 20] = [
+const FIXED: [(&str, Make, &str); 28] = [
+    (
+        "For SELECT DISTINCT, ORDER BY expressions",
+        Error::invalid_column_reference,
+        "for SELECT DISTINCT, ORDER BY expressions must appear in select list",
+    ),
+    (
+        "In an aggregate with DISTINCT, ORDER BY expressions",
+        Error::invalid_column_reference,
+        "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
+    ),
+    ("start bound cannot be UNBOUNDED FOLLOWING", Error::windowing, "frame start cannot be UNBOUNDED FOLLOWING"),
+    ("end bound cannot be UNBOUNDED PRECEDING", Error::windowing, "frame end cannot be UNBOUNDED PRECEDING"),
+    ("frame offsets for ROWS / GROUPS must be non negative", Error::invalid_frame_size, "frame offset must not be negative"),
+    (
+        "to grouping function is not in grouping columns",
+        Error::grouping,
+        "arguments to GROUPING must be grouping expressions of the associated query level",
+    ),
+    ("interval argument to generate_series must not be 0", Error::invalid_parameter, "step size cannot equal zero"),
+    ("does not support logical expression ScalarSubquery", Error::unsupported, "cannot use subquery here"),
     ("Expected an integer value", Error::invalid_text, "a whole number is expected"),
     ("CompiledTooBig", Error::invalid_regular_expression, "invalid regular expression: regular expression is too complex"),
     (
@@ -55,7 +75,8 @@ pub(super) fn better(message: &str) -> Option<Error> {
 
 /// An operator that there is not for its operands.
 fn operation(message: &str) -> Option<Error> {
-    const WHOLE: [(&str, &str); 6] = [
+    const WHOLE: [(&str, &str); 7] = [
+        ("Cannot infer common argument type for operation ", "\n"),
         ("Cannot coerce arithmetic expression ", " to valid types"),
         ("Cannot get result type for temporal operation ", ": "),
         ("Cannot infer common string type for string concat operation ", "\n"),
@@ -94,6 +115,9 @@ fn call(message: &str) -> Option<Error> {
         "coalesce" => "COALESCE",
         "greatest" => "GREATEST",
         "least" => "LEAST",
+        "array_element" if types[0].ends_with("[]") => {
+            return Some(Error::datatype_mismatch("array subscript must have type integer"));
+        }
         "array_element" => {
             let message = format!("cannot subscript type {} because it does not support subscripting", types[0]);
             return Some(Error::datatype_mismatch(message));
@@ -107,6 +131,15 @@ fn call(message: &str) -> Option<Error> {
 
 /// A clause that cannot be as it is.
 fn clause(message: &str) -> Option<Error> {
+    if let Some(table) = between(message, "Invalid qualifier ", "\n") {
+        return Some(Error::undefined_table(format!("missing FROM-clause entry for table \"{table}\"")));
+    }
+    if let Some(columns) = between(message, "Source table contains ", " columns but only ")
+        && let Some(names) = between(message, " columns but only ", " names given as column alias")
+    {
+        let message = format!("{columns} columns are available but {names} columns specified");
+        return Some(Error::invalid_column_reference(message));
+    }
     if let Some(found) = between(message, "Cannot create filter with non-boolean predicate '", "\n")
         && let Some((_, found)) = found.rsplit_once("' returning ")
     {
@@ -145,6 +178,16 @@ fn value(message: &str) -> Option<Error> {
     {
         let to = to.strip_suffix(" type").unwrap_or(to);
         return Some(Error::invalid_text(format!("invalid input syntax for type {to}: \"{text}\"")));
+    }
+    if let Some(types) = between(message, "Unsupported CAST from ", "\n") {
+        return Some(Error::undefined_cast(format!("cannot cast type {types}")));
+    }
+    if message.contains("Cannot access field at argument") {
+        return Some(Error::datatype_mismatch("array subscript must have type integer"));
+    }
+    if message.contains("Third argument must be an interval") {
+        let message = "argument 3 of the function must be an interval";
+        return Some(Error::undefined_function(message).with_hint(CASTS));
     }
     if let Some(text) = between(message, "Error parsing timestamp from '", "'") {
         if message.contains("input is out of range") {
