@@ -33,6 +33,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::ingest::idle::IdleMarks;
 use crate::ingest::{CompiledRelation, Numbers, QueryIntake, RelationWriter};
 use crate::limits;
+use crate::locks::Locks;
 use crate::log::datadir::DataDir;
 use crate::log::{self, CommitId, Log, LogHandle};
 use crate::session::{Backend, Client, ClientSession, Sessions};
@@ -95,6 +96,8 @@ pub struct Database {
     next_relation: Mutex<RelationId>,
     pub(crate) next_session: AtomicU64,
     pub(crate) sessions: Sessions,
+    /// What sessions hold and wait for, by the numbers that they agree on.
+    pub(crate) locks: Arc<Locks>,
     /// Sessions of clients, by role.
     clients: Mutex<HashMap<RoleId, u32>>,
     /// For users who are not there, while no password is known that could serve.
@@ -152,6 +155,7 @@ impl Database {
             next_relation: Mutex::default(),
             next_session: AtomicU64::new(1),
             sessions: Sessions::default(),
+            locks: Arc::default(),
             clients: Mutex::default(),
             mock_secret,
             connectors: Mutex::default(),

@@ -4,6 +4,7 @@
 //! instead, and, where there is one, the position in the statement. Errors of libraries are turned into it at the edge where
 //! the library is called. Messages are lower case without a full stop, as in PostgreSQL.
 
+mod messages;
 mod words;
 
 use std::fmt;
@@ -105,6 +106,7 @@ sql_states! {
     InvalidPower invalid_power "2201F",
     InvalidWidthBucket invalid_width_bucket "2201G",
     InvalidNtile invalid_ntile "22014",
+    InvalidFrameSize invalid_frame_size "22013",
     InvalidRowCount invalid_row_count "2201W",
     InvalidRowOffset invalid_row_offset "2201X",
     InvalidRegularExpression invalid_regular_expression "2201B",
@@ -153,6 +155,8 @@ sql_states! {
     ObjectNotReady not_ready "55000",
     ObjectInUse object_in_use "55006",
     LockNotAvailable lock_not_available "55P03",
+    /// Sessions wait for each other in a circle.
+    DeadlockDetected deadlock_detected "40P01",
     QueryCanceled canceled "57014",
     AdminShutdown shutting_down "57P01",
     IdleSessionTimeout idle_session_timeout "57P05",
@@ -295,10 +299,10 @@ impl From<&arrow::error::ArrowError> for Error {
         use arrow::error::ArrowError::*;
         match error {
             DivideByZero => Error::division_by_zero("division by zero"),
-            ArithmeticOverflow(message) => Error::numeric_out_of_range(message),
+            ArithmeticOverflow(message) => in_words(message, SqlState::NumericOutOfRange),
             CastError(message) if message.starts_with("Can't cast value") => Error::numeric_out_of_range(message),
-            CastError(message) | ParseError(message) => Error::invalid_text(message),
-            NotYetImplemented(message) => Error::unsupported(message),
+            CastError(message) | ParseError(message) => in_words(message, SqlState::InvalidTextRepresentation),
+            NotYetImplemented(message) => in_words(message, SqlState::FeatureNotSupported),
             IoError(message, _) => Error::io(message),
             ExternalError(inner) => own_or_in_words(inner.as_ref()),
             other => in_words(other, SqlState::InternalError),
@@ -318,7 +322,7 @@ fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
     if message.contains(OFFSETS) {
         return Error::too_wide();
     }
-    if let Some(better) = words::better(&message) {
+    if let Some(better) = messages::better(&message) {
         return better;
     }
     Error::new(of_message(&message).unwrap_or(otherwise), message)
@@ -392,7 +396,7 @@ impl From<&datafusion::error::DataFusionError> for Error {
             E::ArrowError(inner, _) => Error::from(inner.as_ref()),
             E::SQL(inner, _) => Error::syntax(inner.to_string()),
             E::IoError(inner) => Error::from(inner),
-            E::NotImplemented(message) => Error::unsupported(message),
+            E::NotImplemented(message) => in_words(message, SqlState::FeatureNotSupported),
             E::ResourcesExhausted(message) => Error::out_of_memory("the statement needs more memory than it may take")
                 .with_detail(message)
                 .with_hint("sort, group or join fewer rows; SET statement_memory if that is the bound"),
@@ -427,7 +431,7 @@ impl From<&datafusion::error::DataFusionError> for Error {
                 if message.contains("must appear in the GROUP BY")
                     || message.contains("could not be resolved from available columns") =>
             {
-                Error::grouping(message)
+                messages::ungrouped(message)
             }
             E::Plan(message) => in_words(message, SqlState::DatatypeMismatch),
             E::Execution(message) => in_words(message, SqlState::InvalidParameterValue),

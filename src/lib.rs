@@ -14,7 +14,7 @@
 //!                                    └─ tail kept as Arrow ┘  checkpoint ──► state store
 //! ```
 
-// The words: errors, bounds, time, changes, passwords, and what relations and roles there are.
+// The words: errors, bounds, time, changes, passwords, what relations and roles there are, and locks that clients agree on.
 pub mod error;
 pub mod limits;
 pub mod time;
@@ -22,6 +22,7 @@ pub mod decimal;
 pub mod delta;
 pub mod auth;
 pub mod catalog;
+pub mod locks;
 
 // For tests that must fail.
 pub mod planted;

@@ -137,6 +137,12 @@ pub const READS_AHEAD: usize = 8;
 /// Characters of a statement that other sessions are shown.
 pub const SHOWN_QUERY: usize = 1024;
 
+/// Bytes of a name; more are cut off.
+pub const NAME_BYTES: usize = 63;
+
+/// Advisory locks of all sessions together.
+pub const ADVISORY_LOCKS: usize = 100_000;
+
 /// Prepared statements of a connection, and as many portals.
 pub const PREPARED_STATEMENTS: usize = 10_000;
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::RelationName;
 use super::{Catalog, Kind, Relation, RelationId};
+use crate::limits::NAME_BYTES;
 
 /// Identifies an index for ever; drawn from the same numbers as relations, so that it is an OID of its own.
 pub type IndexId = RelationId;
@@ -40,12 +41,18 @@ impl Relation {
     pub fn key_index(&self) -> Option<Index> {
         (self.kind == Kind::Table && !self.primary_key.is_empty()).then(|| Index {
             id: KEY_INDEXES + self.id,
-            name: format!("{}_pkey", self.name),
+            name: self.key_name(),
             columns: self.primary_key.clone(),
             unique: true,
             primary: true,
             comment: None,
         })
+    }
+
+    /// As PostgreSQL calls the constraint: so much of the relation's name as there is room for.
+    pub fn key_name(&self) -> String {
+        const END: &str = "_pkey";
+        format!("{}{END}", &self.name[..self.name.floor_char_boundary(NAME_BYTES - END.len())])
     }
 
     /// What becomes of users' indexes when another takes this one's place: those remain whose columns it has.

@@ -1,6 +1,5 @@
-//! What libraries say in their words, in PostgreSQL's: names of types, and messages that are known to read badly.
-
-use super::Error;
+//! What libraries say in their words, in PostgreSQL's: names of types. Messages that are known to read badly are in
+//! [`super::messages`].
 
 /// Names of Arrow's types, and SQL's for them. What stands in parentheses behind them belongs to them.
 const TYPES: [(&str, &str); 27] = [
@@ -101,38 +100,6 @@ fn parenthesized(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// PostgreSQL's error for a message in [`plain`] words.
-pub(super) fn better(message: &str) -> Option<Error> {
-    const OPERATIONS: [(&str, &str); 3] = [
-        ("Cannot coerce arithmetic expression ", " to valid types"),
-        ("Cannot get result type for temporal operation ", ": "),
-        ("Cannot infer common string type for string concat operation ", "\n"),
-    ];
-    let casts = "add explicit type casts";
-    for (start, end) in OPERATIONS {
-        if let Some((_, rest)) = message.split_once(start) {
-            let operation = rest.split(end).next().unwrap_or(rest);
-            return Some(Error::undefined_function(format!("operator does not exist: {operation}")).with_hint(casts));
-        }
-    }
-    if let Some((_, rest)) = message.split_once("No function matches the given name and argument types '")
-        && let Some((call, _)) = rest.split_once('\'')
-    {
-        return Some(Error::undefined_function(format!("function {call} does not exist")).with_hint(casts));
-    }
-    if message.contains("CompiledTooBig") || message.contains("Compiled regex exceeds size limit") {
-        return Some(Error::invalid_regular_expression("invalid regular expression: regular expression is too complex"));
-    }
-    if message.contains("The subquery should only return one column") {
-        return Some(Error::syntax("subquery has too many columns"));
-    }
-    if let Some((_, rest)) = message.split_once("There is no built-in encoding named '") {
-        let name = rest.split('\'').next().unwrap_or_default();
-        return Some(Error::invalid_parameter(format!("unrecognized encoding: \"{name}\"")));
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,20 +112,5 @@ mod tests {
     #[case("a Listing of Int32x (is not", "a Listing of Int32x (is not")]
     fn types_are_sqls(#[case] message: &str, #[case] expected: &str) {
         assert_eq!(plain(message), expected);
-    }
-
-    #[rstest::rstest]
-    #[case("Cannot coerce arithmetic expression Date32 + Date32 to valid types", "operator does not exist: date + date")]
-    #[case(
-        "Cannot get result type for temporal operation Date32 * Date32: Invalid argument error: it is none",
-        "operator does not exist: date * date"
-    )]
-    #[case(
-        "Error. No function matches the given name and argument types 'f(Int64, Utf8)'. You might",
-        "function f(bigint, text) does not exist"
-    )]
-    #[case("did not compile: CompiledTooBig(10485760)", "invalid regular expression: regular expression is too complex")]
-    fn known_messages_are_postgres_s(#[case] message: &str, #[case] expected: &str) {
-        assert_eq!(better(&plain(message)).unwrap().message(), expected);
     }
 }

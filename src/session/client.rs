@@ -68,6 +68,7 @@ impl Client {
             session: None,
             _seat: None,
         };
+        client.database.locks.enter(client.number());
         client.show_who();
         client
     }
@@ -94,6 +95,7 @@ impl Client {
     }
 
     async fn run_one(&mut self, parsed: Arc<Parsed>) -> Result<Outcome> {
+        self.end_statements();
         let prepared = self.prepare(parsed, &[]).await?;
         let result = self.execute(&prepared, Vec::new()).await;
         if result.is_err() {
@@ -258,6 +260,7 @@ impl Client {
                 self.unlist_statements();
                 self.unlist_closed_cursors();
                 self.settings.reset("all")?;
+                self.database.locks.unlock_all(self.number());
                 self.set_session_role(&SetValue::Default, false)?;
                 done("DISCARD ALL")
             }
@@ -281,7 +284,7 @@ impl Client {
             Ok(Some(Parameter { sql_type: crate::sql::types::without_modifier(&sql_type), data_type }.field()))
         };
         let types = types.iter().map(declared).collect::<Result<Vec<_>>>()?;
-        let inner = Parsed { statement: statement.clone(), sql: parsed.sql.clone(), offset: parsed.offset };
+        let inner = Parsed { statement: statement.clone(), sql: parsed.sql.clone(), offset: parsed.offset, notices: Vec::new() };
         let prepared = self.prepare(Arc::new(inner), &types).await?;
         self.list_statement(&name, Some(&prepared), true);
         self.prepared.insert(name, prepared);
@@ -348,6 +351,7 @@ impl ClientSession for Client {
 
     async fn prepare(&mut self, parsed: Arc<Parsed>, types: &[Option<FieldRef>]) -> Result<Prepared> {
         self.runs(&parsed.sql);
+        self.notices.extend_from_slice(&parsed.notices);
         self.await_own_writes().await?;
         self.authorize(&parsed.statement)?;
         let (parameters, schema) = self.columns_of(&parsed.statement, types)?;
@@ -384,9 +388,7 @@ impl ClientSession for Client {
     }
 
     fn fail_transaction(&mut self) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.failed = true;
-        }
+        self.fail_block();
     }
 
     fn parameter_status(&mut self) -> Vec<(String, String)> {

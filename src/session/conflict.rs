@@ -93,7 +93,7 @@ fn check_target(conflict: &sp::OnConflict, relation: &Relation) -> Result<()> {
         None => Ok(()),
         Some(sp::ConflictTarget::OnConstraint(name)) => {
             let written = name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
-            match !relation.primary_key.is_empty() && written == format!("{}_pkey", relation.name) {
+            match !relation.primary_key.is_empty() && written == relation.key_name() {
                 true => Ok(()),
                 false => {
                     let message = format!("constraint \"{written}\" for table \"{}\" does not exist", relation.name);

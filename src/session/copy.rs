@@ -66,7 +66,12 @@ impl Client {
     pub(super) async fn copy_out(&mut self, copy: &Copy, sql: &str) -> Result<Outcome> {
         let outcome = match copied_query(&copy.target) {
             Some(statement) => {
-                let parsed = crate::sql::ast::Parsed { statement: statement.clone(), sql: sql.to_string(), offset: 0 };
+                let parsed = crate::sql::ast::Parsed {
+                    statement: statement.clone(),
+                    sql: sql.to_string(),
+                    offset: 0,
+                    notices: Vec::new(),
+                };
                 let prepared = super::ClientSession::prepare(self, Arc::new(parsed), &[]).await?;
                 Box::pin(super::ClientSession::execute(self, &prepared, Vec::new())).await?
             }

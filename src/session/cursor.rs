@@ -103,7 +103,7 @@ impl Client {
         if self.cursors.contains_key(name) {
             return Err(Error::duplicate_cursor(format!("cursor \"{name}\" already exists")));
         }
-        let inner = Parsed { statement: query.clone(), sql: sql.to_string(), offset: 0 };
+        let inner = Parsed { statement: query.clone(), sql: sql.to_string(), offset: 0, notices: Vec::new() };
         let prepared = super::ClientSession::prepare(self, std::sync::Arc::new(inner), &parameters.types).await?;
         match Box::pin(super::ClientSession::execute(self, &prepared, parameters.values)).await? {
             Outcome::Rows(rows) => {

@@ -11,6 +11,7 @@ use datafusion::logical_expr::ExprSchemable;
 use sqlparser::ast as sp;
 
 use super::client::done;
+use super::names::is_missing;
 use super::redefine::redefine;
 use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Object};
@@ -94,7 +95,7 @@ impl Client {
                 None => Err(Error::undefined_table(format!("{} \"{name}\" does not exist", noun(drop.object)))),
             });
             match found {
-                Err(error) if drop.if_exists => {
+                Err(error) if drop.if_exists && is_missing(&error) => {
                     self.notices.push(Error::new(error.state(), format!("{}, skipping", error.message())));
                 }
                 found => names.push(found?),
@@ -188,7 +189,7 @@ pub(super) fn check_new_name(name: &str) -> Result<()> {
         let message = format!("the name \"{name}\" is not allowed: names with $ belong to late rows and dead letters");
         return Err(Error::invalid_object_definition(message));
     }
-    if name.len() > 63 {
+    if name.len() > limits::NAME_BYTES {
         return Err(Error::name_too_long(format!("the name \"{name}\" is longer than 63 bytes")));
     }
     Ok(())

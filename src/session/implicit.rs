@@ -38,7 +38,10 @@ impl Client {
     pub(super) async fn leave_implicit_block(&mut self) -> Result<()> {
         match &self.transaction {
             Some(transaction) if transaction.implicit => self.commit().await.map(drop),
-            _ => Ok(()),
+            _ => {
+                self.end_statements();
+                Ok(())
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::Client;
 use super::define::{check_new_name, existing};
 use crate::catalog::Catalog;
 use crate::catalog::schema::{RelationName, SYSTEM_SCHEMAS, Schema, SearchPath};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::sql::ast::{Parsed, Statement};
 use crate::sql::parse::parse;
 use crate::sql::plan::names::{fold, fold_object};
@@ -44,11 +44,21 @@ impl Client {
 
     /// The same of relations in statements that define, which tell of a schema that is not there.
     pub(super) fn defined_name(&self, name: &sp::ObjectName) -> Result<RelationName> {
-        let name = self.relation_name(name)?;
-        match name.schema.is_empty() {
-            true => Ok(name),
-            false => check_schema_exists(&self.database.log.catalog(), &name.schema).map(|()| name),
+        let found = self.relation_name(name)?;
+        self.check_is_no_system_relation(name, &found)?;
+        match found.schema.is_empty() {
+            true => Ok(found),
+            false => check_schema_exists(&self.database.log.catalog(), &found.schema).map(|()| found),
         }
+    }
+
+    /// Nobody changes those that show the catalog.
+    pub(super) fn check_is_no_system_relation(&self, name: &sp::ObjectName, found: &RelationName) -> Result<()> {
+        if self.database.log.catalog().named(found).is_none() && self.is_system_relation(name) {
+            let message = format!("permission denied: \"{}\" is a system catalog", found.name);
+            return Err(Error::insufficient_privilege(message));
+        }
+        Ok(())
     }
 
     /// The same in ALTER … IF EXISTS, where what is not there is but a notice.
@@ -58,7 +68,7 @@ impl Client {
             Ok(name)
         });
         match found {
-            Err(error) if if_exists => {
+            Err(error) if if_exists && is_missing(&error) => {
                 self.notices.push(Error::new(error.state(), format!("{}, skipping", error.message())));
                 Ok(None)
             }
@@ -113,6 +123,11 @@ impl Client {
         let parsed = parse(&sql)?.pop();
         parsed.map(Cow::Owned).ok_or_else(|| Error::internal("a statement was read as none"))
     }
+}
+
+/// IF EXISTS passes over what is not there.
+pub(super) fn is_missing(error: &Error) -> bool {
+    matches!(error.state(), SqlState::UndefinedTable | SqlState::UndefinedSchema)
 }
 
 pub(super) fn relation_name(catalog: &Catalog, path: &SearchPath, database: &str, name: &sp::ObjectName) -> Result<RelationName> {

@@ -15,6 +15,7 @@ use crate::catalog::acl::{Access, Object};
 use crate::catalog::role::{Membership, PUBLIC, Role, RoleId, SUPERUSER};
 use crate::catalog::{Catalog, Change};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::sql::ast::{MemberChange, RoleName, RoleOptions, RoleStatement, SetValue};
 use crate::sql::plan::names::fold;
 use crate::time::Micros;
@@ -291,7 +292,7 @@ fn new_role_name(name: &sp::Ident) -> Result<String> {
     }
     match name.len() {
         0 => Err(Error::syntax("zero-length delimited identifier")),
-        1..=63 => Ok(name),
+        1..=limits::NAME_BYTES => Ok(name),
         _ => Err(Error::name_too_long(format!("the name \"{name}\" is longer than 63 bytes"))),
     }
 }

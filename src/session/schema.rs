@@ -15,6 +15,7 @@ use crate::catalog::role::SUPERUSER;
 use crate::catalog::schema::{PUBLIC, SYSTEM_SCHEMAS, Schema};
 use crate::catalog::{Catalog, Change, Relation, RelationId};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::sql::ast::{RoleName, SchemaStatement};
 use crate::sql::plan::names::fold;
 
@@ -149,7 +150,7 @@ fn check_new_schema(catalog: &Catalog, name: &str) -> Result<()> {
     }
     match name.len() {
         0 => return Err(Error::syntax("zero-length delimited identifier")),
-        1..=63 => {}
+        1..=limits::NAME_BYTES => {}
         _ => return Err(Error::name_too_long(format!("the name \"{name}\" is longer than 63 bytes"))),
     }
     match catalog.schemas().find(name).is_some() || SYSTEM_SCHEMAS.contains(&name) {

@@ -333,6 +333,10 @@ impl Settings {
 }
 
 impl system::Settings for Settings {
+    fn duration(&self, name: &str) -> Option<Duration> {
+        Settings::duration(self, name)
+    }
+
     fn get(&self, name: &str) -> Option<String> {
         Settings::get(self, name)
     }

@@ -1,23 +1,20 @@
 //! What the catalog's relations and functions are told of a session and its server.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{AsArray, StringArray};
-use arrow::datatypes::{DataType, Float64Type};
-use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
-use datafusion::common::Result as DfResult;
-use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::ScalarUDF;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::{Client, ClientSession};
 use crate::catalog::RelationId;
 use crate::catalog::rights::Rights;
 use crate::database::Database;
 use crate::engine::Backfill;
-use crate::error::Error;
+use crate::locks::Locks;
 use crate::log::CommitId;
 use crate::sql::plan::SystemRelations;
 use crate::sql::system::{self, Activity, CommitInfo, SystemContext};
@@ -36,57 +33,7 @@ impl SystemRelations for System {
     }
 
     fn function(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        match name {
-            Sleep::NAME => Some(Arc::clone(&SLEEP)),
-            _ => system::function(name, &self.0),
-        }
-    }
-}
-
-static SLEEP: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-    Arc::new(
-        AsyncScalarUDF::new(Arc::new(Sleep(Signature::exact(vec![DataType::Float64], Volatility::Volatile)))).into_scalar_udf(),
-    )
-});
-
-/// `pg_sleep(seconds)`: waits, and blocks nobody else.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Sleep(Signature);
-
-impl Sleep {
-    const NAME: &str = "pg_sleep";
-}
-
-impl ScalarUDFImpl for Sleep {
-    fn name(&self) -> &str {
-        Self::NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        Err(Error::unsupported("pg_sleep cannot be called here").into())
-    }
-}
-
-#[async_trait]
-impl AsyncScalarUDFImpl for Sleep {
-    async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let rows = args.number_rows;
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let seconds = arrays.first().map(|seconds| seconds.as_primitive::<Float64Type>());
-        // A row after the other.
-        for seconds in seconds.into_iter().flatten().flatten().filter(|seconds| *seconds > 0.0) {
-            let wait = Duration::try_from_secs_f64(seconds);
-            tokio::time::sleep(wait.map_err(|_| Error::invalid_parameter(format!("cannot sleep for {seconds} seconds")))?).await;
-        }
-        Ok(ColumnarValue::Array(Arc::new(StringArray::from(vec![""; rows]))))
+        system::function(name, &self.0)
     }
 }
 
@@ -163,5 +110,13 @@ impl system::Server for Database {
 
     fn backfills(&self) -> Vec<Backfill> {
         self.engine.backfills()
+    }
+
+    fn locks(&self) -> &Arc<Locks> {
+        &self.locks
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(time).boxed()
     }
 }

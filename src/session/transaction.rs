@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Client;
 use super::identity::Identity;
 use super::settings::Mark;
+use super::{Client, ClientSession};
 use crate::catalog::{Durability, RelationId};
 use crate::error::{Error, Result};
 use crate::log::{self, CommitId, Committed, Expect, Kind, Rows, Write};
@@ -37,6 +37,8 @@ struct Savepoint {
     name: String,
     /// How many of the block's writes were made before.
     writes: usize,
+    /// How many advisory locks it had taken.
+    locks: usize,
     settings: Mark,
 }
 
@@ -125,6 +127,32 @@ impl Client {
 
     /// The tag says what became of the block.
     pub(super) async fn commit(&mut self) -> Result<&'static str> {
+        let ended = self.commit_block().await;
+        self.let_go(0);
+        ended
+    }
+
+    /// What the transaction has locked since it had taken so many goes with it.
+    fn let_go(&self, keep: usize) {
+        self.database.locks.end_transaction(self.number(), keep);
+    }
+
+    /// What ran outside of a block has ended: its locks go with it.
+    pub(super) fn end_statements(&self) {
+        if self.transaction.is_none() {
+            self.let_go(0);
+        }
+    }
+
+    /// A statement of the block failed: the block takes nothing but its end from now on.
+    pub(super) fn fail_block(&mut self) {
+        let Some(transaction) = &mut self.transaction else { return };
+        transaction.failed = true;
+        let keep = transaction.savepoints.last().map_or(0, |savepoint| savepoint.locks);
+        self.let_go(keep);
+    }
+
+    async fn commit_block(&mut self) -> Result<&'static str> {
         self.take_copied();
         let Some(transaction) = self.transaction.take() else {
             self.notices.push(Error::no_active_transaction("there is no transaction in progress"));
@@ -149,6 +177,7 @@ impl Client {
         self.take_copied();
         match self.transaction.take() {
             Some(transaction) => {
+                self.let_go(0);
                 self.settings.end_block(false);
                 self.return_to(transaction.identity.before);
                 self.discard(transaction.work);
@@ -210,9 +239,10 @@ impl Client {
 
     pub(super) fn savepoint(&mut self, name: String) -> Result<()> {
         let settings = self.settings.mark();
+        let locks = self.database.locks.taken(self.number());
         let block = self.block("SAVEPOINT")?;
         let writes = block.work.writes.len();
-        block.savepoints.push(Savepoint { name, writes, settings });
+        block.savepoints.push(Savepoint { name, writes, locks, settings });
         Ok(())
     }
 
@@ -223,8 +253,10 @@ impl Client {
         block.savepoints.truncate(at + 1);
         let undone = block.work.writes.split_off(block.savepoints[at].writes);
         settings.return_to(&block.savepoints[at].settings);
+        let locks = block.savepoints[at].locks;
         block.seen = None;
         block.failed = false;
+        self.let_go(locks);
         self.discard(Work { writes: undone, ..Work::default() });
         Ok(())
     }
@@ -281,6 +313,7 @@ impl Transaction {
 impl Drop for Client {
     fn drop(&mut self) {
         self.leave();
+        self.database.locks.leave(self.number());
         self.take_copied();
         if let Some(transaction) = self.transaction.take() {
             self.discard(transaction.work);

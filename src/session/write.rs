@@ -30,13 +30,8 @@ impl Client {
     pub(super) fn writable(&self, name: &sp::ObjectName, statement: &str) -> Result<Arc<Relation>> {
         let catalog = self.database.log.catalog();
         let resolved = self.relation_name(name)?;
-        let relation = match existing(&catalog, &resolved) {
-            Err(_) if self.is_system_relation(name) => {
-                let message = format!("permission denied: \"{}\" is a system catalog", resolved.name);
-                return Err(Error::insufficient_privilege(message));
-            }
-            found => found?,
-        };
+        self.check_is_no_system_relation(name, &resolved)?;
+        let relation = existing(&catalog, &resolved)?;
         let error = |message: String| Err(Error::wrong_object_type(message));
         match (relation.kind, statement) {
             (Kind::Table, _) => Ok(Arc::clone(relation)),

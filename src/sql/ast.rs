@@ -8,6 +8,7 @@ use sqlparser::ast as sp;
 use crate::catalog::acl::Privilege;
 use crate::catalog::function::Volatility;
 use crate::catalog::{Emit, Identity};
+use crate::error::Error;
 
 /// A statement and the text it was read from (without the semicolon).
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Parsed {
     pub sql: String,
     /// Offset of `sql` in the string that the client sent, in characters: add it to positions of errors.
     pub offset: u32,
+    /// What its author is to be told, whatever becomes of it.
+    pub notices: Vec<Error>,
 }
 
 #[derive(Clone, Debug)]

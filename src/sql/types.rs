@@ -332,6 +332,8 @@ pub const INT2_VECTOR: u32 = 22;
 pub const OID_VECTOR: u32 = 30;
 /// One byte; only the system catalog has it.
 const CHAR: u32 = 18;
+/// What functions give that are called for what they do.
+const VOID: u32 = 2278;
 const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
 
@@ -373,6 +375,7 @@ fn string_oid(sql_type: &str) -> u32 {
         "jsonb" => 3802,
         "uuid" => 2950,
         "name" => 19,
+        "void" => VOID,
         "char" => CHAR,
         "character varying" => 1043,
         "character" => 1042,

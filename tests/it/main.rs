@@ -13,7 +13,7 @@
 //! * [`transfers`]: one moment for all views, in snapshots and subscriptions.
 //! * [`literature`]: the field's examples that need a clock or a restart.
 //! * [`full_disk`], [`damage`]: a disk without room, state that is damaged, work that is given up half-way.
-//! * [`together`]: what a client sends together is written together.
+//! * [`together`]: what a client sends together is written together; [`locks`]: clients that wait for each other.
 //! * [`security`]: passwords, certificates, and what roles may do; [`tls`]: a driver over TLS; [`bent`]: bytes that are none of the protocol's.
 //! * [`kill`] and [`power_cut`]: nothing that was acknowledged is lost, nothing is doubled, nothing moves. What is written and
 //!   what must hold is in [`ledger`].
@@ -36,6 +36,7 @@ mod kill;
 mod ledger;
 mod literature;
 mod local;
+mod locks;
 mod oracle;
 mod oracle_patterns;
 mod oracle_shapes;

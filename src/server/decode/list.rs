@@ -1,92 +1,18 @@
-//! Arrays: `{1,NULL,"a b"}` and the binary form, of any number of dimensions.
+//! Arrays in the binary form, of any number of dimensions.
 
 use arrow::datatypes::DataType;
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use postgres_types::Type;
 
-use super::{binary, text};
+use super::binary;
 use crate::copy::modifier::innermost;
-use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::server::frontend::Fields;
 use crate::server::types::postgres_type;
 
 fn list(values: &[ScalarValue], item: &DataType) -> ScalarValue {
     ScalarValue::List(ScalarValue::new_list(values, item, true))
-}
-
-fn malformed(text: &str) -> Error {
-    Error::invalid_text(format!("malformed array literal: \"{text}\""))
-}
-
-pub fn from_text(literal: &str, item: &DataType, formats: Formats) -> Result<ScalarValue> {
-    let mut reader = Reader { literal, rest: literal.trim_ascii(), formats };
-    let value = reader.array(item)?;
-    if reader.rest.trim_ascii().is_empty() { Ok(value) } else { Err(malformed(literal)) }
-}
-
-struct Reader<'a> {
-    literal: &'a str,
-    rest: &'a str,
-    formats: Formats,
-}
-
-impl Reader<'_> {
-    /// The recursion is bounded by the depth of the type, not by the text.
-    fn array(&mut self, item: &DataType) -> Result<ScalarValue> {
-        self.expect('{')?;
-        let mut values = Vec::new();
-        if self.rest.trim_ascii_start().starts_with('}') {
-            self.expect('}')?;
-            return Ok(list(&values, item));
-        }
-        loop {
-            values.push(match item {
-                DataType::List(inner) => self.array(inner.data_type())?,
-                _ => self.element(item)?,
-            });
-            self.rest = self.rest.trim_ascii_start();
-            if self.rest.starts_with(',') {
-                self.expect(',')?;
-            } else {
-                self.expect('}')?;
-                return Ok(list(&values, item));
-            }
-        }
-    }
-
-    fn expect(&mut self, wanted: char) -> Result<()> {
-        self.rest = self.rest.trim_ascii_start().strip_prefix(wanted).ok_or_else(|| malformed(self.literal))?;
-        Ok(())
-    }
-
-    fn element(&mut self, item: &DataType) -> Result<ScalarValue> {
-        self.rest = self.rest.trim_ascii_start();
-        let quoted = self.rest.starts_with('"');
-        if quoted {
-            self.rest = &self.rest[1..];
-        }
-        let mut value = String::new();
-        let mut characters = self.rest.char_indices();
-        let end = loop {
-            match characters.next() {
-                Some((_, '\\')) => value.push(characters.next().ok_or_else(|| malformed(self.literal))?.1),
-                Some((at, '"')) if quoted => break at + 1,
-                Some((at, ',' | '}')) if !quoted => break at,
-                Some((_, '"' | '{')) if !quoted => return Err(malformed(self.literal)),
-                Some((_, other)) => value.push(other),
-                None => return Err(malformed(self.literal)),
-            }
-        };
-        self.rest = &self.rest[end..];
-        let shown = if quoted { value.as_str() } else { value.trim_ascii() };
-        match shown {
-            "" if !quoted => Err(malformed(self.literal)),
-            word if !quoted && word.eq_ignore_ascii_case("null") => Ok(ScalarValue::try_from(item)?),
-            word => text::value(word, item, self.formats),
-        }
-    }
 }
 
 pub fn from_binary(bytes: &[u8], item: &DataType) -> Result<ScalarValue> {

@@ -1,9 +1,10 @@
 //! Values in their text form, as Postgres's input functions read them.
 
+use arrow::array::StringArray;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 
-use super::{bytes_value, integer, interval, list, no_input, text_value, time, timestamp};
+use super::{bytes_value, integer, interval, no_input, text_value, time, timestamp};
 use crate::copy::value::{Formats, parse_date, parse_time, parse_timestamp, parse_timestamptz};
 use crate::error::{Error, Result};
 use crate::server::types::postgres_type;
@@ -44,7 +45,10 @@ pub fn value(text: &str, target: &DataType, formats: Formats) -> Result<ScalarVa
             Some((months, days, micros)) => interval(months, days, micros),
             None => text_value(trimmed, &D::Utf8).cast_to(target).map_err(|_| invalid_time()),
         },
-        D::List(item) => list::from_text(text, item.data_type(), formats),
+        D::List(_) => {
+            let read = crate::copy::from_text(&StringArray::from(vec![text]), target, formats)?;
+            Ok(ScalarValue::try_from_array(&read, 0)?)
+        }
         D::Null => Ok(text_value(text, &D::Utf8)),
         D::Struct(_) | D::Map(..) => Err(no_input(target)),
         _ => text_value(trimmed, &D::Utf8).cast_to(target).map_err(|_| invalid()),

@@ -106,7 +106,7 @@ impl ClientSession for FakeSession {
             let start = offset + (part.len() - part.trim_start().len()) as u32;
             offset += part.len() as u32 + 1;
             if !trimmed.is_empty() {
-                parsed.push(Parsed { statement, sql: trimmed.to_string(), offset: start });
+                parsed.push(Parsed { statement, sql: trimmed.to_string(), offset: start, notices: Vec::new() });
             }
         }
         Ok(parsed)

@@ -105,6 +105,7 @@ fn find(name: &str, of: &DataType) -> Result<Part> {
 }
 
 fn unsupported(name: &str, of: &DataType) -> Error {
+    let name = name.to_lowercase();
     Error::unsupported(format!("unit \"{name}\" not supported for type {}", types::plain_name(of)))
 }
 

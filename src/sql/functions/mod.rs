@@ -71,7 +71,7 @@ fn state_with(planners: Vec<Arc<dyn ExprPlanner>>) -> SessionState {
 }
 
 /// Names that mean something else in SQL than a function that is registered.
-const FORMS: [&str; 23] = [
+const FORMS: [&str; 24] = [
     "array",
     "earliest_by_offset",
     "exists",
@@ -92,6 +92,7 @@ const FORMS: [&str; 23] = [
     "statement_timestamp",
     "substring",
     "transaction_timestamp",
+    "trim_scale",
     "unnest",
     crate::sql::plan::documents::WHOLE_ROW,
     declared::PLAIN,
@@ -108,6 +109,7 @@ pub fn is_built_in(state: &SessionState, name: &str) -> bool {
         || FORMS.contains(&name)
         || crate::sql::system::gives_rows(name)
         || crate::sql::system::is_borrowed(name)
+        || crate::sql::system::constructs_json(name)
         || crate::sql::system::takes_lambdas(name)
         || crate::sql::ast::WINDOW_FUNCTIONS.contains(&name)
 }

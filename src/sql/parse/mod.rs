@@ -23,6 +23,7 @@ mod grant;
 mod index;
 mod interval;
 mod join;
+mod json;
 mod message;
 mod options;
 mod pattern;
@@ -99,12 +100,13 @@ fn parse_one(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Parsed> {
         return Err(Error::syntax("a statement is empty"));
     };
     let (from, to) = (first.span.start, last.span.end);
+    let notices = tokens::cut_names(sql, &tokens);
     let (statement, text) = with_grammar(sql, tokens, |grammar| {
         let statement = grammar.statement()?;
         grammar.expect_end()?;
         Ok((statement, grammar.shown(from, to)))
     })?;
-    Ok(Parsed { statement, sql: text, offset: from.column.saturating_sub(1) as u32 })
+    Ok(Parsed { statement, sql: text, offset: from.column.saturating_sub(1) as u32, notices })
 }
 
 fn with_grammar<T>(sql: &str, tokens: Vec<TokenWithSpan>, read: impl FnOnce(&mut Grammar) -> Result<T>) -> Result<T> {

@@ -12,6 +12,7 @@
 //! | `JOIN … WITHIN …`, `ASOF JOIN` | see [`super::join`] |
 //! | `ROLLUP ((a)::int, b)`, `CUBE (…)` | `ROLLUP (((a)::int), b)` |
 //! | `x IN ((SELECT …), y)` | `x IN (coalesce((SELECT …)), y)` |
+//! | `JSON_OBJECT(KEY k VALUE v)` | see [`super::json`] |
 //! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | see [`super::as_of`] |
 //!
 //! MATCH_RECOGNIZE is brought to what the parser knows of it by [`super::pattern`]. The table hint `WITH (…)` is taken up by
@@ -93,6 +94,9 @@ impl Rewriter {
         }
         if (self.is(0, "ROLLUP") || self.is(0, "CUBE")) && self.is_token(1, &Token::LParen) {
             self.parenthesize_groups();
+        }
+        if (self.is(0, "JSON_OBJECT") || self.is(0, "JSON_OBJECTAGG")) && self.is_token(1, &Token::LParen) {
+            self.json_members();
         }
         if self.is(0, "IN") && self.is_token(1, &Token::LParen) && self.is_token(2, &Token::LParen) {
             self.call_first_subquery();

@@ -34,10 +34,13 @@ impl goldenscript::Runner for Script {
         let mut out = String::new();
         match parse(&command.name) {
             Ok(statements) => {
-                for Parsed { statement, sql, offset } in statements {
+                for Parsed { statement, sql, offset, notices } in statements {
                     writeln!(out, "{}", show(&statement))?;
                     if offset > 0 {
                         writeln!(out, "  text at {offset}: {sql}")?;
+                    }
+                    for notice in notices {
+                        writeln!(out, "  {notice:?}")?;
                     }
                 }
             }

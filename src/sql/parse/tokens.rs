@@ -10,7 +10,7 @@ use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whit
 
 use super::dialect::StreamDialect;
 use crate::error::{Error, Result};
-use crate::limits::{STATEMENT_BYTES, STATEMENT_NESTING, STATEMENT_OPERATORS};
+use crate::limits::{NAME_BYTES, STATEMENT_BYTES, STATEMENT_NESTING, STATEMENT_OPERATORS};
 
 /// The tokens of the statements in `sql`, those without any left out.
 pub(super) fn statements(sql: &str) -> Result<Vec<Vec<TokenWithSpan>>> {
@@ -27,11 +27,14 @@ pub(super) fn statements(sql: &str) -> Result<Vec<Vec<TokenWithSpan>>> {
         if let Token::UnicodeStringLiteral(text) = token.token {
             token.token = Token::SingleQuotedString(text);
         }
-        // A name between backticks is a quoted name.
-        if let Token::Word(word) = &mut token.token
-            && word.quote_style == Some('`')
-        {
-            word.quote_style = Some('"');
+        if let Token::Word(word) = &mut token.token {
+            // A name between backticks is a quoted name.
+            if word.quote_style == Some('`') {
+                word.quote_style = Some('"');
+            }
+            if let Some(cut) = cut(&word.value) {
+                word.value = cut;
+            }
         }
         match token.token {
             Token::Whitespace(space) => {
@@ -54,6 +57,38 @@ pub(super) fn statements(sql: &str) -> Result<Vec<Vec<TokenWithSpan>>> {
     statements.iter().try_for_each(|tokens| check_size(tokens))?;
     Ok(statements)
 }
+
+/// What is to be said of names that were cut, in PostgreSQL's words. Only their text still tells what they were.
+pub(super) fn cut_names(sql: &str, tokens: &[TokenWithSpan]) -> Vec<Error> {
+    let notices = tokens.iter().filter_map(|token| {
+        let Token::Word(word) = &token.token else { return None };
+        let written = slice(sql, token.span.start, token.span.end);
+        if written.len() <= NAME_BYTES {
+            return None;
+        }
+        let quoted = |quote: char| {
+            let inside = written.strip_prefix(quote)?.strip_suffix(quote)?;
+            Some(inside.replace(&format!("{quote}{quote}"), &quote.to_string()))
+        };
+        let whole = match word.quote_style {
+            None => written.to_lowercase(),
+            Some(_) => quoted('"').or_else(|| quoted('`'))?,
+        };
+        let name = cut(&whole)?;
+        Some(Error::name_too_long(format!("identifier \"{whole}\" will be truncated to \"{name}\"")))
+    });
+    notices.collect()
+}
+
+/// The beginning of a name that is too long. What the server has added to one stays behind it: `name$late`.
+fn cut(name: &str) -> Option<String> {
+    let own = OWN_ENDINGS.into_iter().find(|own| name.to_ascii_lowercase().ends_with(own)).map_or(0, str::len);
+    let (stem, own) = name.split_at(name.len() - own);
+    (stem.len() > NAME_BYTES).then(|| format!("{}{own}", &stem[..stem.floor_char_boundary(NAME_BYTES)]))
+}
+
+/// Of the names of late rows and dead letters.
+const OWN_ENDINGS: [&str; 2] = ["$late", "$dead"];
 
 /// Does the string before go on with this one? Then it is longer now.
 fn continues(statement: &mut [TokenWithSpan], more: &str, span: Span) -> bool {

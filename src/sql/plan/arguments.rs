@@ -30,9 +30,9 @@ const QUOTE: [&str; 2] = ["quote_literal", "quote_nullable"];
 
 const SERIES: &str = "generate_series";
 
-/// What functions take where that is no text: `i` an integer, `n` a numeric, `d` a double precision, `z` a timestamptz, `a` an array
+/// What functions take where that is no text: `i` an integer, `l` a bigint, `n` a numeric, `d` a double precision, `z` a timestamptz, `a` an array
 /// of texts, `e` an item of the array among the arguments, `=` what the other arguments are. `t` is text.
-const TAKEN: [(&str, &str); 52] = [
+const TAKEN: [(&str, &str); 53] = [
     ("abs", "d"),
     ("acos", "d"),
     ("age", "zz"),
@@ -66,6 +66,7 @@ const TAKEN: [(&str, &str); 52] = [
     ("make_date", "iii"),
     ("make_time", "iid"),
     ("make_timestamp", "iiiiid"),
+    ("pg_sleep", "d"),
     ("power", "dd"),
     ("radians", "d"),
     ("repeat", "ti"),
@@ -87,12 +88,17 @@ const TAKEN: [(&str, &str); 52] = [
     ("trunc", "ni"),
 ];
 
+/// Of the functions for advisory locks: one number, or two smaller ones.
+fn of_lock(name: &str, count: usize) -> Option<&'static str> {
+    let is_lock = name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_");
+    if is_lock { ["l", "ii"].get(count.checked_sub(1)?).copied() } else { None }
+}
+
 /// Parameters whose types are open are what a function takes.
 pub(super) fn tell_scalar(call: &mut ScalarFunction, schema: &DFSchema) -> DfResult<()> {
     let count = call.args.len();
-    let Some((_, taken)) = TAKEN.iter().find(|(name, taken)| call.name() == *name && taken.len() == count) else {
-        return Ok(());
-    };
+    let found = TAKEN.iter().find(|(name, taken)| call.name() == *name && taken.len() == count).map(|(_, taken)| *taken);
+    let Some(taken) = found.or_else(|| of_lock(call.name(), count)) else { return Ok(()) };
     let mut given = Vec::new();
     for argument in call.args.iter().filter(|argument| !is_open(argument)) {
         given.push(argument.get_type(schema)?);
@@ -101,6 +107,7 @@ pub(super) fn tell_scalar(call: &mut ScalarFunction, schema: &DFSchema) -> DfRes
         let to = match letter {
             't' => Some(DataType::Utf8),
             'i' => Some(DataType::Int32),
+            'l' => Some(DataType::Int64),
             'n' => Some(types::NUMERIC),
             'd' => Some(DataType::Float64),
             'z' => Some(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),

@@ -312,7 +312,7 @@ fn fits(sql_type: &str, data_type: &DataType) -> bool {
     match data_type {
         list if element(list) => is_list,
         D::Utf8 | D::LargeUtf8 | D::Utf8View => {
-            !is_list && matches!(name, "text" | "uuid" | "json" | "jsonb" | "character" | "varchar" | "name" | "char")
+            !is_list && matches!(name, "text" | "uuid" | "json" | "jsonb" | "character" | "varchar" | "name" | "char" | "void")
         }
         D::Timestamp(..) => name == "timestamp",
         D::Time32(_) | D::Time64(_) => name == "time",

@@ -107,7 +107,7 @@ const READ: [(&str, &[usize]); 20] = [
 ];
 
 /// Functions that write a value by its type.
-const WRITE: [&str; 13] = [
+const WRITE: [&str; 18] = [
     "json_build_object",
     "jsonb_build_object",
     "json_build_array",
@@ -120,6 +120,11 @@ const WRITE: [&str; 13] = [
     "json_from_list",
     "jsonb_from_list",
     "json_pair",
+    "json_object_of_present",
+    "json_array_of_present",
+    "json_from_present",
+    "jsonb_from_present",
+    "json_pair_if_present",
     "pg_typeof",
 ];
 

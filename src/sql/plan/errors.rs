@@ -23,6 +23,10 @@ pub fn locate(error: DataFusionError) -> Error {
     }
 }
 
+/// Functions that there are behind OVER alone.
+const OF_WINDOWS: [&str; 9] =
+    ["row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "nth_value"];
+
 /// Messages of the planner's that are known to read badly.
 fn in_our_words(error: Error) -> Error {
     let message = error.message();
@@ -30,6 +34,9 @@ fn in_our_words(error: Error) -> Error {
         && let Some(rest) = message.strip_prefix("Invalid function '")
         && let Some((name, rest)) = rest.split_once('\'')
     {
+        if OF_WINDOWS.contains(&name) {
+            return Error::wrong_object_type(format!("window function {name} requires an OVER clause"));
+        }
         let better = Error::undefined_function(format!("function {name} does not exist"));
         return match rest.split_once("Did you mean '").and_then(|(_, like)| like.split_once('\'')) {
             Some((like, _)) => better.with_hint(format!("did you mean {like}?")),

@@ -230,7 +230,7 @@ impl Uses {
 }
 
 /// Functions that take values of any type.
-const TAKES_ANY: [&str; 9] = [
+const TAKES_ANY: [&str; 11] = [
     "concat",
     "concat_ws",
     "format",
@@ -238,6 +238,8 @@ const TAKES_ANY: [&str; 9] = [
     "json_build_object",
     "jsonb_build_array",
     "jsonb_build_object",
+    "json_array_of_present",
+    "json_object_of_present",
     "num_nulls",
     "pg_typeof",
 ];

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
 
 use super::definitions::SCHEMAS;
 use super::objects::Objects;
@@ -14,6 +17,7 @@ use crate::catalog::schema::SearchPath;
 use crate::catalog::{Catalog, Kind, Relation, RelationId};
 use crate::engine::Backfill;
 use crate::error::Result;
+use crate::locks::Locks;
 use crate::log::CommitId;
 use crate::sql::rename;
 use crate::time::Micros;
@@ -59,6 +63,10 @@ pub trait Settings: Send + Sync {
     /// `local`: until the transaction ends. Returns the value in its canonical form.
     fn set(&self, name: &str, value: &str, local: bool) -> Result<String>;
     fn all(&self) -> Vec<Setting>;
+    /// A length of time, if it is not 0.
+    fn duration(&self, _name: &str) -> Option<Duration> {
+        None
+    }
 }
 
 /// What a commit of the log was.
@@ -89,6 +97,10 @@ pub trait Server: Send + Sync {
     fn signal(&self, pid: i32, terminate: bool) -> bool;
     /// Views that are being built.
     fn backfills(&self) -> Vec<Backfill>;
+    /// The locks of all sessions.
+    fn locks(&self) -> &Arc<Locks>;
+    /// Waits so long.
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
 }
 
 /// A function that queries can call, as pg_proc lists it.

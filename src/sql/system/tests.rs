@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -12,6 +12,7 @@ use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider
 use datafusion::common::Result as DfResult;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::future::BoxFuture;
 use rstest::rstest;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -22,6 +23,7 @@ use crate::catalog::schema::{PUBLIC, RelationName, SYSTEM_SCHEMAS};
 use crate::catalog::{Catalog, Change, Column, Kind, Relation, RelationId, Watermark};
 use crate::engine::Backfill;
 use crate::error::{Error, Result};
+use crate::locks::{Key, Locks, Mode, Request, Until};
 use crate::log::CommitId;
 use crate::time::Micros;
 use crate::view::Snapshot;
@@ -186,6 +188,21 @@ impl Server for TestServer {
 
     fn signal(&self, pid: i32, _: bool) -> bool {
         pid == 7
+    }
+
+    fn locks(&self) -> &Arc<Locks> {
+        static LOCKS: LazyLock<Arc<Locks>> = LazyLock::new(|| {
+            let locks = Arc::<Locks>::default();
+            locks.enter(7);
+            let request = |session, key| Request { session, key, mode: Mode::Exclusive, until: Until::Unlocked };
+            assert!(locks.try_lock(request(7, Key::Two(1, -1))).is_ok_and(|taken| taken));
+            locks
+        });
+        &LOCKS
+    }
+
+    fn sleep(&self, _: std::time::Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn backfills(&self) -> Vec<Backfill> {

@@ -22,6 +22,7 @@ mod time;
 mod to_char;
 mod to_char_interval;
 mod urls;
+mod waits;
 
 pub(super) use strings::escape_pattern;
 pub use time::interval_divided;
@@ -32,10 +33,14 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef};
+use async_trait::async_trait;
 use datafusion::common::Result as DfResult;
 use datafusion::common::ScalarValue;
+use datafusion::common::types::{NativeType, logical_float64, logical_int64, logical_string};
+use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    Coercion, ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    TypeSignatureClass, Volatility,
 };
 
 use super::context::{FunctionInfo, SystemContext};
@@ -74,11 +79,14 @@ pub(super) enum Body {
     Columns(Columns),
     /// It asks the catalog, the session or the server as well.
     Asks(Asks),
+    /// It waits, a row after the other, and gives nothing: in a session's own statements alone.
+    Waits(Waits),
 }
 
 type Pure = fn(&[FieldRef], &[Value]) -> Result<Value>;
 type Columns = fn(&[FieldRef], &[ArrayRef]) -> Result<ArrayRef>;
 type Asks = fn(&Call<'_>, &[Value]) -> Result<Value>;
+type Waits = fn(&Call<'_>, &[Value]) -> Result<waits::Wait>;
 
 /// A function that gives NULL for NULL and looks at the catalog.
 const fn stable(name: &'static str, forms: &'static [&'static [&'static str]], result: &'static str, call: Asks) -> Spec {
@@ -101,7 +109,7 @@ impl Spec {
 }
 
 fn all() -> impl Iterator<Item = &'static Spec> {
-    let tables: [&'static [Spec]; 15] = [
+    let tables: [&'static [Spec]; 16] = [
         borrowed::FUNCTIONS,
         catalog::FUNCTIONS,
         encodings::FUNCTIONS,
@@ -117,6 +125,7 @@ fn all() -> impl Iterator<Item = &'static Spec> {
         time::FUNCTIONS,
         to_char::FUNCTIONS,
         urls::FUNCTIONS,
+        waits::FUNCTIONS,
     ];
     tables.into_iter().flatten().chain(json::all())
 }
@@ -139,7 +148,7 @@ pub(super) fn function(name: &str, context: &Arc<SystemContext>) -> Option<Arc<S
 
 /// Those that need no context: for queries that run on, whose answers depend on their rows alone.
 pub(super) fn pure() -> impl Iterator<Item = Arc<ScalarUDF>> {
-    all().filter(|spec| !matches!(spec.body, Body::Asks(_))).map(|spec| udf(spec, None))
+    all().filter(|spec| matches!(spec.body, Body::Pure(_) | Body::Columns(_))).map(|spec| udf(spec, None))
 }
 
 /// All of them.
@@ -177,12 +186,16 @@ pub(super) fn infos() -> impl Iterator<Item = FunctionInfo> {
 }
 
 fn udf(spec: &'static Spec, context: Option<&Arc<SystemContext>>) -> Arc<ScalarUDF> {
-    let signature = Signature::user_defined(spec.volatility);
     let context = match spec.body {
         Body::Pure(_) | Body::Columns(_) => None,
-        Body::Asks(_) => context.cloned(),
+        Body::Asks(_) | Body::Waits(_) => context.cloned(),
     };
-    Arc::new(ScalarUDF::new_from_impl(SystemFunction { spec, signature, context }))
+    let signature = Signature::user_defined(spec.volatility);
+    let function = SystemFunction { spec, signature, context };
+    Arc::new(match spec.body {
+        Body::Waits(_) => AsyncScalarUDF::new(Arc::new(function.with_types())).into_scalar_udf(),
+        _ => ScalarUDF::new_from_impl(function),
+    })
 }
 
 /// A [`Spec`] as DataFusion calls it.
@@ -196,6 +209,44 @@ struct SystemFunction {
 impl std::fmt::Debug for SystemFunction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.spec.name)
+    }
+}
+
+impl SystemFunction {
+    /// DataFusion does not ask those that wait how to coerce their arguments: it has to know the types.
+    fn with_types(self) -> SystemFunction {
+        use TypeSignatureClass as Class;
+        let text = || Class::Native(logical_string());
+        let number = |wanted: &&str| match target(wanted, &DataType::Null) {
+            DataType::Float64 => {
+                Coercion::new_implicit(Class::Native(logical_float64()), vec![Class::Numeric, text()], NativeType::Float64)
+            }
+            _ => Coercion::new_implicit(Class::Native(logical_int64()), vec![Class::Integer, text()], NativeType::Int64),
+        };
+        let forms = self.spec.forms.iter().map(|form| TypeSignature::Coercible(form.iter().map(number).collect())).collect();
+        SystemFunction { signature: Signature::one_of(forms, self.spec.volatility), ..self }
+    }
+}
+
+#[async_trait]
+impl AsyncScalarUDFImpl for SystemFunction {
+    async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let (Body::Waits(call), Some(context)) = (self.spec.body, &self.context) else {
+            return Err(Error::internal(format!("{} was called outside of a session", self.spec.name)).into());
+        };
+        let columns = args.args.into_iter().map(|a| a.into_array(args.number_rows)).collect::<DfResult<Vec<ArrayRef>>>()?;
+        let mut results = Vec::with_capacity(args.number_rows);
+        for row in 0..args.number_rows {
+            let values: Vec<Value> = columns.iter().map(|c| value_at(c, row)).collect();
+            if values.contains(&Value::Null) {
+                results.push(Value::Null);
+                continue;
+            }
+            let wait = call(&Call { context, fields: &args.arg_fields }, &values)?;
+            wait.await?;
+            results.push("".into());
+        }
+        Ok(ColumnarValue::Array(array(&results, &arrow_type(self.spec.result))?))
     }
 }
 
@@ -261,7 +312,7 @@ fn form_for(spec: &Spec, count: usize) -> Option<&'static [&'static str]> {
 }
 
 fn no_such_form(spec: &Spec, actual: &[DataType]) -> Error {
-    let given: Vec<String> = actual.iter().map(|t| t.to_string().to_lowercase()).collect();
+    let given: Vec<String> = actual.iter().map(crate::sql::types::sql_type).collect();
     let forms: Vec<String> = spec.forms.iter().map(|form| format!("{}({})", spec.name, form.join(", "))).collect();
     let error = Error::undefined_function(format!("function {}({}) does not exist", spec.name, given.join(", ")));
     error.with_hint(format!("there is {}", forms.join(" and ")))
@@ -295,7 +346,9 @@ fn invoke(spec: &Spec, context: Option<&SystemContext>, args: ScalarFunctionArgs
         (Body::Columns(call), _) => call(fields, &columns)?,
         (Body::Pure(call), _) => by_row(spec, &columns, rows, |values| call(fields, values))?,
         (Body::Asks(call), Some(context)) => by_row(spec, &columns, rows, |values| call(&Call { context, fields }, values))?,
-        (Body::Asks(_), None) => return Err(Error::internal(format!("{} was called outside of a session", spec.name))),
+        (Body::Asks(_) | Body::Waits(_), _) => {
+            return Err(Error::unsupported(format!("{} cannot be called here", spec.name)));
+        }
     };
     match constant {
         true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),

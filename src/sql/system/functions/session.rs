@@ -8,7 +8,6 @@ use super::{Call, Spec, flag, immutable, int, no, null, stable, text};
 use crate::error::{Error, Result};
 
 const NONE: &[&[&str]] = &[&[]];
-const LOCK: &[&[&str]] = &[&["int8"], &["int4", "int4"]];
 
 pub(super) const FUNCTIONS: &[Spec] = &[
     stable("current_setting", &[&["text"], &["text", "bool"]], "text", current_setting),
@@ -44,19 +43,8 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     // Nobody listens: LISTEN and NOTIFY are accepted for clients that send them.
     stable("pg_notify", &[&["text", "text"]], "void", |_, _| Ok("".into())).volatile().lenient(),
     stable("listened_channels", NONE, "text[]", |_, _| Ok(Value::List(Vec::new()))),
-    stable("pg_blocking_pids", &[&["int4"]], "int4[]", |_, _| Ok(Value::List(Vec::new()))),
     stable("pg_cancel_backend", &[&["int4"]], "bool", |call, values| signal(call, values, false)).volatile(),
     stable("pg_terminate_backend", &[&["int4"], &["int4", "int8"]], "bool", |call, values| signal(call, values, true)).volatile(),
-    // A session never holds an advisory lock, so there is nothing to release; taking one would be a promise nobody keeps.
-    stable("pg_advisory_unlock_all", NONE, "void", |_, _| Ok("".into())).volatile(),
-    stable("pg_advisory_unlock", LOCK, "bool", no).volatile(),
-    stable("pg_advisory_unlock_shared", LOCK, "bool", no).volatile(),
-    stable("pg_advisory_lock", LOCK, "void", no_locks).volatile(),
-    stable("pg_advisory_lock_shared", LOCK, "void", no_locks).volatile(),
-    stable("pg_advisory_xact_lock", LOCK, "void", no_locks).volatile(),
-    stable("pg_advisory_xact_lock_shared", LOCK, "void", no_locks).volatile(),
-    stable("pg_try_advisory_lock", LOCK, "bool", no_locks).volatile(),
-    stable("pg_try_advisory_xact_lock", LOCK, "bool", no_locks).volatile(),
 ];
 
 /// The session among those that there are.
@@ -145,8 +133,4 @@ fn signal(call: &Call<'_>, values: &[Value], terminate: bool) -> Result<Value> {
         return Err(Error::insufficient_privilege(format!("must be superuser to {what} another session")));
     }
     Ok(Value::Bool(call.context.server.signal(pid, terminate)))
-}
-
-fn no_locks(_: &Call<'_>, _: &[Value]) -> Result<Value> {
-    Err(Error::unsupported("advisory locks are not supported"))
 }

@@ -51,6 +51,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "pg_stat_activity" => server::activity(context, table),
         "pg_prepared_statements" => server::prepared_statements(context, table),
         "pg_cursors" => server::cursors(context, table),
+        "pg_locks" => server::locks(context, table),
         "pg_stat_database" => server::stat_database(context, table),
         "pg_stat_ssl" => server::stat_ssl(context, table),
         "pg_timezone_names" => server::timezone_names(context, table),

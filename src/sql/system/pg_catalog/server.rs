@@ -86,6 +86,25 @@ pub(super) fn activity(context: &SystemContext, table: &mut Table<'_>) {
     }
 }
 
+/// Advisory locks: there are no others.
+pub(super) fn locks(context: &SystemContext, table: &mut Table<'_>) {
+    for lock in context.server.locks().all() {
+        let (class, object, kind) = lock.key.parts();
+        table.row([
+            ("locktype", "advisory".into()),
+            ("database", DATABASE.into()),
+            ("classid", class.into()),
+            ("objid", object.into()),
+            ("objsubid", i32::from(kind).into()),
+            ("virtualtransaction", format!("{}/0", lock.session).into()),
+            ("pid", lock.session.into()),
+            ("mode", lock.mode.name().into()),
+            ("granted", lock.granted.into()),
+            ("fastpath", false.into()),
+        ]);
+    }
+}
+
 pub(super) fn stat_database(context: &SystemContext, table: &mut Table<'_>) {
     table.row([
         ("datid", DATABASE.into()),

@@ -4,21 +4,63 @@ use arrow::datatypes::FieldRef;
 use sqlparser::ast as sp;
 
 use super::{binary, call, literal, nested, string, take};
+use crate::copy::value::parse_array;
 use crate::error::{Error, Result};
+use crate::limits::STATEMENT_NESTING;
 
-/// `'{a,b}'` where an array must be: `ARRAY['a', 'b']`. Other expressions stay.
+/// `'{a,b}'` where an array must be: `ARRAY['a', 'b']`; of several dimensions, an array of such. Other expressions stay.
 pub(super) fn read_literal(expr: &mut sp::Expr) -> Result<()> {
     if let sp::Expr::Cast { expr: inner, data_type: sp::DataType::Array(_), .. } | sp::Expr::Nested(inner) = expr {
         return read_literal(inner);
     }
     let Some(text) = string(expr) else { return Ok(()) };
-    let items = array_items(text)?;
-    let elem = items.into_iter().map(|item| match item {
-        Some(text) => literal(&text),
-        None => sp::Expr::Value(sp::Value::Null.with_empty_span()),
-    });
-    *expr = sp::Expr::Array(sp::Array { elem: elem.collect(), named: true });
+    *expr = array(text, dimensions(text)).ok_or_else(|| malformed(text))?;
     Ok(())
+}
+
+fn array(text: &str, dimensions: usize) -> Option<sp::Expr> {
+    let items = items(text)?.into_iter().map(|item| match item {
+        Some(text) if dimensions > 1 => array(&text, dimensions - 1),
+        Some(text) => Some(literal(&text)),
+        None if dimensions > 1 => None,
+        None => Some(sp::Expr::Value(sp::Value::Null.with_empty_span())),
+    });
+    Some(sp::Expr::Array(sp::Array { elem: items.collect::<Option<_>>()?, named: true }))
+}
+
+/// As many as braces open it; bounds may stand before them.
+fn dimensions(text: &str) -> usize {
+    let text = text.trim_start();
+    let body = if text.starts_with('[') { text.split_once('=').map_or("", |(_, body)| body) } else { text };
+    body.chars().filter(|c| !c.is_whitespace()).take_while(|c| *c == '{').count().clamp(1, STATEMENT_NESTING)
+}
+
+/// A type says no more than what is in its arrays: `int[]` and `int[][]` are one, and how many dimensions there are is told by the
+/// value that is cast, if that can be seen.
+pub(super) fn with_dimensions_of(value: &sp::Expr, data_type: &mut sp::DataType) {
+    let mut declared = 0;
+    let mut item = &*data_type;
+    while let sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(inner, _)) = item {
+        (item, declared) = (inner, declared + 1);
+    }
+    let dimensions = match (string(value), value) {
+        (Some(text), _) if declared > 0 && text.contains(|c: char| !c.is_whitespace() && c != '{' && c != '}') => {
+            dimensions(text)
+        }
+        (None, sp::Expr::Array(_)) => declared.max(nesting(value)),
+        _ => declared,
+    };
+    if declared > 0 && dimensions != declared {
+        let array = |item| sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(Box::new(item), None));
+        *data_type = (0..dimensions).fold(item.clone(), |item, _| array(item));
+    }
+}
+
+fn nesting(expr: &sp::Expr) -> usize {
+    match expr {
+        sp::Expr::Array(array) => 1 + array.elem.first().map_or(0, nesting),
+        _ => 0,
+    }
 }
 
 /// `x = ANY (ARRAY[a, b])` is `x IN (a, b)`, and `x < ALL (ARRAY[a, b])` is `x < a AND x < b`: they mean the same to the NULL. Of a
@@ -76,52 +118,20 @@ pub(super) fn slice(root: &mut sp::Expr, access: &mut [sp::AccessExpr]) -> Resul
     }
 }
 
-/// The elements of the text of a one-dimensional array; a text that is none is an error.
+/// The elements of the text of an array; a text that is none is an error. Those that are arrays are in braces.
 pub fn array_items(text: &str) -> Result<Vec<Option<String>>> {
-    items(text).ok_or_else(|| Error::invalid_text(format!("malformed array literal: \"{text}\"")))
+    items(text).ok_or_else(|| malformed(text))
+}
+
+fn malformed(text: &str) -> Error {
+    Error::invalid_text(format!("malformed array literal: \"{text}\""))
 }
 
 fn items(text: &str) -> Option<Vec<Option<String>>> {
-    let inside = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    let mut items = Vec::new();
-    let mut characters = inside.chars().peekable();
-    if inside.trim().is_empty() {
-        return Some(items);
-    }
-    loop {
-        let (mut item, mut is_quoted) = (String::new(), false);
-        while characters.next_if(|c| c.is_whitespace()).is_some() {}
-        if characters.next_if_eq(&'"').is_some() {
-            is_quoted = true;
-            loop {
-                match characters.next()? {
-                    '"' => break,
-                    '\\' => item.push(characters.next()?),
-                    c => item.push(c),
-                }
-            }
-            while characters.next_if(|c| c.is_whitespace()).is_some() {}
-        } else {
-            while let Some(c) = characters.next_if(|c| *c != ',') {
-                match c {
-                    '{' | '}' | '"' => return None,
-                    '\\' => item.push(characters.next()?),
-                    c => item.push(c),
-                }
-            }
-            item.truncate(item.trim_end().len());
-            if item.is_empty() {
-                return None;
-            }
-        }
-        let is_null = !is_quoted && item.eq_ignore_ascii_case("null");
-        items.push((!is_null).then_some(item));
-        match characters.next() {
-            None => return Some(items),
-            Some(',') => {}
-            Some(_) => return None,
-        }
-    }
+    let items = parse_array(text.as_bytes()).ok()?.into_iter();
+    items
+        .map(|item| item.map(|item| String::from_utf8(item.into_owned()).ok()).map_or(Some(None), |item| item.map(Some)))
+        .collect()
 }
 
 /// An array is compared with its text by its text; text stays itself.
@@ -307,8 +317,9 @@ mod tests {
         let some = |items: &[&str]| Some(items.iter().map(|i| Some((*i).to_string())).collect::<Vec<_>>());
         assert_eq!(items("{}"), some(&[]));
         assert_eq!(items("{a, \"b,\\\"c\" ,d e}"), some(&["a", "b,\"c", "d e"]));
+        assert_eq!(items("{{a,b},{c}}"), some(&["{a,b}", "{c}"]));
         assert_eq!(items("{NULL,\"NULL\"}"), Some(vec![None, Some("NULL".to_string())]));
-        for bad in ["a,b", "{a", "{a,}", "{{a}}", "{\"a}"] {
+        for bad in ["a,b", "{a", "{a,}", "{{a}", "{\"a}"] {
             assert_eq!(items(bad), None, "{bad}");
         }
     }

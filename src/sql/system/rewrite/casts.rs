@@ -171,7 +171,8 @@ pub(super) fn cast(expr: &mut sp::Expr) -> Result<()> {
     {
         **inner = literal(&number);
     }
-    if let (sp::DataType::Array(_), Some(_)) = (&*data_type, string(inner)) {
+    if let sp::DataType::Array(_) = &*data_type {
+        arrays::with_dimensions_of(inner, data_type);
         arrays::read_literal(inner)?;
     }
     if let (sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(item, None)), sp::Expr::Array(array)) =

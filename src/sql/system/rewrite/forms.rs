@@ -198,6 +198,14 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
     let sp::FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
     Ok(match (name, list.args.as_mut_slice()) {
         ("date", [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value))]) => Some(cast(take(value), sp::DataType::Date)),
+        // A column has one scale: of what is no literal there is nothing to trim.
+        ("trim_scale", [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value))]) => {
+            let value = take(value);
+            Some(decimals(&value).map_or_else(
+                || nested(value.clone()),
+                |digits| cast(value.clone(), sp::DataType::Numeric(sp::ExactNumberInfo::PrecisionAndScale(38, digits))),
+            ))
+        }
         (
             "trim_array",
             [
@@ -236,6 +244,24 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
         }),
         _ => None,
     })
+}
+
+/// The decimals that a literal needs: those before the zeros at its end.
+fn decimals(literal: &sp::Expr) -> Option<i64> {
+    match literal {
+        sp::Expr::UnaryOp { op: sp::UnaryOperator::Minus | sp::UnaryOperator::Plus, expr } | sp::Expr::Nested(expr) => {
+            decimals(expr)
+        }
+        sp::Expr::Value(value) => match &value.value {
+            sp::Value::Number(digits, _) if !digits.contains(['e', 'E']) => {
+                let decimals = digits.split_once('.').map_or("", |(_, decimals)| decimals);
+                i64::try_from(decimals.trim_end_matches('0').len()).ok()
+            }
+            sp::Value::Null => Some(0),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Every clock of a statement shows the time of `now()`.

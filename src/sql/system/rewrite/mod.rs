@@ -22,6 +22,7 @@
 //! | `OVER w`, `OVER (w ORDER BY b)` with `WINDOW w AS (PARTITION BY a)` | `OVER (PARTITION BY a)`, `OVER (PARTITION BY a ORDER BY b)` |
 //! | `generate_subscripts(a, 1)` | `unnest(generate_series(1, array_upper(a, 1)))` |
 //! | `json_agg(x)`, `jsonb_array_elements(j)`, `to_json(t)` | see [`sets`] |
+//! | `JSON_OBJECT(k VALUE v)`, `JSON_ARRAYAGG(x)` | see [`json`] |
 //! | `LIKE ANY`, `SIMILAR TO`, `FETCH FIRST` | see [`forms`] |
 //! | `percentile_disc(…)`, `mode()`, `rank(5) WITHIN GROUP (ORDER BY x)` | see [`ordered`] |
 //! | `GROUP BY b::int, b`, `CUBE (a, a)` | see [`groups`] |
@@ -38,6 +39,7 @@ mod collections;
 mod forms;
 mod from;
 mod groups;
+mod json;
 mod names;
 mod ordered;
 mod rows;
@@ -58,6 +60,7 @@ pub use arrays::lists_of_parameters;
 pub use borrowed::is_borrowed;
 pub use collections::takes_lambdas;
 pub use from::select_from;
+pub use json::constructs_json;
 pub use names::visible_name;
 pub use sets::gives_rows;
 
@@ -185,7 +188,10 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
             let name = simple_name(&function.name);
             let form = match &name {
                 Some(name) => match collections::function(name, function)? {
-                    None => forms::function(name, function)?,
+                    None => match json::constructor(name, function)? {
+                        None => forms::function(name, function)?,
+                        form => form,
+                    },
                     form => form,
                 },
                 None => None,

@@ -9,6 +9,7 @@
 //! | `SELECT e -> 'a' FROM jsonb_array_elements(j) AS e` | `SELECT e.value -> 'a' …` |
 //! | `json_agg(x ORDER BY y)` | `json_from_list(array_agg(x ORDER BY y))` |
 //! | `json_object_agg(k, v)` | `json_from_pairs(array_agg(json_pair(k, v)))` |
+//! | `json_agg_strict(x)`, `json_object_agg_strict(k, v)` | `json_from_present(…)`, `json_pair_if_present(k, v)`: without NULLs |
 //! | `to_json(t)`, with `t` in FROM | `to_json(whole_row(t.*))` |
 
 use std::ops::ControlFlow;
@@ -131,12 +132,17 @@ pub(super) fn expression(name: &str, of: &mut sp::Function) -> Option<sp::Expr> 
         "jsonb_agg" => ("jsonb_from_list", false),
         "json_object_agg" => ("json_from_pairs", true),
         "jsonb_object_agg" => ("jsonb_from_pairs", true),
+        "json_agg_strict" => ("json_from_present", false),
+        "jsonb_agg_strict" => ("jsonb_from_present", false),
+        "json_object_agg_strict" => ("json_from_pairs", true),
+        "jsonb_object_agg_strict" => ("jsonb_from_pairs", true),
         _ => return None,
     };
     of.name = sp::ObjectName::from(vec![sp::Ident::new("array_agg")]);
     if is_pairs {
         let sp::FunctionArguments::List(list) = &mut of.args else { return None };
-        let pair = function("json_pair", Vec::new());
+        let is_strict = name.ends_with("_strict");
+        let pair = function(if is_strict { "json_pair_if_present" } else { "json_pair" }, Vec::new());
         let mut pair = sp::Function { args: sp::FunctionArguments::List(list.clone()), ..pair };
         if let sp::FunctionArguments::List(arguments) = &mut pair.args {
             arguments.clauses.clear();
@@ -147,8 +153,14 @@ pub(super) fn expression(name: &str, of: &mut sp::Function) -> Option<sp::Expr> 
     Some(call(outer, vec![sp::Expr::Function(of.clone())]))
 }
 
+/// Aggregates that make one document of the values of a group, NULL among them or not.
+pub(super) fn collects(name: &str) -> bool {
+    let name = name.strip_suffix("_strict").unwrap_or(name);
+    ["json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg"].contains(&name)
+}
+
 /// Functions that take whole rows.
-const OF_ROWS: [&str; 8] = [
+const OF_ROWS: [&str; 11] = [
     "to_json",
     "to_jsonb",
     "row_to_json",
@@ -157,6 +169,9 @@ const OF_ROWS: [&str; 8] = [
     "json_build_array",
     "jsonb_build_array",
     "json_pair",
+    "json_pair_if_present",
+    "json_object_of_present",
+    "json_array_of_present",
 ];
 
 /// Names of FROM that stand for rows where a tree has them: of relations, and of lists that are taken apart.
@@ -213,7 +228,10 @@ impl VisitorMut for Names {
                 // The one of `json_agg`; others collect what they are given.
                 let of_json = |f: &&mut sp::Function| simple_name(&f.name).is_some_and(|name| name == "array_agg");
                 match (name.as_str(), &mut function.args) {
-                    ("json_from_list" | "jsonb_from_list", sp::FunctionArguments::List(list)) => {
+                    (
+                        "json_from_list" | "jsonb_from_list" | "json_from_present" | "jsonb_from_present",
+                        sp::FunctionArguments::List(list),
+                    ) => {
                         let inner = list.args.first_mut().and_then(|argument| match argument {
                             sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::Function(inner))) => Some(inner),
                             _ => None,

@@ -20,20 +20,28 @@ use crate::sql::system::functions::{Body, Columns, text};
 use crate::sql::types;
 
 pub(super) const FUNCTIONS: &[Spec] = &[
-    made("json_build_object", PAIRS, "json", |fields, columns| objects(fields, columns, "{", " : ", ", ")),
-    made("jsonb_build_object", PAIRS, "jsonb", |fields, columns| as_values(objects(fields, columns, "{", ":", ",")?)),
-    made("json_build_array", PAIRS, "json", arrays),
-    made("jsonb_build_array", PAIRS, "jsonb", |fields, columns| as_values(arrays(fields, columns)?)),
+    made("json_build_object", PAIRS, "json", |fields, columns| objects(fields, columns, SPACED)),
+    made("jsonb_build_object", PAIRS, "jsonb", |fields, columns| as_values(objects(fields, columns, DENSE)?)),
+    made("json_build_array", PAIRS, "json", |fields, columns| arrays(fields, columns, true)),
+    made("jsonb_build_array", PAIRS, "jsonb", |fields, columns| as_values(arrays(fields, columns, true)?)),
     made("to_json", ANY, "json", documents),
     made("to_jsonb", ANY, "jsonb", |fields, columns| as_values(documents(fields, columns)?)),
     made("array_to_json", ANY, "json", documents),
     made("row_to_json", ANY, "json", documents),
     // A row by the names of its columns and their values.
-    made("json_of_row", PAIRS, "json", |fields, columns| objects(fields, columns, "{", ":", ",")),
+    made("json_of_row", PAIRS, "json", |fields, columns| objects(fields, columns, DENSE)),
     // `json_agg` and `json_object_agg`, of the list of a group's values and pairs.
-    made("json_from_list", ANY, "json", lists),
-    made("jsonb_from_list", ANY, "jsonb", |fields, columns| as_values(lists(fields, columns)?)),
-    made("json_pair", TWO, "text", pairs),
+    made("json_from_list", ANY, "json", |fields, columns| lists(fields, columns, true)),
+    made("jsonb_from_list", ANY, "jsonb", |fields, columns| as_values(lists(fields, columns, true)?)),
+    made("json_pair", TWO, "text", |fields, columns| pairs(fields, columns, true)),
+    // What JSON_OBJECT and its kin make where NULLs are absent.
+    made("json_object_of_present", PAIRS, "json", |fields, columns| {
+        objects(fields, columns, Spelling { nulls: false, ..SPACED })
+    }),
+    made("json_array_of_present", PAIRS, "json", |fields, columns| arrays(fields, columns, false)),
+    made("json_from_present", ANY, "json", |fields, columns| lists(fields, columns, false)),
+    made("jsonb_from_present", ANY, "jsonb", |fields, columns| as_values(lists(fields, columns, false)?)),
+    made("json_pair_if_present", TWO, "text", |fields, columns| pairs(fields, columns, false)),
     immutable("json_from_pairs", LIST, "json", |_, values| Ok(from_pairs(values).into())),
     immutable("jsonb_from_pairs", LIST, "jsonb", |_, values| Ok(canonical(&from_pairs(values))?.into())),
     immutable("json_object", TEXTS, "json", |_, values| object_of_texts(values, " : ", ", ")),
@@ -47,6 +55,17 @@ pub(super) const FUNCTIONS: &[Spec] = &[
         Ok(String::from_utf8_lossy(&out).into_owned().into())
     }),
 ];
+
+/// How an object is written: what stands between key and value, and between members; and whether those that are NULL are there.
+#[derive(Clone, Copy)]
+struct Spelling {
+    colon: &'static str,
+    comma: &'static str,
+    nulls: bool,
+}
+
+const SPACED: Spelling = Spelling { colon: " : ", comma: ", ", nulls: true };
+const DENSE: Spelling = Spelling { colon: ":", comma: ",", nulls: true };
 
 const ANY: &[&[&str]] = &[&["any"], &["any", "bool"]];
 const PAIRS: &[&[&str]] = &[&[], &["any", "..."]];
@@ -156,20 +175,28 @@ impl Keys {
 }
 
 /// Keys and values in turn.
-fn objects(fields: &[FieldRef], columns: &[ArrayRef], open: &str, colon: &str, comma: &str) -> Result<ArrayRef> {
+fn objects(fields: &[FieldRef], columns: &[ArrayRef], spelling: Spelling) -> Result<ArrayRef> {
     if !columns.len().is_multiple_of(2) {
         let error = Error::invalid_parameter("argument list must have even number of elements");
         return Err(error.with_hint("the arguments are keys and values in turn"));
     }
     let members = columns.chunks_exact(2).zip(0..);
-    let members = members.map(|(pair, at): (_, usize)| Ok((Keys::new(&pair[0])?, writer(fields.get(2 * at + 1), &pair[1])?)));
+    let members = members.map(|(pair, at): (_, usize)| {
+        let nulls = if spelling.nulls { None } else { pair[1].logical_nulls() };
+        Ok((Keys::new(&pair[0])?, writer(fields.get(2 * at + 1), &pair[1])?, nulls))
+    });
     let members = members.collect::<Result<Vec<_>>>()?;
     by_row(columns, |row, out| {
-        out.extend_from_slice(open.as_bytes());
-        for (at, (key, value)) in members.iter().enumerate() {
-            out.extend_from_slice(if at > 0 { comma } else { "" }.as_bytes());
+        out.push(b'{');
+        for (key, value, nulls) in &members {
+            let before = out.len();
+            out.extend_from_slice(if before > 1 { spelling.comma } else { "" }.as_bytes());
             key.push(row, out)?;
-            out.extend_from_slice(colon.as_bytes());
+            if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+                out.truncate(before);
+                continue;
+            }
+            out.extend_from_slice(spelling.colon.as_bytes());
             value(row, out);
         }
         out.push(b'}');
@@ -177,13 +204,19 @@ fn objects(fields: &[FieldRef], columns: &[ArrayRef], open: &str, colon: &str, c
     })
 }
 
-fn arrays(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
-    let elements = columns.iter().enumerate().map(|(at, column)| writer(fields.get(at), column));
+fn arrays(fields: &[FieldRef], columns: &[ArrayRef], with_nulls: bool) -> Result<ArrayRef> {
+    let elements = columns.iter().enumerate().map(|(at, column)| {
+        let nulls = if with_nulls { None } else { column.logical_nulls() };
+        Ok((writer(fields.get(at), column)?, nulls))
+    });
     let elements = elements.collect::<Result<Vec<_>>>()?;
     by_row(columns, |row, out| {
         out.push(b'[');
-        for (at, element) in elements.iter().enumerate() {
-            out.extend_from_slice(if at > 0 { b", " } else { b"" });
+        for (element, nulls) in &elements {
+            if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+                continue;
+            }
+            out.extend_from_slice(if out.len() > 1 { b", " } else { b"" });
             element(row, out);
         }
         out.push(b']');
@@ -192,18 +225,19 @@ fn arrays(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
 }
 
 /// The values of a group, those of an array type on lines of their own.
-fn lists(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
+fn lists(fields: &[FieldRef], columns: &[ArrayRef], with_nulls: bool) -> Result<ArrayRef> {
     let column = columns.first().ok_or_else(|| Error::internal("json_agg takes a value"))?;
     let lists = column.as_list_opt::<i32>().ok_or_else(|| Error::internal("json_agg is of a list"))?;
     let item = writer(fields.first(), lists.values())?;
     let is_nested = matches!(lists.values().data_type(), DataType::List(_) | DataType::Struct(_));
+    let nulls = lists.values().logical_nulls();
     let comma: &[u8] = if is_nested { b", \n " } else { b", " };
     by_row(columns, |row, out| {
         let offsets = lists.value_offsets();
         let items = offsets[row] as usize..offsets[row + 1] as usize;
         out.push(b'[');
-        for at in items.clone() {
-            out.extend_from_slice(if at > items.start { comma } else { b"" });
+        for at in items.filter(|at| with_nulls || nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*at))) {
+            out.extend_from_slice(if out.len() > 1 { comma } else { b"" });
             item(at, out);
         }
         out.push(b']');
@@ -211,20 +245,22 @@ fn lists(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
     })
 }
 
-fn pairs(fields: &[FieldRef], columns: &[ArrayRef]) -> Result<ArrayRef> {
+fn pairs(fields: &[FieldRef], columns: &[ArrayRef], with_nulls: bool) -> Result<ArrayRef> {
     let [key, value] = columns else { return Err(Error::internal("a pair has a key and a value")) };
+    let nulls = if with_nulls { None } else { value.logical_nulls() };
     let (key, value) = (Keys::new(key)?, writer(fields.get(1), value)?);
     by_row(columns, |row, out| {
         key.push(row, out)?;
         out.extend_from_slice(b" : ");
         value(row, out);
-        Ok(true)
+        Ok(nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)))
     })
 }
 
 fn from_pairs(values: &[Value]) -> String {
     let Some(Value::List(pairs)) = values.first() else { return "{}".to_string() };
-    format!("{{ {} }}", pairs.iter().filter_map(Value::text).collect::<Vec<_>>().join(", "))
+    let pairs: Vec<&str> = pairs.iter().filter_map(Value::text).collect();
+    if pairs.is_empty() { "{ }".to_string() } else { format!("{{ {} }}", pairs.join(", ")) }
 }
 
 /// `json_object`: keys and values in turn, or an array of each; or pairs of a key and a value.

@@ -92,12 +92,9 @@ pub(super) const AGGREGATES: [(&str, &str, bool); 9] = [
     ("stddev_sample", "stddev_samp", false),
 ];
 
-/// An aggregate that is a function of another one, and whether it leaves out what is NULL.
-pub(super) const OF_AGGREGATES: [(&str, &str, &str, bool); 3] = [
-    ("collect", "array_agg", "map_counts", false),
-    ("histogram", "array_agg", "map_counts", false),
-    ("json_arrayagg", "array_agg", "json_from_list", true),
-];
+/// An aggregate that is a function of another one.
+pub(super) const OF_AGGREGATES: [(&str, &str, &str); 2] =
+    [("collect", "array_agg", "map_counts"), ("histogram", "array_agg", "map_counts")];
 
 #[cfg(test)]
 mod tests {

@@ -108,8 +108,10 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
         aggregate(function, ours, *distinct);
         return Ok(None);
     }
-    if let Some((_, inner, outer, no_nulls)) = OF_AGGREGATES.iter().find(|(known, ..)| *known == name) {
-        return Ok(of_aggregate(function, inner, outer, *no_nulls));
+    if let Some((_, inner, outer)) = OF_AGGREGATES.iter().find(|(known, ..)| *known == name) {
+        let mut aggregate = function.clone();
+        aggregate.name = sp::ObjectName::from(vec![sp::Ident::new(*inner)]);
+        return Ok(Some(call(outer, vec![sp::Expr::Function(aggregate)])));
     }
     let sp::FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
     let plain = |argument: &mut sp::FunctionArg| match argument {
@@ -366,20 +368,6 @@ fn aggregate(function: &mut sp::Function, ours: &str, distinct: bool) {
     if ours == "string_agg" && list.args.len() == 1 {
         list.args.push(sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(literal(","))));
     }
-}
-
-/// The aggregate that a function is of, with the clauses of the call.
-fn of_aggregate(function: &mut sp::Function, inner: &str, outer: &str, no_nulls: bool) -> Option<sp::Expr> {
-    let sp::FunctionArguments::List(list) = &function.args else { return None };
-    let [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value))] = list.args.as_slice() else { return None };
-    let is_there = sp::Expr::IsNotNull(Box::new(value.clone()));
-    let mut aggregate = function.clone();
-    aggregate.name = sp::ObjectName::from(vec![sp::Ident::new(inner)]);
-    if no_nulls {
-        let both = |filter: Box<sp::Expr>| super::binary(nested(*filter), sp::BinaryOperator::And, is_there.clone());
-        aggregate.filter = Some(Box::new(aggregate.filter.take().map_or(is_there.clone(), both)));
-    }
-    Some(call(outer, vec![sp::Expr::Function(aggregate)]))
 }
 
 /// An expression with arguments in place of `$1`, `$2`, ….
