@@ -325,57 +325,7 @@ fn in_words(error: &dyn fmt::Display, otherwise: SqlState) -> Error {
     if let Some(better) = messages::better(&message) {
         return better;
     }
-    Error::new(of_message(&message).unwrap_or(otherwise), message)
-}
-
-/// The states of what DataFusion says in words alone.
-fn of_message(message: &str) -> Option<SqlState> {
-    use SqlState as S;
-    const KNOWN: [(&str, SqlState); 42] = [
-        ("Timestamp out of range", S::DatetimeOverflow),
-        ("overflow on abs", S::NumericOutOfRange),
-        ("integer overflow in", S::NumericOutOfRange),
-        ("Scalar subquery returned more than one row", S::CardinalityViolation),
-        ("No function matches the given name", S::UndefinedFunction),
-        ("Cannot coerce arithmetic expression", S::UndefinedFunction),
-        ("Cannot infer common argument type", S::UndefinedFunction),
-        ("only supports signed numeric", S::UndefinedFunction),
-        ("Unsupported argument type", S::UndefinedFunction),
-        ("Aggregate function calls cannot be nested", S::GroupingError),
-        ("Aggregate functions are not allowed", S::GroupingError),
-        ("Cannot find column with position", S::InvalidColumnReference),
-        ("Order by column out of bounds", S::InvalidColumnReference),
-        ("names given as column alias", S::InvalidColumnReference),
-        ("LIMIT must be >= 0", S::InvalidRowCount),
-        ("queries have different number of columns", S::SyntaxError),
-        ("The subquery should only return one column", S::SyntaxError),
-        ("Percentile value must be between", S::NumericOutOfRange),
-        ("regex parse error", S::InvalidRegularExpression),
-        ("negative substring length", S::NegativeSubstring),
-        ("square root of a negative number", S::InvalidPower),
-        ("raised to a negative power", S::InvalidPower),
-        ("negative count not allowed", S::NegativeSubstring),
-        ("Unable to parse date from", S::DatetimeOverflow),
-        ("Month value '", S::DatetimeOverflow),
-        ("Day value '", S::DatetimeOverflow),
-        ("Hour value '", S::DatetimeOverflow),
-        ("Minute value '", S::DatetimeOverflow),
-        ("Second value '", S::DatetimeOverflow),
-        ("input is out of range", S::DatetimeOverflow),
-        ("Error parsing timestamp from", S::InvalidDatetime),
-        ("is no built-in encoding named", S::InvalidParameterValue),
-        ("overflow on abs", S::NumericOutOfRange),
-        ("NTILE requires a positive", S::InvalidNtile),
-        ("OFFSET must be >=0", S::InvalidRowOffset),
-        ("Expected LIMIT to be an integer", S::InvalidTextRepresentation),
-        ("For SELECT DISTINCT, ORDER BY expressions", S::InvalidColumnReference),
-        ("SELECT DISTINCT ON expressions must match", S::InvalidColumnReference),
-        ("SELECT * with no tables specified", S::SyntaxError),
-        ("Inconsistent data length across values list", S::SyntaxError),
-        ("WITH query name", S::DuplicateAlias),
-        ("Cannot create filter with non-boolean predicate", S::DatatypeMismatch),
-    ];
-    KNOWN.iter().find(|(words, _)| message.contains(words)).map(|(_, state)| *state)
+    Error::new(messages::state(&message).unwrap_or(otherwise), message)
 }
 
 impl From<datafusion::error::DataFusionError> for Error {

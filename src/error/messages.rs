@@ -1,6 +1,6 @@
 //! Messages of DataFusion and Arrow, and PostgreSQL's in their place. Names of types are SQL's already: [`super::words`].
 
-use super::Error;
+use super::{Error, SqlState};
 
 const CASTS: &str = "add explicit type casts";
 
@@ -71,6 +71,45 @@ pub(super) fn better(message: &str) -> Option<Error> {
         return Some(error((*text).to_string()));
     }
     operation(message).or_else(|| call(message)).or_else(|| clause(message)).or_else(|| value(message))
+}
+
+/// The state of a message that stays as it is.
+pub(super) fn state(message: &str) -> Option<SqlState> {
+    use SqlState as S;
+    const KNOWN: [(&str, SqlState); 31] = [
+        ("overflow on abs", S::NumericOutOfRange),
+        ("integer overflow in", S::NumericOutOfRange),
+        ("No function matches the given name", S::UndefinedFunction),
+        ("Cannot coerce arithmetic expression", S::UndefinedFunction),
+        ("Cannot infer common argument type", S::UndefinedFunction),
+        ("only supports signed numeric", S::UndefinedFunction),
+        ("Unsupported argument type", S::UndefinedFunction),
+        ("Aggregate functions are not allowed", S::GroupingError),
+        ("Cannot find column with position", S::InvalidColumnReference),
+        ("Order by column out of bounds", S::InvalidColumnReference),
+        ("names given as column alias", S::InvalidColumnReference),
+        ("queries have different number of columns", S::SyntaxError),
+        ("Percentile value must be between", S::NumericOutOfRange),
+        ("regex parse error", S::InvalidRegularExpression),
+        ("negative substring length", S::NegativeSubstring),
+        ("square root of a negative number", S::InvalidPower),
+        ("raised to a negative power", S::InvalidPower),
+        ("Unable to parse date from", S::DatetimeOverflow),
+        ("Month value '", S::DatetimeOverflow),
+        ("Day value '", S::DatetimeOverflow),
+        ("Hour value '", S::DatetimeOverflow),
+        ("Minute value '", S::DatetimeOverflow),
+        ("Second value '", S::DatetimeOverflow),
+        ("input is out of range", S::DatetimeOverflow),
+        ("Error parsing timestamp from", S::InvalidDatetime),
+        ("is no built-in encoding named", S::InvalidParameterValue),
+        ("Expected LIMIT to be an integer", S::InvalidTextRepresentation),
+        ("SELECT DISTINCT ON expressions must match", S::InvalidColumnReference),
+        ("SELECT * with no tables specified", S::SyntaxError),
+        ("WITH query name", S::DuplicateAlias),
+        ("Cannot create filter with non-boolean predicate", S::DatatypeMismatch),
+    ];
+    KNOWN.iter().find(|(words, _)| message.contains(words)).map(|(_, state)| *state)
 }
 
 /// An operator that there is not for its operands.

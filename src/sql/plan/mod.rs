@@ -31,6 +31,7 @@
 //! Planning is synchronous and reads nothing but the catalog it was given.
 
 mod arguments;
+mod arrival;
 pub mod as_of;
 pub mod clocks;
 pub mod columns;
@@ -241,6 +242,7 @@ impl Planner {
         crate::sql::system::lists_of_parameters(&mut query, types);
         unknown::in_values(&mut query, self, types)?;
         names::by_offset(&mut query);
+        arrival::order(&mut query, self);
         let hidden = names::hidden_columns(&query);
         names::prepare(&mut query, self, &hidden);
         let context = Context::new(self, hidden, inlining);

@@ -111,6 +111,14 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
     if let Some((_, inner, outer)) = OF_AGGREGATES.iter().find(|(known, ..)| *known == name) {
         let mut aggregate = function.clone();
         aggregate.name = sp::ObjectName::from(vec![sp::Ident::new(*inner)]);
+        // By value: equal ones are kept as one, which they could not be in the order in which they came.
+        if let sp::FunctionArguments::List(list) = &mut aggregate.args
+            && let [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(value))] = list.args.as_slice()
+        {
+            let options = sp::OrderByOptions { asc: None, nulls_first: None };
+            let by = sp::OrderByExpr { expr: value.clone(), options, with_fill: None };
+            list.clauses.push(sp::FunctionArgumentClause::OrderBy(vec![by]));
+        }
         return Ok(Some(call(outer, vec![sp::Expr::Function(aggregate)])));
     }
     let sp::FunctionArguments::List(list) = &mut function.args else { return Ok(None) };
