@@ -243,9 +243,8 @@ impl Engine {
         }
         views.iter().for_each(|view| self.build_view(view));
         let under_way = |engine: &Engine| {
-            let settled = |view: &Arc<Relation>| {
-                engine.graph.has(Target::Relation(view.id)) || engine.next.failures.contains_key(&view.id)
-            };
+            let settled =
+                |view: &Arc<Relation>| engine.graph.has(Target::Relation(view.id)) || engine.next.failures.contains_key(&view.id);
             !views.iter().all(settled) && !engine.builds.running.is_empty()
         };
         while under_way(self) {

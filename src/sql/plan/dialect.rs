@@ -30,7 +30,7 @@ use crate::copy::value::Formats;
 use crate::error::Error;
 use crate::sql::functions::convert::{converted, differs, in_session, is_open, numeric_literal};
 use crate::sql::functions::declared::may_be_null;
-use crate::sql::functions::operators::{common_bits, of_floats, truth, whole};
+use crate::sql::functions::operators::{common_bits, moments, of_floats, truth, whole};
 use crate::sql::types;
 
 /// The plan with PostgreSQL's types.
@@ -170,6 +170,16 @@ fn with_types(plan: &LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
     LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()
 }
 
+/// Intervals are compared by how long they are, as the operators do it.
+fn by_length(parts: Vec<&mut Expr>, schema: &DFSchema) -> DfResult<()> {
+    let types = parts.iter().map(|part| part.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
+    let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_));
+    if types.iter().any(is_interval) && types.iter().all(|of| is_interval(of) || of.is_null()) {
+        parts.into_iter().for_each(|part| *part = moments::length(std::mem::take(part)));
+    }
+    Ok(())
+}
+
 /// The same for an expression over columns.
 pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let typed = expr.transform_up(|mut expr| {
@@ -188,17 +198,20 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             Expr::BinaryExpr(mut pair) if matches!(pair.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) => {
                 compared(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
                 floats_beside_decimals(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
+                by_length(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
                 Transformed::yes(Expr::BinaryExpr(pair))
             }
             Expr::Between(mut between) => {
                 compared([&mut between.expr, &mut between.low, &mut between.high].map(AsMut::as_mut).into(), schema)?;
                 let parts = [&mut between.expr, &mut between.low, &mut between.high];
                 floats_beside_decimals(parts.into_iter().map(AsMut::as_mut).collect(), schema)?;
+                by_length([&mut between.expr, &mut between.low, &mut between.high].map(AsMut::as_mut).into(), schema)?;
                 Transformed::yes(Expr::Between(between))
             }
             Expr::InList(mut list) => {
                 compared([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
                 floats_beside_decimals([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
+                by_length([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
                 Transformed::yes(membership(list))
             }
             Expr::WindowFunction(mut call) => {

@@ -66,7 +66,7 @@ pub(super) fn plan(expr: &RawBinaryExpr, (a, b): (&DataType, &DataType)) -> Opti
 }
 
 /// An interval as a number that is compared.
-pub(super) fn length(interval: Expr) -> Expr {
+pub fn length(interval: Expr) -> Expr {
     measured(Measure::Length, vec![interval])
 }
 
