@@ -35,6 +35,9 @@ const RESERVED: char = '$';
 const OPTIONS: &[&str] =
     &["durability", "history", "idle_timeout", "max_future", "partitions", "format", "kafka_topic", "value_format", "key_format"];
 
+/// What ksqlDB's WINDOW clause may say of windows.
+pub(super) const RETENTION: &str = "retention";
+
 impl Client {
     pub(super) async fn create_relation(&mut self, statement: &Statement, create: &CreateRelation, sql: &str) -> Result<Outcome> {
         let is_stream = matches!(statement, Statement::CreateStream(_));
@@ -263,6 +266,19 @@ pub(super) fn check_dependents(catalog: &Catalog, gone: &BTreeSet<RelationId>) -
         }
     }
     Ok(())
+}
+
+impl Client {
+    /// The options of what a query gives. ksqlDB's RETENTION is for how long windows are there at least; here they stay.
+    pub(super) fn check_query_options(&mut self, options: &BTreeMap<String, String>) -> Result<()> {
+        let mut options = options.clone();
+        if options.remove(RETENTION).is_some() {
+            let notice = Error::notice("RETENTION is a lower bound, and a view keeps all of its windows");
+            self.notices
+                .push(notice.with_hint("a view over this one WHERE window_end > now() - INTERVAL '7 days' drops old windows"));
+        }
+        check_options(&options)
+    }
 }
 
 pub(super) fn check_options(options: &BTreeMap<String, String>) -> Result<()> {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{
-    check_dependents, check_new_name, check_options, collect, column_index, durability, partitions, quote_ident,
-};
+use super::define::{check_dependents, check_new_name, collect, column_index, durability, partitions, quote_ident};
 use super::definition::Definition;
 use super::views::{check_inputs, view_relation, widths_of};
 use super::write::{insert_columns, insert_target};
@@ -43,7 +43,7 @@ impl Client {
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE STREAM");
         }
-        check_options(&create.options)?;
+        self.check_query_options(&create.options)?;
         check_prompt(create.emit, "a derived stream")?;
         if create.options.contains_key(connect::CONNECTOR) {
             return Err(Error::invalid_parameter("the rows of a derived stream come from its query: it has no connector"));
@@ -134,7 +134,7 @@ pub(super) fn plan_stream(
     let plan = planner.continuous(&create.query)?;
     let fragment = lower(&planner, &plan, create.emit)?;
     if !create.changelog {
-        check_append_only(&fragment, create.emit)?;
+        check_append_only(&fragment, &plan, create.emit)?;
     }
     let schema = declared(&fragment.edge.schema, &plan, catalog);
     let stream = view_relation(create, name, sql, &schema, Kind::Stream)?;
@@ -199,9 +199,16 @@ fn check_prompt(emit: Emit, what: &str) -> Result<()> {
 }
 
 /// Rows of a stream never change: what its query says must be final.
-fn check_append_only(fragment: &Fragment, emit: Emit) -> Result<()> {
+fn check_append_only(fragment: &Fragment, plan: &LogicalPlan, emit: Emit) -> Result<()> {
     if fragment.edge.append_only {
         return Ok(());
+    }
+    if let Some(table) = table_beside_stream(plan) {
+        let message = format!("the rows of a stream never change, but those that are joined with \"{table}\" change with it");
+        return Err(Error::invalid_object_definition(message).with_hint(format!(
+            "JOIN {table} FOR SYSTEM_TIME AS OF PROCTIME() ON … joins each row with what is there when it comes; \
+             CREATE MATERIALIZED VIEW follows the changes of \"{table}\""
+        )));
     }
     let culprit = fragment.nodes.iter().find(|node| !node.edge.append_only).map(|node| node.label.clone());
     let message = "the rows of a stream never change, but this query takes rows back that it has given";
@@ -219,6 +226,25 @@ fn check_append_only(fragment: &Fragment, emit: Emit) -> Result<()> {
         Some(label) => error.with_detail(format!("they change because of {label}")),
         None => error.with_detail("it reads rows that are updated and deleted"),
     })
+}
+
+/// ksqlDB's join of a stream with a table.
+fn table_beside_stream(plan: &LogicalPlan) -> Option<String> {
+    let mut found = None;
+    let is_stream = |relation: &Arc<Relation>| relation.kind == Kind::Stream;
+    let _ = plan.apply(|node| {
+        let LogicalPlan::Join(join) = node else { return Ok(TreeNodeRecursion::Continue) };
+        let (left, right) = (RelationSource::all_in(&join.left), RelationSource::all_in(&join.right));
+        if let [table] = right.as_slice()
+            && matches!(table.kind, Kind::Table | Kind::MaterializedView)
+            && left.iter().all(is_stream)
+        {
+            found = Some(table.name.clone());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
 }
 
 /// The watermark that is declared, or else that of the query's event time, if a watermark speaks of one of its columns.
@@ -259,7 +285,7 @@ fn plan_insert(
     check_loop(catalog, target, &reads)?;
     match target.kind {
         Kind::Table => check_key(target, &columns, &fragment, output_key(&plan))?,
-        _ => check_append_only(&fragment, running.emit)?,
+        _ => check_append_only(&fragment, &plan, running.emit)?,
     }
     let view = CreateView {
         or_replace: false,

@@ -149,6 +149,9 @@ fn indexed_columns(relation: &Relation, create: &CreateIndex) -> Result<Vec<usiz
     if create.columns.len() > COLUMNS {
         return Err(Error::limit_exceeded(format!("cannot use more than {COLUMNS} columns in an index")));
     }
+    for column in &create.mentioned {
+        column_index(&relation.columns, column, &relation.name)?;
+    }
     let mut columns: Vec<usize> = Vec::new();
     for column in &create.columns {
         let at = column_index(&relation.columns, column, &relation.name)?;

@@ -23,6 +23,9 @@ pub(super) const IDLE_SESSION: &str = "idle_session_timeout";
 /// How much memory a statement may take; 0: as much as all together.
 const STATEMENT_MEMORY: &str = "statement_memory";
 
+/// Where ksqlDB's queries begin.
+const AUTO_OFFSET_RESET: &str = "auto.offset.reset";
+
 /// The schemas in which names without one are looked up.
 const SEARCH_PATH: &str = "search_path";
 const DEFAULT_PATH: &str = "\"$user\", public";
@@ -201,6 +204,12 @@ impl Settings {
         let lower = name.to_ascii_lowercase();
         let value = match lower.as_str() {
             // The order stays what it was.
+            AUTO_OFFSET_RESET if !value.eq_ignore_ascii_case("earliest") => {
+                let error = Error::invalid_parameter(format!(
+                    "{AUTO_OFFSET_RESET} is always 'earliest': queries begin with the first row"
+                ));
+                return Err(error.with_hint("SUBSCRIBE TO name WITH (SNAPSHOT = false) shows what comes from now on"));
+            }
             "datestyle" if styles::date_style(value)?.is_none() => self.get(&lower).unwrap_or_default(),
             _ => checked(&lower, value)?,
         };

@@ -9,7 +9,7 @@ use sqlparser::ast as sp;
 use sqlparser::ast::{Visit, Visitor};
 
 use super::client::done;
-use super::define::{check_options, existing, free_name};
+use super::define::{RETENTION, existing, free_name};
 use super::definition::Definition;
 use super::replace::check_cycle;
 use super::{Client, Outcome};
@@ -36,7 +36,7 @@ impl Client {
         if create.if_not_exists && self.skip_existing(&name) {
             return done("CREATE MATERIALIZED VIEW");
         }
-        check_options(&create.options)?;
+        self.check_query_options(&create.options)?;
         self.define(|definition| {
             let former = former(definition.catalog, &name, create.or_replace, Kind::MaterializedView)?;
             define_view(definition, create, &name, sql, former)
@@ -306,8 +306,10 @@ pub(super) fn view_relation(
         return Err(Error::duplicate_column(format!("column \"{}\" specified more than once", twice.name))
             .with_hint("give the columns names with AS"));
     }
+    let mut options = create.options.clone();
+    options.remove(RETENTION);
     Ok(Relation {
-        options: create.options.clone(),
+        options,
         create_sql: sql.to_string(),
         query: Some(create.query_sql.clone()),
         emit: create.emit,

@@ -235,6 +235,8 @@ pub struct CreateIndex {
     pub unique: bool,
     pub on: sp::ObjectName,
     pub columns: Vec<sp::Ident>,
+    /// INCLUDE, DISTRIBUTED BY: they are to exist, and mean nothing.
+    pub mentioned: Vec<sp::Ident>,
 }
 
 /// `INSERT INTO … SELECT … EMIT CHANGES`: runs until it is dropped.

@@ -23,6 +23,7 @@ mod rounding;
 pub mod sessions;
 pub mod steps;
 mod sums;
+mod unnested;
 pub mod zones;
 
 use std::sync::Arc;
@@ -148,5 +149,5 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> datafusion::error::Resul
 /// Ours, by the name they have here. Word counts are the first query everyone writes: `split` is `string_to_array`.
 fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let split = datafusion::functions_nested::string::string_to_array_udf();
-    vec![Arc::new(split.as_ref().clone().with_aliases(["split"])), precision::round_time()]
+    vec![Arc::new(split.as_ref().clone().with_aliases(["split"])), precision::round_time(), unnested::unnest_column()]
 }

@@ -3,6 +3,7 @@
 //! | written | becomes |
 //! | --- | --- |
 //! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | `VERSION AS OF n`, `TIMESTAMP AS OF t` |
+//! | `FOR SYSTEM_TIME AS OF TIMESTAMP 't'`, `FOR SYSTEM_TIME AS OF 't'` | `AS OF TIMESTAMP 't'` |
 //! | `TUMBLE(TABLE s AS OF COMMIT n, …)` | `TUMBLE(TABLE (SELECT * FROM s VERSION AS OF n), …)` |
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -12,6 +13,23 @@ use super::tokens::is_word;
 use crate::sql::ast::WINDOW_FUNCTIONS;
 
 impl Rewriter {
+    /// Flink's and RisingWave's `FOR SYSTEM_TIME` before AS OF a constant, ahead. Of a column it belongs to a join.
+    pub(super) fn system_time(&mut self) {
+        if !["FOR", "SYSTEM_TIME", "AS", "OF"].iter().enumerate().all(|(at, word)| self.is(at, word)) {
+            return;
+        }
+        let is_text = |ahead: usize| {
+            matches!(self.tokens.get(self.at + ahead).map(|token| &token.token), Some(Token::SingleQuotedString(_)))
+        };
+        if self.is(4, "TIMESTAMP") && is_text(5) {
+            self.at += 2;
+        } else if is_text(4) {
+            let span = self.tokens[self.at + 3].span;
+            self.at += 2;
+            self.tokens.insert(self.at + 2, TokenWithSpan::new(Token::make_keyword("TIMESTAMP"), span));
+        }
+    }
+
     /// `AS OF COMMIT`, `AS OF TIMESTAMP`, ahead: the unit comes first.
     pub(super) fn as_of(&mut self) {
         let input = self.window_input();

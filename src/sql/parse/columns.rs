@@ -8,12 +8,14 @@ use super::window;
 use crate::catalog::Identity;
 use crate::error::{Error, Result};
 use crate::limits::COLUMNS;
-use crate::sql::ast::{ColumnDef, SqlExpr, WatermarkDef};
+use crate::sql::ast::{ColumnDef, Options, SqlExpr, WatermarkDef};
 
 #[derive(Default)]
 pub(super) struct Columns {
     pub columns: Vec<ColumnDef>,
     pub primary_key: Vec<sp::Ident>,
+    /// The key is said behind its columns.
+    pub inline_key: bool,
     /// ksqlDB's `column type KEY`: of a table the primary key, of a stream what it is partitioned by.
     pub key: Vec<sp::Ident>,
     pub watermark: Option<WatermarkDef>,
@@ -121,7 +123,14 @@ impl Grammar<'_> {
         let position = self.position();
         if self.eat("PRIMARY KEY") {
             let _ = self.eat("NOT ENFORCED");
-            set_primary_key(columns, vec![column.name.clone()], position)?;
+            // ksqlDB's key of several columns: each says so.
+            let is_new = !columns.primary_key.iter().any(|other| same(other, &column.name));
+            if columns.inline_key && is_new {
+                columns.primary_key.push(column.name.clone());
+            } else {
+                set_primary_key(columns, vec![column.name.clone()], position)?;
+                columns.inline_key = true;
+            }
             return Ok(true);
         }
         if self.eat("KEY") {
@@ -218,6 +227,27 @@ impl Grammar<'_> {
         let number = number.map_err(|_| Error::numeric_out_of_range("the number does not fit into bigint").at(position))?;
         Ok(if is_negative { -number } else { number })
     }
+}
+
+/// ksqlDB's option `timestamp = 'ts'`: the watermark is on that column, and rises with it.
+pub(super) fn take_timestamp(options: &mut Options, watermark: &mut Option<WatermarkDef>, position: u32) -> Result<()> {
+    if options.contains_key("timestamp_format") {
+        let error = Error::unsupported("the option timestamp_format is not supported").at(position);
+        return Err(error.with_hint(
+            "compute the time in a column: ts TIMESTAMP AS to_timestamp(text, 'yyyy-MM-dd HH:mm:ss'), WATERMARK FOR ts",
+        ));
+    }
+    let Some(column) = options.remove("timestamp") else { return Ok(()) };
+    if watermark.is_some() {
+        let error = Error::invalid_table_definition("a stream has one watermark").at(position);
+        return Err(error.with_hint("the option timestamp is another word for WATERMARK FOR"));
+    }
+    let column = match column.strip_prefix('`').and_then(|name| name.strip_suffix('`')) {
+        Some(quoted) => sp::Ident::with_quote('"', quoted),
+        None => sp::Ident::new(column),
+    };
+    *watermark = Some(WatermarkDef { column, expression: None });
+    Ok(())
 }
 
 fn sql_expr(mut expr: sp::Expr, text: &str) -> Result<SqlExpr> {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast as sp;
 use sqlparser::tokenizer::Token;
 
-use super::columns::Columns;
+use super::columns::{Columns, take_timestamp};
 use super::grammar::Grammar;
 use super::message;
 use super::query::Query;
@@ -168,8 +168,9 @@ impl Grammar<'_> {
     }
 
     fn create_relation(&mut self, head: Head, stream: bool) -> Result<CreateRelation> {
-        let columns = self.column_list()?;
+        let mut columns = self.column_list()?;
         let mut clauses = self.clauses(true)?;
+        take_timestamp(&mut clauses.options, &mut columns.watermark, head.position)?;
         if self.is("AS") {
             return Err(self.unexpected("end of statement").with_hint("a query gives the columns: leave out their types"));
         }
@@ -211,15 +212,24 @@ impl Grammar<'_> {
 
     /// `[(a, b)] [PARTITION BY …] [WITH (…)] AS [CHANGELOG OF] query [EMIT …] [WITH [NO] DATA]`.
     fn create_as(&mut self, head: Head) -> Result<CreateView> {
-        let (columns, watermark) = if *self.peek() == Token::LParen { self.names()? } else { (Vec::new(), None) };
+        let (columns, mut watermark) = if *self.peek() == Token::LParen { self.names()? } else { (Vec::new(), None) };
         let mut clauses = self.clauses(false)?;
+        take_timestamp(&mut clauses.options, &mut watermark, head.position)?;
         if !self.is("AS") {
             let expected = if columns.is_empty() { "( column type, … ) or AS" } else { "AS" };
             return Err(self.unexpected(expected));
         }
         self.skip(1);
         let changelog = self.eat("CHANGELOG OF");
+        self.takes_partition = true;
         let query = if changelog && !self.is_query() { self.whole_relation()? } else { self.query()? };
+        self.takes_partition = false;
+        if let Some(partition_by) = self.partition_by.take() {
+            if !clauses.partition_by.is_empty() {
+                return Err(Error::syntax("PARTITION BY stands before AS or behind the query, not both").at(head.position));
+            }
+            clauses.partition_by = partition_by;
+        }
         if self.is_all("WITH NO DATA") {
             return Err(self.unsupported("WITH NO DATA is not supported: a view always holds its rows"));
         }

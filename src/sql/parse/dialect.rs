@@ -113,7 +113,13 @@ fn parse_table_argument(parser: &mut Parser) -> Option<Result<Expr, ParserError>
     if !table && !is_partitioned(parser) {
         return None;
     }
-    if !matches!(parser.get_current_token().token, Token::LParen | Token::Comma | Token::RArrow) {
+    // Without TABLE it is the first argument, or has a name: `GROUP BY a, b PARTITION BY b` is none.
+    let begins = match parser.get_current_token().token {
+        Token::LParen | Token::RArrow => true,
+        Token::Comma => table,
+        _ => false,
+    };
+    if !begins {
         return None;
     }
     Some(parse_input(parser, table))
@@ -332,6 +338,11 @@ impl Dialect for StreamDialect {
     /// `x AS OF COMMIT n`, after [`super::rewrite`].
     fn supports_table_versioning(&self) -> bool {
         self.versioned
+    }
+
+    /// `first_value(x IGNORE NULLS)`.
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true
     }
 
     fn supports_match_recognize(&self) -> bool {

@@ -20,6 +20,10 @@ pub(super) struct Grammar<'a> {
     sql: &'a str,
     /// What ksqlDB's WINDOW clause says of the view as a whole.
     pub window_options: Options,
+    /// May PARTITION BY follow the query, as in ksqlDB?
+    pub takes_partition: bool,
+    /// The columns that it named.
+    pub partition_by: Option<Vec<sp::Ident>>,
     /// Statements in statements: EXPLAIN EXPLAIN …
     pub depth: usize,
     /// Where passwords stand: whoever keeps or shows the text leaves these out.
@@ -29,7 +33,16 @@ pub(super) struct Grammar<'a> {
 impl<'a> Grammar<'a> {
     pub fn new(sql: &'a str, dialect: &'a StreamDialect, tokens: Vec<TokenWithSpan>, window_options: Options) -> Grammar<'a> {
         let parser = Parser::new(dialect).with_recursion_limit(PARSER_RECURSION).with_tokens_with_locations(tokens);
-        Grammar { parser, dialect, sql, window_options, depth: 0, secrets: Vec::new() }
+        Grammar {
+            parser,
+            dialect,
+            sql,
+            window_options,
+            takes_partition: false,
+            partition_by: None,
+            depth: 0,
+            secrets: Vec::new(),
+        }
     }
 
     /// Lets sqlparser read on from here.

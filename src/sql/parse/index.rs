@@ -29,11 +29,11 @@ impl Grammar<'_> {
             }
         }
         let columns = self.parenthesized(Grammar::indexed_column)?;
-        if self.is("INCLUDE") {
-            return Err(self
-                .unsupported("INCLUDE is not supported")
-                .with_hint("an index finds rows, and these have all columns"));
-        }
+        // An index finds rows, and these have all columns.
+        let included = if self.eat("INCLUDE") { self.parenthesized(Grammar::identifier)? } else { Vec::new() };
+        // RisingWave's, of which server keeps what: there is one.
+        let distributed = if self.eat("DISTRIBUTED BY") { self.parenthesized(Grammar::identifier)? } else { Vec::new() };
+        let mentioned = included.into_iter().chain(distributed).collect();
         if self.eat("NULLS NOT DISTINCT") {
             return Err(self.unsupported("NULLS NOT DISTINCT is not supported"));
         }
@@ -48,7 +48,7 @@ impl Grammar<'_> {
             let error = self.unsupported("partial indexes are not supported");
             return Err(error.with_hint("leave WHERE out, or index a view over the rows that it would keep"));
         }
-        Ok(Some(Statement::CreateIndex(CreateIndex { name, if_not_exists, unique, on, columns })))
+        Ok(Some(Statement::CreateIndex(CreateIndex { name, if_not_exists, unique, on, columns, mentioned })))
     }
 
     fn indexed_column(&mut self) -> Result<sp::Ident> {

@@ -39,6 +39,7 @@ mod types;
 mod values;
 mod window;
 mod window_call;
+mod window_value;
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ use sqlparser::ast as sp;
 use sqlparser::tokenizer::TokenWithSpan;
 
 pub use cursor::backward;
+pub(in crate::sql) use window_value::in_from as window_in_from;
 
 use crate::error::{Error, Result};
 use crate::sql::ast::{Parsed, Statement};

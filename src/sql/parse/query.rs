@@ -37,10 +37,22 @@ impl Grammar<'_> {
         if !self.is_query() {
             return Err(self.unexpected("a query"));
         }
+        if self.is("WITH") && self.is_nth(2, "AS") && self.is_nth(3, "CHANGELOG") && self.is_nth(4, "FROM") {
+            self.skip(3);
+            let error = self.unsupported("CHANGELOG FROM in a query is not supported");
+            return Err(error.with_hint(
+                "CREATE STREAM c AS CHANGELOG OF name writes each change as a row, to be read from there; SUBSCRIBE TO name shows them",
+            ));
+        }
         let (from, position) = (self.here(), self.position());
         let mut query = self.read(|parser| parser.parse_query())?;
         let mut sql = self.text_since(from).to_string();
+        let partitioned = self.trailing_partition()?;
         let (emit, lateness) = self.emit()?;
+        if lateness.is_some() && partitioned {
+            let error = Error::unsupported("PARTITION BY behind a query with EMIT FINAL WITH DELAY is not supported");
+            return Err(error.with_hint("write it before AS").at(position));
+        }
         if lateness.is_some() {
             // It says something of the windows, so the text is not the query without it.
             sql = self.text_since(from).to_string();
@@ -58,6 +70,29 @@ impl Grammar<'_> {
             window::delay(query.as_mut(), lateness).map_err(located)?;
         }
         Ok(Query { query, sql, emit })
+    }
+
+    /// `CREATE STREAM … AS SELECT … PARTITION BY column`, which is no part of the query.
+    fn trailing_partition(&mut self) -> Result<bool> {
+        if !self.takes_partition || !self.eat("PARTITION BY") {
+            return Ok(false);
+        }
+        let plain = |grammar: &mut Self| {
+            let column = grammar.identifier()?;
+            match grammar.peek() {
+                Token::Comma | Token::RParen | Token::EOF => Ok(column),
+                _ if grammar.is("EMIT") => Ok(column),
+                _ => {
+                    Err(grammar.unexpected("a column of the query").with_hint("compute it in SELECT, and give it a name with AS"))
+                }
+            }
+        };
+        let columns = match self.peek() {
+            Token::LParen => self.parenthesized(plain)?,
+            _ => self.comma_separated(plain)?,
+        };
+        self.partition_by = Some(columns);
+        Ok(true)
     }
 
     /// `EMIT CHANGES | ON UPDATE | FINAL | ON WINDOW CLOSE | AFTER WINDOW CLOSE [WITH DELAY i] [AND TIMEOUT i]`, if it is next. The delay of what is

@@ -13,7 +13,7 @@
 //! | `ROLLUP ((a)::int, b)`, `CUBE (…)` | `ROLLUP (((a)::int), b)` |
 //! | `x IN ((SELECT …), y)` | `x IN (coalesce((SELECT …)), y)` |
 //! | `JSON_OBJECT(KEY k VALUE v)` | see [`super::json`] |
-//! | `AS OF COMMIT n`, `AS OF TIMESTAMP t` | see [`super::as_of`] |
+//! | `AS OF COMMIT n`, `AS OF TIMESTAMP t`, `FOR SYSTEM_TIME AS OF TIMESTAMP t` | see [`super::as_of`] |
 //!
 //! MATCH_RECOGNIZE is brought to what the parser knows of it by [`super::pattern`]. The table hint `WITH (…)` is taken up by
 //! [`super::window`].
@@ -101,6 +101,7 @@ impl Rewriter {
         if self.is(0, "IN") && self.is_token(1, &Token::LParen) && self.is_token(2, &Token::LParen) {
             self.call_first_subquery();
         }
+        self.system_time();
         if self.is(0, "AS") && self.is(1, "OF") && (self.is(2, "COMMIT") || self.is(2, "TIMESTAMP")) {
             self.as_of();
             return Ok(());

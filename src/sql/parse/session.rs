@@ -191,8 +191,15 @@ impl Grammar<'_> {
         Ok(if name.quote_style.is_some() { name.value } else { name.value.to_lowercase() })
     }
 
-    /// A setting's name in lower case: `search_path`, `a.b`.
+    /// A setting's name in lower case: `search_path`, `a.b`, and `'a.b'` as ksqlDB and Flink write theirs.
     pub(super) fn setting_name(&mut self) -> Result<String> {
+        if let Token::SingleQuotedString(name) = self.peek()
+            && name.contains('.')
+        {
+            let name = name.to_lowercase();
+            self.skip(1);
+            return Ok(name);
+        }
         let name = self.object_name()?;
         let parts: Vec<String> = name.0.iter().filter_map(|part| Some(part.as_ident()?.value.to_lowercase())).collect();
         Ok(parts.join("."))

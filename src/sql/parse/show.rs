@@ -6,19 +6,26 @@ use super::grammar::Grammar;
 use crate::error::Result;
 use crate::sql::ast::{ShowObjects, Statement};
 
+/// What SHOW and ksqlDB's LIST list.
+const OBJECTS: [(&str, ShowObjects); 9] = [
+    ("STREAMS", ShowObjects::Streams),
+    ("TABLES", ShowObjects::Tables),
+    ("MATERIALIZED VIEWS", ShowObjects::MaterializedViews),
+    ("VIEWS", ShowObjects::Views),
+    ("QUERIES", ShowObjects::Queries),
+    ("JOBS", ShowObjects::Queries),
+    ("SOURCES", ShowObjects::Sources),
+    ("CONNECTORS", ShowObjects::Sources),
+    ("FUNCTIONS", ShowObjects::Functions),
+];
+
 impl Grammar<'_> {
+    /// `LIST STREAMS`, ahead.
+    pub(super) fn lists_objects(&self) -> bool {
+        OBJECTS.iter().any(|(words, _)| words.split(' ').enumerate().all(|(at, word)| self.is_nth(at + 1, word)))
+    }
+
     pub(super) fn show(&mut self) -> Result<Statement> {
-        const OBJECTS: [(&str, ShowObjects); 9] = [
-            ("STREAMS", ShowObjects::Streams),
-            ("TABLES", ShowObjects::Tables),
-            ("MATERIALIZED VIEWS", ShowObjects::MaterializedViews),
-            ("VIEWS", ShowObjects::Views),
-            ("QUERIES", ShowObjects::Queries),
-            ("JOBS", ShowObjects::Queries),
-            ("SOURCES", ShowObjects::Sources),
-            ("CONNECTORS", ShowObjects::Sources),
-            ("FUNCTIONS", ShowObjects::Functions),
-        ];
         // PostgreSQL's settings that are written with spaces.
         const SETTINGS: [(&str, &str); 4] = [
             ("TIME ZONE", "timezone"),

@@ -99,9 +99,10 @@ impl Grammar<'_> {
             "SAVEPOINT" => self.savepoint(),
             "RELEASE" => self.release(),
             "SET" => self.set(),
-            "RESET" => self.reset(),
+            "RESET" | "UNSET" => self.reset(),
             "DISCARD" => self.discard(),
             "SHOW" => self.show(),
+            "LIST" if self.lists_objects() => self.show(),
             "DESCRIBE" | "DESC" => self.describe(),
             "EXPLAIN" => self.explain(),
             "SUBSCRIBE" => self.subscribe(),
@@ -399,6 +400,10 @@ impl Grammar<'_> {
     /// `TERMINATE query`, ksqlDB's DROP QUERY.
     fn terminate(&mut self) -> Result<Statement> {
         self.skip(1);
+        if self.is("ALL") {
+            let error = self.unsupported("TERMINATE ALL is not supported");
+            return Err(error.with_hint("SHOW QUERIES lists them; write DROP QUERY a, b, …, or PAUSE a view"));
+        }
         if self.is("QUERY") && matches!(self.peek_nth(1), Token::Word(_)) {
             self.skip(1);
         }

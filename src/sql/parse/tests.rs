@@ -15,6 +15,7 @@ const SCRIPTS: &str = "src/sql/parse/testdata";
 #[rstest::rstest]
 #[case("define")]
 #[case("windows")]
+#[case("of_ksqldb")]
 #[case("emission")]
 #[case("read")]
 #[case("write")]

@@ -5,6 +5,7 @@
 //! | `TUMBLE(TABLE s, DESCRIPTOR(ts), size)`, `TUMBLE(s, ts, size)`, named arguments | [`super::window_call`] |
 //! | `FROM s WITH (tumble(size => …))`: ksqlDB's WINDOW clause after [`super::rewrite`] | [`implicit_group`] |
 //! | `GROUP BY TUMBLE(ts, size)` with `TUMBLE_START(…)` | [`group_window`] |
+//! | `SELECT tumble(size) AS window … GROUP BY window` | the same, with [`super::window_value`] |
 //!
 //! Intervals are brought to `INTERVAL '5 minutes'` on the way: singular, without the SQL standard's fields.
 
@@ -12,9 +13,10 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{self as sp, Expr, VisitMut, VisitorMut};
 
-use super::window_call::{self, call_name, function_args, identifier};
+use super::window_call::{self, call_name, identifier};
+use super::window_value::{self, group_function};
 use crate::error::{Error, Result};
-use crate::sql::ast::{Options, WINDOW_FUNCTIONS};
+use crate::sql::ast::Options;
 
 /// Brings all windows and intervals of a query, statement or expression to one form.
 pub(super) fn normalize(node: &mut impl VisitMut) -> Result<()> {
@@ -156,7 +158,12 @@ fn implicit_group(select: &mut sp::Select, order_by: &mut [sp::OrderByExpr]) -> 
         return Err(Error::unsupported("GROUP BY ALL with a WINDOW clause is not supported"));
     };
     let session = window_call::is_session_clause(relation);
-    window_call::apply_clause(relation, around(session, keys, &mut select.selection))?;
+    let around = around(session, keys, &select.projection, &mut select.selection);
+    let computed = around.computed.clone();
+    window_call::apply_clause(relation, around)?;
+    for (name, expr) in computed {
+        stand_in(&expr, &Expr::Identifier(name), &mut select.projection, select.having.as_mut(), order_by);
+    }
     let named = names_window(select.projection.iter());
     for item in &mut select.projection {
         rename_selected(item);
@@ -178,13 +185,21 @@ fn implicit_group(select: &mut sp::Select, order_by: &mut [sp::OrderByExpr]) -> 
 }
 
 /// Rows make sessions with those that agree in the keys, and only those that WHERE lets through.
-fn around(session: bool, keys: &[Expr], selection: &mut Option<Expr>) -> window_call::Around {
+fn around(session: bool, keys: &mut [Expr], projection: &[sp::SelectItem], selection: &mut Option<Expr>) -> window_call::Around {
     if !session {
         return window_call::Around::default();
     }
+    let computed = window_value::name_keys(keys, projection);
     let of_window = |key: &Expr| last_name(key).and_then(window_name).is_some();
     let keys = keys.iter().filter(|key| !of_window(key) && group_function(key).is_none()).cloned().collect();
-    window_call::Around { keys, selection: selection.take() }
+    window_call::Around { keys, computed, selection: selection.take() }
+}
+
+/// An expression for another one in what a query computes of its groups.
+fn stand_in(from: &Expr, to: &Expr, items: &mut [sp::SelectItem], having: Option<&mut Expr>, order_by: &mut [sp::OrderByExpr]) {
+    items.iter_mut().for_each(|item| window_value::replace_selected(item, from, to));
+    let order = order_by.iter_mut().map(|order| &mut order.expr);
+    having.into_iter().chain(order).for_each(|expr| window_value::replace(expr, from, to));
 }
 
 fn window_over_join(what: &str) -> Error {
@@ -260,19 +275,30 @@ fn is_column(expr: &Expr, column: &str) -> bool {
     last_name(expr).is_some_and(|name| name.value.eq_ignore_ascii_case(column))
 }
 
-/// Older Flink: `GROUP BY TUMBLE(ts, size)`. The window moves to FROM; its functions become columns.
+/// `GROUP BY TUMBLE(ts, size)` of older Flink, and Arroyo's window as a value. The window moves to FROM; its functions become columns.
 fn group_window(select: &mut sp::Select, order_by: &mut [sp::OrderByExpr]) -> Result<()> {
-    let sp::GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return Ok(()) };
+    let sp::GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return window_value::refuse_others(select) };
+    window_value::resolve_windows(keys, &select.projection);
     let found = keys.iter().enumerate().find_map(|(at, key)| Some((at, group_function(key)?)));
-    let Some((at, (function, args))) = found else { return Ok(()) };
+    let Some((at, (function, args))) = found else { return window_value::refuse_others(select) };
+    let window = keys[at].clone();
+    let twice = |(other, key): (usize, &Expr)| other > at && *key == window;
+    while let Some((other, _)) = keys.iter().enumerate().find(|found| twice(*found)) {
+        keys.remove(other);
+    }
     let [sp::TableWithJoins { relation, joins }] = select.from.as_mut_slice() else {
         return Err(window_over_join("GROUP BY TUMBLE"));
     };
     if !joins.is_empty() {
         return Err(window_over_join("GROUP BY TUMBLE"));
     }
-    let around = around(function == "session", keys, &mut select.selection);
+    let around = around(function == "session", keys, &select.projection, &mut select.selection);
+    let computed = around.computed.clone();
     window_call::apply_group(relation, function, args, around)?;
+    for (name, expr) in computed {
+        stand_in(&expr, &Expr::Identifier(name), &mut select.projection, select.having.as_mut(), order_by);
+    }
+    stand_in(&window, &window_value::value(), &mut select.projection, select.having.as_mut(), order_by);
     let mut columns = vec!["window_start", "window_end"];
     let items = select.projection.iter_mut().filter_map(|item| match item {
         sp::SelectItem::UnnamedExpr(expr) | sp::SelectItem::ExprWithAlias { expr, .. } => Some(expr),
@@ -283,14 +309,7 @@ fn group_window(select: &mut sp::Select, order_by: &mut [sp::OrderByExpr]) -> Re
         replace_auxiliary(expr, function, &mut columns)?;
     }
     keys.splice(at..=at, columns.into_iter().map(|name| Expr::Identifier(identifier(name))));
-    Ok(())
-}
-
-/// `TUMBLE(ts, …)`, `HOP(ts, …)`, `SESSION(ts, …)` as a key.
-fn group_function(key: &Expr) -> Option<(&'static str, Vec<sp::FunctionArg>)> {
-    let Expr::Function(function) = key else { return None };
-    let name = WINDOW_FUNCTIONS.into_iter().find(|name| call_name(&function.name, name))?;
-    Some((name, function_args(function)?.to_vec()))
+    window_value::refuse_others(select)
 }
 
 /// `TUMBLE_START(…)` → `window_start`, `_END` → `window_end`, `_ROWTIME` → `window_time`.

@@ -140,8 +140,10 @@ pub(super) fn has_clause(factor: &TableFactor) -> bool {
 /// What a query around a window without arguments of its own says about it.
 #[derive(Default)]
 pub(super) struct Around {
-    /// What else it groups by.
+    /// What else it groups by; of a session the columns that divide it.
     pub keys: Vec<Expr>,
+    /// Of these, what is computed: the columns below the session that are to hold it.
+    pub computed: Vec<(sp::Ident, Expr)>,
     /// Its WHERE, which is to hold before rows make sessions.
     pub selection: Option<Expr>,
 }
@@ -166,7 +168,7 @@ pub(super) fn apply_clause(factor: &mut TableFactor, around: Around) -> Result<(
     }
     let input = around.input(factor)?;
     let mut named = named_intervals(extra)?;
-    named.extend(around.partition(function)?);
+    named.extend(around.partition(function));
     put_call(factor, function, Arguments { input: Some(input), named }).map_err(|error| at(error, position))
 }
 
@@ -177,9 +179,11 @@ pub(super) fn is_session_clause(factor: &TableFactor) -> bool {
 }
 
 impl Around {
-    /// The relation of FROM, or the query of its rows that WHERE lets through.
+    /// The relation of FROM, or the query of its rows that WHERE lets through, with what divides them.
     fn input(&self, factor: &mut TableFactor) -> Result<Expr> {
-        let Some(selection) = &self.selection else { return take_relation(factor) };
+        if self.selection.is_none() && self.computed.is_empty() {
+            return take_relation(factor);
+        }
         let relation = match &*factor {
             TableFactor::Table { name, alias, .. } => table_of(name.clone(), alias.clone()),
             other => other.clone(),
@@ -188,25 +192,23 @@ impl Around {
         let mut query = parse_query("SELECT * FROM window")?;
         if let sp::SetExpr::Select(select) = query.body.as_mut() {
             select.from = vec![sp::TableWithJoins { relation, joins: Vec::new() }];
-            select.selection = Some(selection.clone());
+            select.selection.clone_from(&self.selection);
+            let computed = self.computed.iter().cloned();
+            select.projection.extend(computed.map(|(alias, expr)| sp::SelectItem::ExprWithAlias { expr, alias }));
         }
         Ok(Expr::Subquery(query))
     }
 
     /// A session is of rows that agree in what else the query groups by.
-    fn partition(&self, function: &str) -> Result<Option<(&'static str, Expr)>> {
+    fn partition(&self, function: &str) -> Option<(&'static str, Expr)> {
         if function != "session" || self.keys.is_empty() {
-            return Ok(None);
+            return None;
         }
         let column = |key: &Expr| match key {
-            Expr::Identifier(name) => Ok(Expr::Identifier(name.clone())),
-            Expr::CompoundIdentifier(names) if !names.is_empty() => Ok(Expr::Identifier(names[names.len() - 1].clone())),
-            other => {
-                let error = Error::unsupported(format!("a session by the expression {other} is not supported"));
-                Err(error.with_hint("compute it in a subquery, and group by its column: FROM (SELECT *, … AS k FROM s) AS s"))
-            }
+            Expr::CompoundIdentifier(names) if !names.is_empty() => Expr::Identifier(names[names.len() - 1].clone()),
+            other => other.clone(),
         };
-        Ok(Some(("partition_by", Expr::Tuple(self.keys.iter().map(column).collect::<Result<_>>()?))))
+        Some(("partition_by", Expr::Tuple(self.keys.iter().map(column).collect())))
     }
 }
 
@@ -220,7 +222,7 @@ pub(super) fn apply_group(
     let input = around.input(factor)?;
     let all = std::iter::once(FunctionArg::Unnamed(FunctionArgExpr::Expr(input))).chain(args).collect::<Vec<_>>();
     let mut arguments = read(function, &all)?;
-    arguments.named.extend(around.partition(function)?);
+    arguments.named.extend(around.partition(function));
     put_call(factor, function, arguments)
 }
 
@@ -297,14 +299,18 @@ fn read(function: &'static str, args: &[FunctionArg]) -> Result<Arguments> {
         "hop" | "cumulate" => &["input", "ts", "slide", "size", "offset", "zone"],
         _ => &["input", "ts", "gap"],
     };
+    // Arroyo's calls begin with a length: the time is the stream's.
+    let timeless = matches!(args.get(1), Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) if is_length(first));
     let mut arguments = Arguments::default();
     let mut named = false;
     for (n, arg) in args.iter().enumerate() {
         let (name, expr) = match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if !named => match positions.get(n) {
-                Some(name) if *name != "zone" || text(expr).is_some() => (*name, expr),
-                _ => return Err(usage(function, "too many arguments")),
-            },
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if !named => {
+                match positions.get(n + usize::from(timeless && n > 0)) {
+                    Some(name) if *name != "zone" || text(expr).is_some() => (*name, expr),
+                    _ => return Err(usage(function, "too many arguments")),
+                }
+            }
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), operator: FunctionArgOperator::RightArrow } => {
                 named = true;
                 (argument_name(function, &name.value)?, expr)
@@ -392,6 +398,16 @@ fn length(expr: &Expr) -> Expr {
     }
 }
 
+/// Is it written as a length of time?
+pub(super) fn is_length(expr: &Expr) -> bool {
+    match length(expr) {
+        Expr::Interval(interval) => {
+            text(&interval.value).is_some_and(|text| approximate(&text).is_some() || interval.leading_field.is_some())
+        }
+        _ => false,
+    }
+}
+
 /// The arguments in order, complete and without strangers.
 fn write(function: &'static str, arguments: Arguments) -> Result<Vec<FunctionArg>> {
     let (needed, allowed): (&[&str], &[&str]) = match function {
@@ -442,8 +458,11 @@ fn check_slide(function: &str, arguments: &Arguments) -> Result<()> {
 /// For comparing only: months of 30 days.
 fn approximate_nanoseconds(expr: &Expr) -> Option<i128> {
     let Expr::Interval(value) = expr else { return None };
-    let text = text(&value.value)?;
-    let parsed = arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(&text).ok()?;
+    approximate(&text(&value.value)?)
+}
+
+fn approximate(text: &str) -> Option<i128> {
+    let parsed = arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(text).ok()?;
     let days = i128::from(parsed.months) * 30 + i128::from(parsed.days);
     Some(days * 86_400_000_000_000 + i128::from(parsed.nanoseconds))
 }

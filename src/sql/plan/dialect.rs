@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::{Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -245,11 +245,23 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             other => Transformed::no(other),
         })
     })?;
-    // What lambdas are given may be of another type by now.
-    match typed.data.exists(|expr| Ok(matches!(expr, Expr::HigherOrderFunction(_))))? {
-        true => Ok(typed.data.resolve_lambda_variables(schema)?.data),
-        false => Ok(typed.data),
-    }
+    with_lambdas_told(typed.data, schema)
+}
+
+/// What lambdas are given may be of another type by now. DataFusion looks into the lambdas of a call, and not into those of the values
+/// that it is given.
+fn with_lambdas_told(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    let told = expr.transform_down(|expr| match expr {
+        Expr::HigherOrderFunction(mut call) => {
+            for value in call.args.iter_mut().filter(|argument| !matches!(argument, Expr::Lambda(_))) {
+                *value = with_lambdas_told(std::mem::take(value), schema)?;
+            }
+            let call = Expr::HigherOrderFunction(call).resolve_lambda_variables(schema)?.data;
+            Ok(Transformed::new(call, true, TreeNodeRecursion::Jump))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(told.data)
 }
 
 /// The columns of `ROW(a, b)` and `(a, b)` are called f1, f2.

@@ -5,6 +5,8 @@ use datafusion::error::DataFusionError;
 use sqlparser::tokenizer;
 
 use crate::error::{Error, SqlState};
+use crate::sql::ast::WINDOW_FUNCTIONS;
+use crate::sql::parse::window_in_from;
 
 /// An error of ours on its way through the planner, with the place it speaks of.
 pub fn at(error: Error, span: tokenizer::Span) -> DataFusionError {
@@ -38,6 +40,10 @@ fn in_our_words(error: Error) -> Error {
             return Error::wrong_object_type(format!("window function {name} requires an OVER clause"));
         }
         let better = Error::undefined_function(format!("function {name} does not exist"));
+        if WINDOW_FUNCTIONS.contains(&name) {
+            return better
+                .with_hint(format!("a time window stands in FROM, or is what a query groups by: {}", window_in_from(name)));
+        }
         return match rest.split_once("Did you mean '").and_then(|(_, like)| like.split_once('\'')) {
             Some((like, _)) => better.with_hint(format!("did you mean {like}?")),
             None => better,

@@ -1,5 +1,5 @@
-//! `GAP_FILL(t PARTITION BY (k), ts, INTERVAL '1 minute', LOCF(a), INTERPOLATE(b), KEEP(c))`, RisingWave's table function: rows for
-//! the times that are missing between each row and the next of its partition.
+//! `GAP_FILL(t PARTITION BY (k), ts, INTERVAL '1 minute', LOCF(a), INTERPOLATE(b), KEEP(c))`, RisingWave's table function, also with `PARTITION_BY(k)` among
+//! the fillings: rows for the times that are missing between each row and the next of its partition.
 //!
 //! It is made of what there is: `lead` tells the next row's time, a list of the times up to there is unnested, and the columns
 //! of the rows that are new are computed from the two rows around them:
@@ -106,7 +106,8 @@ impl GapFill {
         let (input, partition) = partitioned(input);
         let input = context.plan(input_factor(input)?)?;
         let schema = input.schema().as_ref().clone();
-        let partition = partition.into_iter().map(|expr| column(expr, &schema, context)).collect::<DfResult<_>>()?;
+        let partition = partition.into_iter().map(|expr| column(expr, &schema, context));
+        let mut partition = partition.collect::<DfResult<Vec<_>>>()?;
         let (time_span, step_span) = (time.span(), step.span());
         let time = column(time, &schema, context)?;
         if !matches!(schema.qualified_field_from_column(&time)?.1.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
@@ -120,6 +121,11 @@ impl GapFill {
         let mut fills = HashMap::new();
         for expr in exprs {
             let span = expr.span();
+            if let Some(columns) = partition_call(&expr) {
+                let columns = columns.into_iter().map(|expr| column(expr, &schema, context));
+                partition.extend(columns.collect::<DfResult<Vec<_>>>()?);
+                continue;
+            }
             let (column, fill) = fill(expr, &schema, context)?;
             if fills.insert(column.clone(), fill).is_some() || column == time {
                 return Err(usage(&format!("GAP_FILL is told twice how to fill \"{}\"", column.name), span));
@@ -208,6 +214,18 @@ fn partitioned(input: sp::Expr) -> (sp::Expr, Vec<sp::Expr>) {
     }
 }
 
+/// `PARTITION_BY(a, b)`.
+fn partition_call(expr: &sp::Expr) -> Option<Vec<sp::Expr>> {
+    let sp::Expr::Function(function) = expr else { return None };
+    let sp::FunctionArguments::List(list) = &function.args else { return None };
+    fold_object(&function.name).filter(|(schema, name)| schema.is_none() && name == "partition_by")?;
+    let column = |arg: &sp::FunctionArg| match arg {
+        sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    list.args.iter().map(column).collect()
+}
+
 /// `LOCF(column)` and its kin.
 fn fill(expr: sp::Expr, input: &DFSchema, context: &mut dyn RelationPlannerContext) -> DfResult<(Column, Fill)> {
     let span = expr.span();
@@ -226,7 +244,7 @@ fn fill(expr: sp::Expr, input: &DFSchema, context: &mut dyn RelationPlannerConte
     let fill = match name.as_str() {
         "locf" => Fill::Locf,
         "interpolate" => Fill::Interpolate,
-        "keep" => Fill::Keep,
+        "keep" | "keepnull" => Fill::Keep,
         _ => return Err(wrong()),
     };
     let (_, field) = input.qualified_field_from_column(&column)?;

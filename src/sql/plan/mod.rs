@@ -57,6 +57,7 @@ pub mod order;
 mod overload;
 pub mod parameters;
 pub mod silence;
+mod proctime;
 mod registered;
 mod set_all;
 mod size;
@@ -237,6 +238,7 @@ impl Planner {
     fn plan(&self, query: &sp::Query, types: &[Option<FieldRef>], inlining: Vec<RelationId>) -> Result<LogicalPlan> {
         let mut query = query.clone();
         versions::name_commits(&mut query, self)?;
+        proctime::of_rows(&mut query, self);
         namesakes::tell_apart(&mut query, self)?;
         crate::sql::system::rewrite(&mut query)?;
         crate::sql::system::lists_of_parameters(&mut query, types);

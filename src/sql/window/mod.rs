@@ -18,6 +18,7 @@
 //! (0 < slide <= size, at most [`limits::WINDOWS_PER_ROW`] a row). The node needs all columns of its input, whatever is read
 //! of them above: late rows are kept whole. Rows whose time is NULL are in no window.
 
+mod implied;
 mod parse;
 
 use std::cmp::Ordering;

@@ -9,11 +9,11 @@ use sqlparser::ast as sp;
 use sqlparser::ast::Spanned;
 use sqlparser::tokenizer::Span;
 
+use super::implied::timed;
 use super::{Assignment, WINDOW_COLUMNS, WindowNode};
 use crate::error::Error;
 use crate::sql::ast::WINDOW_FUNCTIONS;
 use crate::sql::plan::errors::at;
-use crate::sql::plan::event_time::event_time;
 use crate::sql::plan::names::{fold, fold_object, input_name};
 use crate::time::Micros;
 use crate::time::window::Windows;
@@ -53,9 +53,12 @@ fn plan(
     let input = context.plan(input_factor(input)?)?;
     let named = Arguments::read(kind, args, input.schema(), context)?;
 
-    let (time, time_span) = match named.time {
-        Some(given) => given,
-        None => (event_time_column(&input, span)?, span),
+    let (input, time, time_span) = match named.time {
+        Some((time, at)) => (input, time, at),
+        None => {
+            let (input, time) = timed(input).map_err(|error| at(error, span))?;
+            (input, time, span)
+        }
     };
     let required = |value: Option<(Micros, Span)>, name: &str| {
         value.ok_or_else(|| at(Error::syntax(format!("{} needs a {name}", kind.to_uppercase())).with_hint(usage(kind)), span))
@@ -208,19 +211,6 @@ fn zone(expr: &sp::Expr) -> Result<Tz, Error> {
     };
     let found = chrono_tz::TZ_VARIANTS.into_iter().find(|zone| zone.name().eq_ignore_ascii_case(name));
     found.ok_or_else(|| Error::invalid_parameter(format!("time zone \"{name}\" is not known")).with_hint(hint))
-}
-
-/// The one column that a watermark speaks of, for spellings that do not name it.
-fn event_time_column(input: &LogicalPlan, span: Span) -> DfResult<Column> {
-    let schema = input.schema();
-    let mut found = (0..schema.fields().len()).filter(|&index| event_time(input, index).is_some());
-    match (found.next(), found.next()) {
-        (Some(index), None) => Ok(Column::from(schema.qualified_field(index))),
-        _ => {
-            let error = Error::undefined_column("the relation of this window has no event-time column");
-            Err(at(error.with_hint("name the time column, or declare WATERMARK FOR column in CREATE STREAM"), span))
-        }
-    }
 }
 
 /// A constant interval of a window, in microseconds.

@@ -127,11 +127,23 @@ fn by_arrow(argument: &mut sp::FunctionArg) {
 }
 
 fn lambda(name: sp::Ident, body: sp::Expr) -> sp::Expr {
-    sp::Expr::Lambda(sp::LambdaFunction {
+    let mut lambda = sp::LambdaFunction {
         params: sp::OneOrManyWithParens::One(sp::LambdaFunctionParameter { name, data_type: None }),
         body: Box::new(body),
         syntax: sp::LambdaSyntax::Arrow,
-    })
+    };
+    self::body(&mut lambda);
+    sp::Expr::Lambda(lambda)
+}
+
+/// Lists that are written out are calls: in `ARRAY[x]` the planner forgets what the parameters of a lambda are.
+pub(super) fn body(lambda: &mut sp::LambdaFunction) {
+    let _ = sp::visit_expressions_mut(lambda.body.as_mut(), |expr| {
+        if let sp::Expr::Array(list) = expr {
+            *expr = call("make_array", std::mem::take(&mut list.elem));
+        }
+        ControlFlow::<()>::Continue(())
+    });
 }
 
 /// The parameter that stands for an entry of a map.

@@ -12,6 +12,7 @@
 //! | `(a, b) OVERLAPS (c, d)` | by their first and last instants |
 //! | `to_number(x, '9G999D99')` | `number_by_template(x, '9G999D99')::numeric(38, 2)` |
 //! | `statement_timestamp()`, `localtimestamp`, `localtime` | `now()::timestamptz`, `now()::timestamp`, `now()::time` |
+//! | `first_value(x IGNORE NULLS)` | `first_value(x) IGNORE NULLS` |
 //! | `date(x)`, `cardinality(a)` | `x::date`, `cardinality(a)::integer` |
 
 use std::ops::ControlFlow;
@@ -21,6 +22,18 @@ use sqlparser::ast as sp;
 use super::from::select_from;
 use super::{call, literal, nested, string, take};
 use crate::error::{Error, Result};
+
+/// `f(x IGNORE NULLS)`: as behind the call.
+pub(super) fn null_treatment(function: &mut sp::Function) {
+    let sp::FunctionArguments::List(list) = &mut function.args else { return };
+    list.clauses.retain(|clause| match clause {
+        sp::FunctionArgumentClause::IgnoreOrRespectNulls(treatment) => {
+            function.null_treatment.get_or_insert(*treatment);
+            false
+        }
+        _ => true,
+    });
+}
 
 /// LIKE of several patterns.
 pub(super) fn like_several(expr: &mut sp::Expr) -> Option<sp::Expr> {

@@ -1,4 +1,4 @@
-//! FROM: functions as relations, and the hidden column `tableoid`.
+//! FROM: functions as relations, `UNNEST` of rows of several columns, and the hidden column `tableoid`.
 
 use std::ops::ControlFlow;
 
@@ -11,6 +11,7 @@ pub(super) fn table_factor(factor: &mut sp::TableFactor) {
     as_table(factor);
     if let sp::TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } = factor {
         array_exprs.iter_mut().for_each(sets::list_of_series);
+        columns_of_rows(alias.as_ref(), array_exprs, *with_ordinality);
         name_columns("unnest", alias, array_exprs, &[], with_ordinality);
     }
     let sp::TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } = factor else { return };
@@ -26,6 +27,7 @@ pub(super) fn table_factor(factor: &mut sp::TableFactor) {
     match (function.as_str(), arguments) {
         ("unnest", Some(mut array_exprs)) => {
             array_exprs.iter_mut().for_each(sets::list_of_series);
+            columns_of_rows(alias.as_ref(), &mut array_exprs, *with_ordinality);
             name_columns("unnest", alias, &mut array_exprs, &[], with_ordinality);
             *factor = unnest(array_exprs, alias.take());
         }
@@ -63,6 +65,17 @@ pub(super) fn table_factor(factor: &mut sp::TableFactor) {
             *factor = sp::TableFactor::Derived { lateral: false, subquery: Box::new(query), alias, sample: None };
         }
         _ => {}
+    }
+}
+
+/// `UNNEST(x) AS t(a, b)`: x has rows of several columns, and is unnested once for each of them.
+fn columns_of_rows(alias: Option<&sp::TableAlias>, array_exprs: &mut Vec<sp::Expr>, with_ordinality: bool) {
+    let names = alias.map_or(0, |alias| alias.columns.len()).saturating_sub(usize::from(with_ordinality));
+    if let [rows] = array_exprs.as_slice()
+        && names > 1
+    {
+        let column = |at: usize| call("unnest_column", vec![rows.clone(), literal(&at.to_string())]);
+        *array_exprs = (1..=names).map(column).collect();
     }
 }
 

@@ -177,6 +177,7 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
         }
         sp::Expr::Function(function) => {
             unqualify(&mut function.name);
+            forms::null_treatment(function);
             casts::show_arguments(function);
             if let sp::FunctionArguments::List(list) = &function.args
                 && list.args.is_empty()
@@ -254,6 +255,7 @@ fn expression(expr: &mut sp::Expr) -> Result<()> {
         }
         sp::Expr::SimilarTo { .. } => *expr = forms::similar(expr),
         sp::Expr::Map(map) => *expr = collections::map_literal(map),
+        sp::Expr::Lambda(lambda) => collections::body(lambda),
         sp::Expr::Struct { values, .. } => {
             if let Some(form) = collections::structure(values)? {
                 *expr = form;

@@ -73,6 +73,8 @@ pub(super) fn outermost(body: &mut sp::SetExpr, each: &mut dyn FnMut(&mut sp::Se
 
 /// Beside a wildcard, plain columns may repeat one of its: they are marked too, but only where no outer query names them.
 fn name_select(select: &mut sp::Select, is_outermost: bool) {
+    let relations = relations(&select.from);
+    let is_column = |expr: &sp::Expr| is_column(expr) && !is_field(expr, relations.as_deref());
     let is_wildcard = |item: &sp::SelectItem| matches!(item, sp::SelectItem::Wildcard(_) | sp::SelectItem::QualifiedWildcard(..));
     let repeats = is_outermost && select.projection.iter().any(is_wildcard);
     let has_having = select.having.is_some();
@@ -97,6 +99,43 @@ fn name_select(select: &mut sp::Select, is_outermost: bool) {
 
 fn is_column(expr: &sp::Expr) -> bool {
     matches!(expr, sp::Expr::Identifier(_) | sp::Expr::CompoundIdentifier(_))
+}
+
+/// What qualifies columns in a FROM: names of relations, also of those that functions read. `None`: it is not known.
+fn relations(from: &[sp::TableWithJoins]) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut add = |name: &sp::ObjectName| names.extend(name.0.last().and_then(|part| part.as_ident()).map(normal));
+    for factor in from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|j| &j.relation))) {
+        match factor {
+            sp::TableFactor::Table { name, alias: None, args, .. } => {
+                add(name);
+                let _ = sp::visit_expressions(args, |expr| {
+                    match expr {
+                        sp::Expr::Identifier(name) => add(&sp::ObjectName::from(vec![name.clone()])),
+                        sp::Expr::CompoundIdentifier(names) => add(&sp::ObjectName::from(names.clone())),
+                        _ => {}
+                    }
+                    ControlFlow::<()>::Continue(())
+                });
+            }
+            sp::TableFactor::Table { alias: Some(alias), .. } | sp::TableFactor::Derived { alias: Some(alias), .. } => {
+                add(&sp::ObjectName::from(vec![alias.name.clone()]));
+            }
+            sp::TableFactor::Derived { alias: None, .. } => {}
+            _ => return None,
+        }
+    }
+    Some(names)
+}
+
+/// A field of a column, `a.b`, where nothing in FROM is called so.
+fn is_field(expr: &sp::Expr, relations: Option<&[String]>) -> bool {
+    match expr {
+        sp::Expr::CompoundIdentifier(parts) if parts.len() == 2 => {
+            relations.is_some_and(|relations| !relations.contains(&normal(&parts[0])))
+        }
+        _ => false,
+    }
 }
 
 /// It is called like the column that it is made of.

@@ -17,10 +17,17 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("json_path_is_there", AT_PATH, "bool", |_, values| {
         Ok((is_document(text(values, 0)) && at_path(values)? != Value::Null).into())
     }),
-    immutable("json_keys_or_null", DOCUMENT, "text[]", |_, values| fields(values, |key, _| key.into())),
-    // The keys with the texts of their values.
+    immutable("json_keys_or_null", DOCUMENT, "text[]", |_, values| fields(values, |key, _| Ok(key.into()))),
+    // The keys with the texts of their values, of a string what it says.
     immutable("json_pairs_or_null", DOCUMENT, "text[][]", |_, values| {
-        fields(values, |key, value| Value::List(vec![key.into(), value.into()]))
+        fields(values, |key, value| Ok(Value::List(vec![key.into(), unquoted(value)?])))
+    }),
+    // The texts of the elements, of a string what it says.
+    immutable("json_items_or_null", DOCUMENT, "text[]", |_, values| {
+        let document = text(values, 0);
+        let found = if is_document(document) { elements(document)? } else { None };
+        let items = found.map(|found| found.into_iter().map(unquoted).collect::<Result<Vec<_>>>()).transpose()?;
+        Ok(items.map_or(Value::Null, Value::List))
     }),
     immutable("json_array_contains", &[&["text", "any"]], "bool", |_, values| contains(values)).lenient(),
     // IS JSON, with what kind of document; NULL is none.
@@ -50,10 +57,12 @@ fn found(values: &[Value], is_wanted: impl Fn(&str) -> bool) -> Result<Value> {
     }
 }
 
-fn fields(values: &[Value], field: impl Fn(String, &str) -> Value) -> Result<Value> {
+fn fields(values: &[Value], field: impl Fn(String, &str) -> Result<Value>) -> Result<Value> {
     let document = text(values, 0);
     let found = if is_document(document) { members(document)? } else { None };
-    Ok(found.map_or(Value::Null, |found| Value::List(found.into_iter().map(|(key, value)| field(key, value)).collect())))
+    let fields =
+        found.map(|found| found.into_iter().map(|(key, value)| field(key, value)).collect::<Result<Vec<_>>>()).transpose()?;
+    Ok(fields.map_or(Value::Null, Value::List))
 }
 
 /// Is the value an element, of its type? A number is one by its value.

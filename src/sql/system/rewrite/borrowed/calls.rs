@@ -1,7 +1,7 @@
 //! Calls that are expressions in other words, and aggregates under other names.
 
 /// A function, the number of its arguments, and what a call of it stands for. Each argument is there once, or costs nothing twice.
-pub(super) const CALLS: [(&str, usize, &str); 71] = [
+pub(super) const CALLS: [(&str, usize, &str); 74] = [
     ("array_length", 1, "cardinality($1)"),
     ("array_remove", 2, "CASE WHEN $2 IS NULL THEN array_compact($1) ELSE array_remove_all($1, $2) END"),
     ("array_replace", 3, "array_replace_all($1, $2, $3)"),
@@ -29,12 +29,14 @@ pub(super) const CALLS: [(&str, usize, &str); 71] = [
     ("hex", 1, "hex_of($1)"),
     ("hour", 1, "extract(hour FROM $1)::integer"),
     ("if", 3, "CASE WHEN $1 THEN $2 ELSE $3 END"),
+    ("ifnull", 2, "coalesce($1, $2)"),
     ("instr", 3, "text_place($1, $2, $3, 1)"),
     ("instr", 4, "text_place($1, $2, $3, $4)"),
     ("is_alpha", 1, "coalesce($1 ~ '^\\p{L}+$', false)"),
     ("is_decimal", 1, "coalesce($1::text ~ '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$', false)"),
     ("is_digit", 1, "coalesce($1 ~ '^\\d+$', false)"),
     ("is_json_string", 1, "is_json($1)"),
+    ("json_items", 1, "json_items_or_null($1)"),
     ("json_keys", 1, "json_keys_or_null($1)"),
     ("json_quote", 1, "to_json($1::text)::text"),
     ("json_records", 1, "map_from_pairs(json_pairs_or_null($1))"),
@@ -50,6 +52,7 @@ pub(super) const CALLS: [(&str, usize, &str); 71] = [
     ("map_length", 1, "cardinality($1)"),
     ("minute", 1, "extract(minute FROM $1)::integer"),
     ("month", 1, "extract(month FROM $1)::integer"),
+    ("nvl", 2, "coalesce($1, $2)"),
     ("proctime", 0, "now()"),
     ("quarter", 1, "extract(quarter FROM $1)::integer"),
     ("rand_integer", 1, "floor(random() * $1)::integer"),

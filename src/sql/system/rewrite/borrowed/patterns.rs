@@ -8,9 +8,12 @@ use crate::error::{Error, Result};
 
 /// A text read by a pattern: a time without zone, NULL of a text that does not fit.
 pub(super) fn read(function: &str, text: &sp::Expr, pattern: &sp::Expr) -> Result<sp::Expr> {
-    let template = template(function, pattern)?;
+    let template = template_of(function, pattern, true)?;
     match string(&template).and_then(templates::translated) {
-        Some(format) => stand_in("time_by_pattern($1, $2)", &[text.clone(), literal(&format)]),
+        Some(format) => {
+            let format = format.replace(OFFSET, "%#z");
+            stand_in("time_by_pattern($1, $2)", &[text.clone(), literal(&format)])
+        }
         None => Err(Error::unsupported(format!("{function} does not read the pattern {pattern}"))),
     }
 }
@@ -22,16 +25,25 @@ pub(in super::super) fn is_java(pattern: &sp::Expr) -> bool {
 
 /// A pattern of Java's (`java.time.format.DateTimeFormatter`) as a template of PostgreSQL's.
 pub(super) fn template(function: &str, pattern: &sp::Expr) -> Result<sp::Expr> {
+    template_of(function, pattern, false)
+}
+
+fn template_of(function: &str, pattern: &sp::Expr, reads: bool) -> Result<sp::Expr> {
     let refused = |what: String| {
         let hint = "write to_char(value, 'YYYY-MM-DD HH24:MI:SS') or to_timestamp(text, …), with PostgreSQL's letters";
         Error::unsupported(format!("{function} {what}")).with_hint(hint)
     };
     let Some(pattern) = string(pattern) else { return Err(refused("takes a constant as its pattern".into())) };
-    translated(pattern).map(|text| literal(&text)).map_err(|letters| refused(format!("does not know {letters} in a pattern")))
+    translated(pattern, reads)
+        .map(|text| literal(&text))
+        .map_err(|letters| refused(format!("does not know {letters} in a pattern")))
 }
 
+/// Stands for an offset from UTC, which texts have, and times that are to be written have not.
+const OFFSET: char = '\u{1f}';
+
 /// `Err`: the letters that have no word here.
-fn translated(pattern: &str) -> std::result::Result<String, String> {
+fn translated(pattern: &str, reads: bool) -> std::result::Result<String, String> {
     let (mut text, mut rest) = (String::new(), pattern);
     while let Some(first) = rest.chars().next() {
         if let Some(quoted) = rest.strip_prefix('\'') {
@@ -46,6 +58,10 @@ fn translated(pattern: &str) -> std::result::Result<String, String> {
         let length = rest.find(|c| c != first).unwrap_or(rest.len());
         let (run, after) = rest.split_at(length);
         rest = after;
+        if reads && matches!((first, length), ('X' | 'x' | 'Z', 1..=3)) {
+            text.push(OFFSET);
+            continue;
+        }
         text.push_str(match (first, length) {
             ('y' | 'u', 2) => "YY",
             ('y' | 'u', 1 | 4) => "YYYY",
@@ -91,6 +107,6 @@ mod tests {
     #[case("yyyy-MM-dd XXX", Err("XXX"))]
     #[case("'open", Err("'open"))]
     fn java_patterns_become_templates(#[case] pattern: &str, #[case] expected: std::result::Result<&str, &str>) {
-        assert_eq!(translated(pattern), expected.map(str::to_string).map_err(str::to_string));
+        assert_eq!(translated(pattern, false), expected.map(str::to_string).map_err(str::to_string));
     }
 }
