@@ -8,7 +8,6 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{Alias, WindowFunction, WindowFunctionDefinition};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SkipType,
     SortExpr, Union, Values, Window, WindowFrame, binary_expr, cast, lit,
@@ -47,7 +46,7 @@ impl Unnesting {
                 Ok(Pushed { plan: LogicalPlanBuilder::from(input.plan).distinct()?.build()?, keys: input.keys })
             }
             LogicalPlan::Union(union) => self.push_union(union, domain),
-            LogicalPlan::Values(values) => self.push_values(values, domain),
+            LogicalPlan::Values(values) => self.push(&selects(values)?, domain),
             LogicalPlan::Unnest(unnest) => {
                 let input = self.push(&unnest.input, domain)?;
                 let columns = unnest.exec_columns.clone();
@@ -209,34 +208,6 @@ impl Unnesting {
         Ok(Pushed { plan, keys: domain.names.iter().map(Column::new_unqualified).collect() })
     }
 
-    /// A SELECT for each row, all together. What the outer columns are of is known by now; it was not when VALUES got its types.
-    fn push_values(&mut self, values: &Values, domain: &Domain) -> DfResult<Pushed> {
-        let names: Vec<&String> = values.schema.fields().iter().map(|field| field.name()).collect();
-        let select = |row: &Vec<Expr>| {
-            let columns = row.iter().zip(&names).map(|(expr, name)| expr.clone().alias(*name));
-            self.push(&LogicalPlanBuilder::empty(true).project(columns)?.build()?, domain)
-        };
-        let rows = values.values.iter().map(select).collect::<DfResult<Vec<_>>>()?;
-        let column = |name: &String| {
-            let column = Column::new_unqualified(name);
-            let types = rows.iter().map(|row| Ok(row.plan.schema().data_type(&column)?.clone())).collect::<DfResult<Vec<_>>>()?;
-            let planned = || values.schema.data_type(&column).cloned();
-            let alike = type_union_resolution(&types).map_or_else(planned, Ok)?;
-            Ok(cast(Expr::Column(column), alike).alias(name))
-        };
-        let columns = names.iter().map(|name| column(name)).collect::<DfResult<Vec<_>>>()?;
-        let alike = rows.into_iter().map(|Pushed { plan, keys }| {
-            let keys = keys.into_iter().map(Expr::Column).zip(&domain.names).map(|(key, name)| key.alias(name));
-            Ok(Arc::new(LogicalPlanBuilder::from(plan).project(columns.iter().cloned().chain(keys))?.build()?))
-        });
-        let mut alike = alike.collect::<DfResult<Vec<_>>>()?;
-        let plan = match alike.len() {
-            1 => Arc::unwrap_or_clone(alike.remove(0)),
-            _ => LogicalPlan::Union(Union::try_new(alike)?),
-        };
-        Ok(Pushed { plan, keys: domain.names.iter().map(Column::new_unqualified).collect() })
-    }
-
     fn push_window(&mut self, window: &Window, domain: &Domain) -> DfResult<Pushed> {
         let input = self.push(&window.input, domain)?;
         let names = NamePreserver::new_for_projection();
@@ -253,6 +224,21 @@ impl Unnesting {
         }
         let plan = LogicalPlanBuilder::from(input.plan).window(exprs)?.build()?;
         Ok(Pushed { plan, keys: input.keys })
+    }
+}
+
+/// VALUES as a SELECT for each row, all together.
+fn selects(values: &Values) -> DfResult<LogicalPlan> {
+    let select = |row: &Vec<Expr>| {
+        let fields = values.schema.fields();
+        let columns =
+            row.iter().zip(fields).map(|(expr, field)| cast(expr.clone(), field.data_type().clone()).alias(field.name()));
+        Ok(Arc::new(LogicalPlanBuilder::empty(true).project(columns)?.build()?))
+    };
+    let mut selects = values.values.iter().map(select).collect::<DfResult<Vec<_>>>()?;
+    match selects.len() {
+        1 => Ok(Arc::unwrap_or_clone(selects.remove(0))),
+        _ => Ok(LogicalPlan::Union(Union::try_new(selects)?)),
     }
 }
 
