@@ -1,4 +1,4 @@
-//! Rows are held back until they are final, and given once: EMIT FINAL over a join.
+//! Rows are held back until they are final, and given once: EMIT FINAL over rows that no group is made of.
 //!
 //! A row whose time is so far behind the frontier that no change of it can come any more is final. What comes and goes before
 //! that is nobody's affair.

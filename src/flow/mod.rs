@@ -13,7 +13,7 @@
 //! * Keyed operators ([`aggregate`], [`session`], [`top_n`], [`over`], [`pattern`]) take changes in `update` and say in `finish` what became of their groups.
 //! * Joins ([`mod@join`]) keep both sides, and let what comes on one meet what is there of the other.
 //! * ASOF joins ([`as_of`]) keep both sides by time, and find the nearest row: of a stream, or of a table's versions ([`history`]).
-//! * EMIT FINAL over a join holds rows back until no change of them can come ([`hold`]).
+//! * EMIT FINAL over rows that no group is made of holds them back until no change of them can come ([`hold`]).
 //! * EMIT CHANGES WITH DELAY gathers changes and gives them now and then ([`refresh`]).
 //! * A query's windows may close because nothing comes ([`silence`]).
 //! * [`sink`] keeps the rows that readers see, and passes on what changed in them: views on views hang there.

@@ -131,7 +131,7 @@ pub(super) fn plan_stream(
     sql: &str,
 ) -> Result<(Relation, Fragment)> {
     let (catalog, planner) = (definition.catalog, definition.planner());
-    let plan = planner.continuous(&create.query)?;
+    let plan = planner.continuous(&create.query, create.emit)?;
     let fragment = lower(&planner, &plan, create.emit)?;
     if !create.changelog {
         check_append_only(&fragment, &plan, create.emit)?;
@@ -276,7 +276,7 @@ fn plan_insert(
 ) -> Result<(Relation, Fragment)> {
     let Some(source) = &running.insert.source else { return Err(Error::syntax("a running INSERT needs a query")) };
     let (catalog, planner) = (definition.catalog, definition.planner());
-    let plan = planner.continuous(source)?;
+    let plan = planner.continuous(source, running.emit)?;
     let fragment = lower(&planner, &plan, running.emit)?;
     let targets = insert_columns(&running.insert, target)?;
     let columns = fitting(definition.database, target, targets, &fragment.edge.schema, !running.insert.columns.is_empty())?;

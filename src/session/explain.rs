@@ -112,7 +112,7 @@ impl Client {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let planner =
             planner_over(&self.database, Arc::clone(&catalog), self.reader()).for_session(self.path(), &self.database_name);
-        Ok(explain(&lower(&planner, &planner.continuous(query)?, emit)?, &catalog))
+        Ok(explain(&lower(&planner, &planner.continuous(query, emit)?, emit)?, &catalog))
     }
 }
 

@@ -23,7 +23,7 @@ impl Client {
     fn fragment(&self, query: &sp::Query, emit: Emit) -> Result<Fragment> {
         let planner = planner_over(&self.database, Arc::clone(&self.peek_snapshot().catalog), self.reader())
             .for_session(self.path(), &self.database_name);
-        lower(&planner, &planner.continuous(query)?, emit)
+        lower(&planner, &planner.continuous(query, emit)?, emit)
     }
 
     pub(super) async fn follow_query(&mut self, query: &sp::Query, emit: Emit, parameters: Bound) -> Result<Outcome> {

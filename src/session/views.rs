@@ -225,7 +225,7 @@ fn define_view(
 
 fn plan_view(definition: &Definition, create: &CreateView, name: &RelationName, sql: &str) -> Result<(Relation, Fragment)> {
     let (catalog, planner) = (definition.catalog, definition.planner());
-    let plan = planner.continuous(&create.query)?;
+    let plan = planner.continuous(&create.query, create.emit)?;
     let fragment = lower(&planner, &plan, create.emit)?;
     let schema = declared(&fragment.edge.schema, &plan, catalog);
     let mut view = view_relation(create, name, sql, &schema, Kind::MaterializedView)?;

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast as sp;
 
-use crate::catalog::{Catalog, Change, Column, FIRST_RELATION, Kind, Relation, Watermark};
+use crate::catalog::{Catalog, Change, Column, Emit, FIRST_RELATION, Kind, Relation, Watermark};
 use crate::error::Result;
 use crate::sql::plan::Planner;
 use crate::time::TIMESTAMP;
@@ -76,7 +76,7 @@ pub fn plan(sql: &str) -> Result<LogicalPlan> {
 }
 
 pub fn continuous(sql: &str) -> Result<LogicalPlan> {
-    planner().continuous(&parse(sql))
+    planner().continuous(&parse(sql), Emit::Changes)
 }
 
 /// Names of a plan's output.

@@ -671,7 +671,8 @@ impl World {
         if self.rng.random_bool(0.5) {
             return oracle_shapes::query(&mut self.rng, &filter);
         }
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..14) {
+            12 | 13 => self.final_rows(&list(&chosen), &filter),
             8 | 9 => self.session(&list(&chosen), &filter),
             10 | 11 => self.window_of_windows(views),
             0 => format!("SELECT k, n * 2 AS n2, upper(k) AS u FROM {}{filter}", self.one(&["s", "t", "p"])),
@@ -715,6 +716,50 @@ impl World {
                 )
             }
         }
+    }
+
+    /// Rows that become final without groups of windows in the query.
+    fn final_rows(&mut self, aggregates: &str, filter: &str) -> String {
+        let window = self.one(&[
+            "TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '10' SECOND)",
+            "TUMBLE(s, ts, INTERVAL '10' SECOND) ALLOWED LATENESS INTERVAL '7' SECOND",
+            "HOP(s, ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND)",
+            "CUMULATE(s, ts, INTERVAL '5' SECOND, INTERVAL '20' SECOND)",
+            "TUMBLE(TABLE s, DESCRIPTOR(_ingested_at), INTERVAL '3' SECOND)",
+        ]);
+        let group =
+            self.one(&["window_start, window_end", "window_end, k", "window_start", "n % 3, window_time", "k, window_end"]);
+        let order = self.one(&["n DESC", "ts", "n % 3, x DESC NULLS LAST", "ts DESC"]);
+        let rank = self.one(&["row_number()", "rank()", "dense_rank()"]);
+        let shown = self.one(&["*", "k, n", "window_end, k, n, r"]);
+        let bound = self.rng.random_range(1..4);
+        let query = match self.rng.random_range(0..9) {
+            0..3 => format!(
+                "SELECT {shown} FROM (SELECT k, n, x, ts, window_start, window_end, {rank} OVER (PARTITION BY {group} ORDER BY {order}) AS r
+                 FROM {window}{filter}) WHERE r <= {bound}"
+            ),
+            3 => format!(
+                "SELECT window_end, k, n, SUM(n) OVER (PARTITION BY {group} ORDER BY {order}) AS total,
+                 lag(n) OVER (PARTITION BY window_end, k ORDER BY ts) AS before FROM {window}{filter}"
+            ),
+            4 => format!("SELECT DISTINCT ON (window_end, k) window_end, k, n, x FROM {window}{filter} ORDER BY window_end, k, {order}"),
+            5 | 6 => {
+                let unit = self.one(&[
+                    "ts",
+                    "date_trunc('second', ts)",
+                    "date_trunc('minute', ts)",
+                    "date_bin(INTERVAL '7 seconds', ts, TIMESTAMP '2025-01-01 00:00:03')",
+                ]);
+                let (key, having) = (self.one(&["", ", k"]), self.one(&["", " HAVING COUNT(*) > 1"]));
+                format!("SELECT {unit} AS at{key}, {aggregates} FROM s{filter} GROUP BY {unit}{key}{having}")
+            }
+            7 => match self.rng.random_bool(0.5) {
+                true => format!("SELECT k, n, ts FROM s{filter}"),
+                false => "SELECT k, n FROM (SELECT k, n, ts FROM s UNION ALL SELECT k, -n, ts FROM q)".into(),
+            },
+            _ => format!("SELECT k, n FROM {window}{filter}"),
+        };
+        format!("{query} EMIT FINAL")
     }
 
     /// Sessions, over a stream or over rows that come and go.

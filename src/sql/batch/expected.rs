@@ -23,7 +23,7 @@ use crate::log::CommitId;
 use crate::sql::functions::instants::Keep;
 use crate::sql::pattern::MatchNode;
 use crate::sql::plan::as_of::AsOfNode;
-use crate::sql::plan::final_rows::final_join;
+use crate::sql::plan::final_rows::{FinalRows, final_rows};
 use crate::sql::plan::late_rows::late_rows;
 use crate::sql::plan::nearest::NearestNode;
 use crate::sql::plan::on_time::OnTimeNode;
@@ -85,9 +85,11 @@ fn answer(planner: &Planner, relation: &Relation, source: &Source) -> Result<Log
     let as_it_runs = order::matters(&plan) || is_final && asks_subqueries(&plan)?;
     let plan = if as_it_runs { order::sort_windows(planner.continuous_view(relation)?)? } else { plan };
     let plan = if let Emit::FinalOrSilent(after) = relation.emit { timed(plan, after)? } else { plan };
-    if is_final && let Some((join, time, known)) = final_join(&plan) {
-        let past = past(join, time, &known, source);
-        return inline(only(plan.clone(), join, past)?, planner, source);
+    if relation.emit == Emit::Final
+        && let Some(rows) = final_rows(&plan)
+    {
+        let past = past(&rows, source);
+        return inline(only(plan.clone(), rows.node, past)?, planner, source);
     }
     let plan = inline(plan, planner, source)?;
     if is_final { only_final(plan, source) } else { Ok(plan) }
@@ -208,9 +210,9 @@ fn only_final(plan: LogicalPlan, source: &Source) -> Result<LogicalPlan> {
 }
 
 /// Rows whose time is past.
-fn past(plan: &LogicalPlan, column: usize, time: &EventTime, source: &Source) -> Expr {
+fn past(FinalRows { node, column, time, .. }: &FinalRows, source: &Source) -> Expr {
     let now = time.streams.iter().map(|stream| source.snapshot.watermarks.get(&stream.id).copied().unwrap_or(NO_TIME)).min();
-    let column = Expr::Column(Column::from(plan.schema().qualified_field(column)));
+    let column = Expr::Column(Column::from(node.schema().qualified_field(*column)));
     cast(column, DataType::Int64).lt(lit(now.unwrap_or(NO_TIME).saturating_sub(time.delay)))
 }
 

@@ -180,7 +180,9 @@ fn output_edge(
 pub(super) fn cannot_be_final(edge: &Edge, grouped_by_window: bool) -> Error {
     let (missing, hint) = match (edge.window.is_some(), grouped_by_window) {
         (false, _) => {
-            ("a time window", "read FROM TUMBLE(…), HOP(…), CUMULATE(…) or SESSION(…) and GROUP BY window_start, window_end")
+            let hint = "read FROM TUMBLE(…), HOP(…), CUMULATE(…) or SESSION(…) and GROUP BY window_start, window_end, or GROUP BY the \
+                        watermark's column";
+            ("a time window, or event time among the keys of GROUP BY", hint)
         }
         (true, false) => ("the window among the keys of GROUP BY", "add window_start, window_end to GROUP BY"),
         (true, true) => (

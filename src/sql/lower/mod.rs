@@ -47,12 +47,13 @@ use crate::flow::{Edge, Fragment, Input, MAIN, Make, Node, Operator, TimeColumn,
 use crate::sql::pattern::MatchNode;
 use crate::sql::plan::continuous::mentions_now;
 use crate::sql::plan::event_time::{event_time, input_column, is_ingestion_time};
-use crate::sql::plan::final_rows::final_join;
+use crate::sql::plan::final_rows::{FinalRows, final_rows};
 use crate::sql::plan::nearest::NearestNode;
 use crate::sql::plan::on_time::OnTimeNode;
 use crate::sql::plan::source::scan_columns;
 use crate::sql::plan::{Hidden, Planner, RelationSource, SourceColumn};
 use crate::sql::window::{Assignment, WindowNode, show_duration};
+use crate::time::Micros;
 
 use slices::BySlices;
 
@@ -85,7 +86,8 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
         nodes: Vec::new(),
         late: Vec::new(),
         final_rows: false,
-        held: if emit == Emit::Final { final_join(plan).map(|(join, time, _)| (join, time)) } else { None },
+        // What a silence closes is windows, and groups of them.
+        held: if emit == Emit::Final && timeout.is_none() { final_rows(plan) } else { None },
         by_slices: BySlices::default(),
         sliced: false,
         widths: BTreeMap::new(),
@@ -100,8 +102,8 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
     if emit == Emit::Final && !lowering.final_rows {
         return Err(Error::invalid_object_definition("EMIT FINAL needs rows that become final, and this query has none")
             .with_hint(
-                "group by window_start and window_end of a TUMBLE or HOP over a stream with a WATERMARK, join such streams within a \
-                 bound of time, or leave EMIT FINAL out",
+                "read a stream with a WATERMARK, group by its time or by window_start and window_end of a TUMBLE or HOP over it, join \
+                 such streams within a bound of time, or leave EMIT FINAL out",
             ));
     }
     let all = lowering.nodes.iter().flat_map(|node| node.inputs.iter().map(|(input, _)| input)).chain(&stream.inputs);
@@ -122,8 +124,8 @@ struct Lowering<'a> {
     late: Vec<(Input, SchemaRef)>,
     /// Some operator gives rows only once they are final.
     final_rows: bool,
-    /// The join whose rows are given once they are final, and the column that says when.
-    held: Option<(&'a LogicalPlan, usize)>,
+    /// The node whose rows are given once they are final.
+    held: Option<FinalRows<'a>>,
     /// Who asked for the next window down can put windows together from slices.
     by_slices: BySlices,
     /// That window did as it was asked.
@@ -157,10 +159,7 @@ fn unsupported(what: impl Into<String>, hint: impl Into<String>) -> Error {
 impl Lowering<'_> {
     fn lower(&mut self, plan: &LogicalPlan) -> Result<Lowered> {
         let lowered = self.lower_node(plan)?;
-        match self.held {
-            Some((join, time)) if std::ptr::eq(join, plan) => Ok(self.hold(lowered, time)),
-            _ => Ok(lowered),
-        }
+        Ok(self.held_back(lowered, plan))
     }
 
     fn lower_node(&mut self, plan: &LogicalPlan) -> Result<Lowered> {
@@ -231,8 +230,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// Rows only once they are final, if the frontier bounds the time column.
-    fn hold(&mut self, input: Lowered, time: usize) -> Lowered {
+    /// The rows of a node only once they are final, if that is where they are held, and the frontier bounds their time.
+    fn held_back(&mut self, input: Lowered, node: &LogicalPlan) -> Lowered {
+        let Some(&FinalRows { column: time, of_window, .. }) = self.held.as_ref().filter(|held| std::ptr::eq(held.node, node))
+        else {
+            return input;
+        };
         let Some(TimeColumn { delay, .. }) = input.edge.times.iter().find(|known| known.column == time && known.hard).copied()
         else {
             return input;
@@ -243,6 +246,7 @@ impl Lowering<'_> {
         let by = if delay == 0 { String::new() } else { format!(" by {}", show_duration(delay)) };
         let label = format!("Hold: until the watermark passes {name}{by}");
         let edge = Edge { append_only: true, ..input.edge };
+        let delay = delay - Micros::from(of_window);
         let make: Make = {
             let schema = Arc::clone(&schema);
             Box::new(move |shard| Ok(Box::new(Hold::new(Arc::clone(&schema), time, delay, shard)?) as Box<dyn Operator>))

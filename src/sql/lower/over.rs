@@ -137,14 +137,16 @@ impl Lowering<'_> {
         })
     }
 
-    /// With EMIT FINAL, all rows of a group must come at once: after a GROUP BY of windows, when the window closes.
+    /// With EMIT FINAL, all rows of a group must come at once: after a GROUP BY of windows, when the window closes. Otherwise they
+    /// are held back until then.
     pub(super) fn require_final(&self, arranged: &Arranged, what: &str) -> Result<()> {
-        if self.emit != Emit::Final || (arranged.delay.is_some() && arranged.input.edge.append_only && self.final_rows) {
+        let held = self.held.as_ref().is_some_and(|held| matches!(held.node, LogicalPlan::Window(_)));
+        if self.emit != Emit::Final || held || (arranged.delay.is_some() && arranged.input.edge.append_only && self.final_rows) {
             return Ok(());
         }
         let error =
             Error::invalid_object_definition(format!("EMIT FINAL needs rows that become final, and those of {what} do not"));
-        Err(error.with_hint("GROUP BY the window in a subquery and put window_end into PARTITION BY, or leave EMIT FINAL out"))
+        Err(error.with_hint("read FROM TUMBLE(…) or HOP(…) and put window_end into PARTITION BY, or leave EMIT FINAL out"))
     }
 }
 

@@ -24,7 +24,8 @@ struct Bound {
 impl Lowering<'_> {
     /// A filter over ranks that bounds one of them: only the first rows of a group are ever looked at. `None`: it is not one.
     pub(super) fn rank_filter(&mut self, filter: &Filter) -> Result<Option<Lowered>> {
-        let Some(window) = window_below(&filter.input) else { return Ok(None) };
+        let ranked = below_projections(&filter.input);
+        let LogicalPlan::Window(window) = ranked else { return Ok(None) };
         let Some((ranks, first)) = ranks(window)? else { return Ok(None) };
         let width = window.input.schema().fields().len();
         let mut rest = Vec::new();
@@ -67,6 +68,7 @@ impl Lowering<'_> {
         let lowered = self.top_n(spec, label, arranged);
         let indices: Vec<usize> = (0..width).chain(wide..wide + window.window_expr.len()).collect();
         let lowered = self.pick(lowered, &indices, arrow_schema(&window.schema));
+        let lowered = self.held_back(lowered, ranked);
         let lowered = self.projections_over(lowered, &filter.input)?;
         match conjunction(rest) {
             None => Ok(Some(lowered)),
@@ -170,13 +172,12 @@ fn ranks(window: &Window) -> Result<Option<(Vec<Rank>, &Expr)>> {
     Ok(Some((ranks, first)))
 }
 
-/// The ranks that a filter may bound: nothing but projections stands between.
-fn window_below(plan: &LogicalPlan) -> Option<&Window> {
+/// Where the ranks are that a filter may bound: nothing but projections stands between.
+fn below_projections(plan: &LogicalPlan) -> &LogicalPlan {
     match plan {
-        LogicalPlan::Window(window) => Some(window),
-        LogicalPlan::Projection(projection) => window_below(&projection.input),
-        LogicalPlan::SubqueryAlias(alias) => window_below(&alias.input),
-        _ => None,
+        LogicalPlan::Projection(projection) => below_projections(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => below_projections(&alias.input),
+        other => other,
     }
 }
 

@@ -106,7 +106,7 @@ impl Script {
     fn build(&mut self) -> Outcome<String> {
         let (sql, emit) = self.query.clone().ok_or("there is no query")?;
         let query = crate::sql::parse::parse_query(&sql)?;
-        let fragment = lower(&self.planner, &self.planner.continuous(&query)?, emit)?;
+        let fragment = lower(&self.planner, &self.planner.continuous(&query, emit)?, emit)?;
         let mut labels = String::new();
         for node in &fragment.nodes {
             let keeps = if node.keeps.is_empty() { String::new() } else { format!(" (keeps {})", node.keeps) };

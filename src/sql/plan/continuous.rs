@@ -16,8 +16,8 @@ use super::as_of::AsOfNode;
 use super::event_time::input_column;
 use super::nearest::NearestNode;
 use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
-use super::{Planner, errors};
-use crate::catalog::{Kind, Relation};
+use super::{Planner, errors, final_rows};
+use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
 use crate::sql::window::WindowNode;
 
@@ -41,8 +41,9 @@ pub fn mentions_now(expr: &Expr) -> bool {
 
 impl Planner {
     /// The optimised plan of a query that is to be kept up to date; what the lowering takes.
-    pub fn continuous(&self, query: &sp::Query) -> Result<LogicalPlan> {
+    pub fn continuous(&self, query: &sp::Query, emit: Emit) -> Result<LogicalPlan> {
         let plan = self.query(query)?;
+        let plan = if emit.is_final() { final_rows::prepared(plan)? } else { plan };
         self.optimize_continuous(plan).map_err(errors::locate)
     }
 

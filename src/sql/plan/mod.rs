@@ -20,7 +20,7 @@
 //! * [`marks`]: what joins are said to be before ON: WITHIN, ASOF, FOR SYSTEM_TIME AS OF;
 //! * [`nearest`], [`versions`]: joins with the nearest row, and with the version of a table's row at a time;
 //! * [`on_time`], [`time_bound`], [`within`], [`late_rows`]: joins with a bound on time, which see no late rows, and where those go;
-//! * [`final_rows`]: when the rows of a join are final;
+//! * [`final_rows`]: when rows are final that no group of windows is made of;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
 //! * `parameters`: their types;
 //! * `registered`: OIDs of functions, shown as their names;
@@ -282,6 +282,7 @@ impl Planner {
         let planner = self.with_columns_of(view).as_made(view);
         let planner = Planner { path: SearchPath::default(), database: None, formats: Formats::default(), ..planner };
         let plan = planner.plan(&query, &[], inlining).map_err(in_view)?;
+        let plan = if view.emit.is_final() { final_rows::prepared(plan)? } else { plan };
         let plan = rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))?;
         Ok(dialect::as_declared(plan, view.query_columns())?)
     }

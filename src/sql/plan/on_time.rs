@@ -6,7 +6,7 @@
 //! at a window. An [`OnTimeNode`] on each side of the join says so in the plan, for the operators and for batch answers alike.
 //!
 //! MATCH_RECOGNIZE in the order of event time sees no late rows either, for the same reason: what the frontier has passed is
-//! decided.
+//! decided. Nor does EMIT FINAL over the rows of a stream ([`super::final_rows`]).
 //!
 //! A bound counts if both columns are event time, whether ON or, for an inner join, WHERE has it, or WITHIN ([`super::within`]).
 //! EXISTS, NOT EXISTS and IN that WHERE demands are joins, too: a bound between a row and those of the subquery, in the

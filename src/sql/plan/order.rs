@@ -149,7 +149,8 @@ fn row_number(partition_by: Vec<Expr>, order_by: Vec<SortExpr>) -> Expr {
     Expr::WindowFunction(Box::new(number)).alias(NUMBER)
 }
 
-fn window_function(expr: &Expr) -> Option<&WindowFunction> {
+/// The call behind an expression of a Window node.
+pub(super) fn window_function(expr: &Expr) -> Option<&WindowFunction> {
     match expr {
         Expr::WindowFunction(function) => Some(function),
         Expr::Alias(alias) => window_function(&alias.expr),

@@ -38,7 +38,7 @@ use crate::time::window::{DAY, Family, Windows};
 use crate::time::{Micros, is_instant};
 
 pub use parse::WindowPlanner;
-pub(in crate::sql) use parse::{column, constant_duration, input_factor};
+pub(in crate::sql) use parse::{column, constant_duration, constant_micros, input_factor};
 
 pub const WINDOW_START: &str = "window_start";
 pub const WINDOW_END: &str = "window_end";

@@ -225,6 +225,11 @@ pub(crate) fn constant_duration(expr: sp::Expr, what: &str, context: &mut dyn Re
     micros_of(&planned, what).map_err(|error| at(error, span))
 }
 
+/// The same of what is planned, if it is a constant of a fixed length.
+pub(crate) fn constant_micros(expr: &Expr) -> Option<Micros> {
+    micros_of(expr, "length").ok()
+}
+
 fn micros_of(expr: &Expr, what: &str) -> Result<Micros, Error> {
     let not_constant = || {
         let error = Error::datatype_mismatch(format!("the {what} must be a constant interval"));
