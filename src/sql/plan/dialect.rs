@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments;
-use super::unknown::{compared, of_branches, of_one_type, string_column};
+use super::unknown::{compared, is_string, of_branches, of_one_type, string_column};
 use crate::copy::value::Formats;
 use crate::error::Error;
 use crate::sql::functions::convert::{converted, differs, in_session, is_open, numeric_literal};
@@ -170,12 +170,17 @@ fn with_types(plan: &LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
     LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()
 }
 
-/// Intervals are compared by how long they are, as the operators do it.
+/// Intervals, and the texts beside them, are compared by how long they are, as the operators do it.
 fn by_length(parts: Vec<&mut Expr>, schema: &DFSchema) -> DfResult<()> {
     let types = parts.iter().map(|part| part.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
-    let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_));
-    if types.iter().any(is_interval) && types.iter().all(|of| is_interval(of) || of.is_null()) {
-        parts.into_iter().for_each(|part| *part = moments::length(std::mem::take(part)));
+    let Some(interval) = types.iter().find(|of| matches!(of, DataType::Interval(_))) else { return Ok(()) };
+    let fits = |(part, of): (&&mut Expr, &DataType)| of == interval || of.is_null() || is_string(part);
+    if parts.iter().zip(&types).all(fits) {
+        for part in parts {
+            let value = std::mem::take(part);
+            let value = if is_string(&value) { converted(value, interval.clone())? } else { value };
+            *part = moments::length(value);
+        }
     }
     Ok(())
 }
