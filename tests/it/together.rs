@@ -19,6 +19,11 @@ async fn values(client: &Client, sql: &str) -> Vec<String> {
     rows(client, sql).await.into_iter().flatten().flatten().collect()
 }
 
+/// Whoever wrote last: a session waits for its own writes alone.
+async fn all_written(client: &Client) {
+    client.batch_execute("FLUSH").await.unwrap();
+}
+
 async fn ids(client: &Client) -> Vec<String> {
     values(client, "SELECT id FROM t ORDER BY id").await
 }
@@ -131,9 +136,11 @@ async fn a_pipeline_is_written_whole_or_not_at_all() {
     .await;
     let found: Vec<(&str, char)> = done.iter().map(|(tags, status)| (tags.as_str(), *status)).collect();
     assert_eq!(found, [("12C12C12E", 'I'), ("12C12DC", 'I'), ("12C12C12C", 'T'), ("12C", 'I'), ("12C", 'I')]);
+    all_written(&client).await;
     assert_eq!(ids(&client).await, ["4", "7"]);
     // The one commit of a pipeline.
     pipelines(&server, &["INSERT INTO t VALUES (8, 1);INSERT INTO t VALUES (9, 1);INSERT INTO t VALUES (10, 1)"]).await;
+    all_written(&client).await;
     assert_eq!(values(&client, "SELECT count(*) FROM tidegate.commits WHERE rows = 3").await, ["1"]);
 }
 
