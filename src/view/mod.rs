@@ -15,6 +15,7 @@ mod index;
 mod keyed;
 mod multiset;
 pub mod provider;
+mod prune;
 mod scan;
 mod search;
 mod segment;

@@ -1,7 +1,8 @@
 //! A version as a table of DataFusion.
 //!
-//! Filters that give every column of the key or of an index its values become a look-up; all others stay with DataFusion, which
-//! sees every row of a column anyway. Columns may be hidden: a table without a primary key does not show its row ids.
+//! Filters that give every column of the key or of an index its values become a look-up. Others that compare columns with
+//! constants say which chunks of a large version need not be read ([`super::prune`]); they, and all the rest, are DataFusion's to
+//! apply. Columns may be hidden: a table without a primary key does not show its row ids.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,12 +16,17 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPu
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::Version;
+use super::prune::{can_prune, chunks_to_read};
 use super::scan::{Rows, ViewScan};
 use super::search::Search;
 use crate::error::Error;
+use crate::limits::BATCH_ROWS;
 
 /// Keys a query may ask for in one look-up; more of them are a scan.
 const KEYS: usize = 4096;
+
+/// A version of fewer rows is read sooner than its chunks are weighed.
+const ROWS_TO_PRUNE: usize = 4 * BATCH_ROWS;
 
 /// The rows of a version, as far as they are to be seen.
 #[derive(Debug)]
@@ -60,6 +66,11 @@ impl ViewProvider {
         // The more columns, the fewer rows.
         self.indexes[first..].sort_by_key(|columns| std::cmp::Reverse(columns.len()));
         self
+    }
+
+    /// The filter may say that some rows need not be read.
+    fn prunes(&self, filter: &Expr) -> bool {
+        self.version.rows() >= ROWS_TO_PRUNE && can_prune(filter, &self.schema)
     }
 
     /// The values a filter leaves to a column: which of the version's, and the values.
@@ -166,10 +177,10 @@ impl TableProvider for ViewProvider {
         let found = self.find(filters);
         let columns = found.as_ref().map_or(&[][..], |found| &found.columns);
         let support = |filter: &&Expr| match self.column_values(filter) {
-            Some((column, _)) if !columns.contains(&column) => TableProviderFilterPushDown::Unsupported,
-            Some(_) if columns == self.version.key() => TableProviderFilterPushDown::Exact,
-            Some(_) => TableProviderFilterPushDown::Inexact,
-            None => TableProviderFilterPushDown::Unsupported,
+            Some((column, _)) if columns.contains(&column) && columns == self.version.key() => TableProviderFilterPushDown::Exact,
+            Some((column, _)) if columns.contains(&column) => TableProviderFilterPushDown::Inexact,
+            _ if self.prunes(filter) => TableProviderFilterPushDown::Inexact,
+            _ => TableProviderFilterPushDown::Unsupported,
         };
         Ok(filters.iter().map(support).collect())
     }
@@ -193,7 +204,13 @@ impl TableProvider for ViewProvider {
             _ if !constants.iter().all(is_true) => self.nothing()?,
             Some(found) => Rows::Found(self.search(&found)?),
             None if filters.is_empty() => Rows::All,
-            None => return Err(Error::internal("a view was given a filter that it does not take").into()),
+            None if !filters.iter().all(|filter| self.prunes(filter)) => {
+                return Err(Error::internal("a view was given a filter that it does not take").into());
+            }
+            None => match chunks_to_read(&self.version, (&self.schema, &self.visible), &filters, session)? {
+                Some(chunks) => Rows::Chunks(chunks.into()),
+                None => Rows::All,
+            },
         };
         let partitions = session.config().target_partitions();
         Ok(Arc::new(ViewScan::new(self.version.clone(), rows, columns, limit, partitions)?))
@@ -320,6 +337,28 @@ mod tests {
         assert!(used.contains(plan), "{used}");
         assert_eq!(found, expected);
         assert!(!found.is_empty());
+    }
+
+    #[rstest]
+    #[case("k BETWEEN 100000 AND 110000", "rows=199000, chunks=2 of 29")]
+    #[case("k >= 199000", "chunks=2 of 29")]
+    #[case("199000 <= k AND name = 3", "chunks=2 of 29")]
+    #[case("k < 500 OR k > 199500", "chunks=3 of 29")]
+    #[case("k < 0", "chunks=0 of 29")]
+    #[case("x > 5000 AND x < 5010", "chunks=1 of 29")]
+    #[case("x > 5000 AND k < 100000", "chunks=1 of 29")]
+    #[case("x IS NULL AND k > 190000", "chunks=3 of 29")]
+    #[case("NOT k > 3000 AND abs(x) < 10", "chunks=2 of 29")]
+    #[case("k > 199000.5", "FilterExec")]
+    #[case("k <> 3", "rows=199000, partitions=3")]
+    #[case("k > name", "rows=199000, partitions=3")]
+    fn a_range_reads_the_chunks_that_may_have_it(#[case] condition: &str, #[case] plan: &str) {
+        let sql = format!("SELECT COUNT(*), SUM(k), SUM(x), COUNT(x) FROM v WHERE {condition}");
+        let (found, used) = query(indexed(&[]), &sql);
+        let computed = sql.replace("FROM v", "FROM (SELECT k + 0 AS k, name + 0 AS name, x + 0 AS x FROM v)");
+        let (expected, _) = query(indexed(&[]), &computed);
+        assert!(used.contains(plan), "{used}");
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::limits::BATCH_ROWS;
 #[derive(Clone, Debug)]
 pub(super) enum Rows {
     All,
+    /// Those of chunks that may have what is asked for: of each in turn, whether it may.
+    Chunks(Arc<[bool]>),
     /// Those that a look-up finds.
     Found(Search),
 }
@@ -44,7 +46,7 @@ pub(super) struct ViewScan {
     columns: Arc<[usize]>,
     /// Each partition may stop after so many rows.
     limit: Option<usize>,
-    /// For `Rows::All`.
+    /// Of all rows, or of chunks of them.
     partitions: Vec<Arc<[Piece]>>,
     properties: Arc<PlanProperties>,
 }
@@ -61,8 +63,8 @@ impl ViewScan {
         let partitions = match (&rows, limit) {
             (Rows::Found(_), _) => vec![Vec::new().into()],
             // A few rows are found soonest in one go.
-            (Rows::All, Some(limit)) if limit <= BATCH_ROWS => split(&version, 1),
-            (Rows::All, _) => split(&version, partitions),
+            (Rows::All, Some(limit)) if limit <= BATCH_ROWS => split(&version, &rows, 1),
+            (Rows::All | Rows::Chunks(_), _) => split(&version, &rows, partitions),
         };
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
@@ -77,7 +79,7 @@ impl ViewScan {
     fn batches(&self, partition: usize) -> Box<dyn Iterator<Item = Result<RecordBatch>> + Send> {
         let columns = self.columns.clone();
         match &self.rows {
-            Rows::All => {
+            Rows::All | Rows::Chunks(_) => {
                 let pieces = self.partitions[partition].clone();
                 Box::new((0..pieces.len()).map(move |at| {
                     let Piece { part, start, length } = &pieces[at];
@@ -98,8 +100,10 @@ impl ViewScan {
 }
 
 /// Pieces in order, shared out so that each partition has about as many rows.
-fn split(version: &Version, partitions: usize) -> Vec<Arc<[Piece]>> {
-    let pieces: Vec<Piece> = version.chunks().map(|(part, start, length)| Piece { part: part.clone(), start, length }).collect();
+fn split(version: &Version, rows: &Rows, partitions: usize) -> Vec<Arc<[Piece]>> {
+    let is_read = |at: usize| if let Rows::Chunks(chunks) = rows { chunks[at] } else { true };
+    let chunks = version.chunks().enumerate().filter(|(at, _)| is_read(*at));
+    let pieces: Vec<Piece> = chunks.map(|(_, (part, start, length))| Piece { part: part.clone(), start, length }).collect();
     let rows: usize = pieces.iter().map(|piece| piece.length).sum();
     let partitions = partitions.clamp(1, rows.div_ceil(BATCH_ROWS).max(1));
     let share = rows.div_ceil(partitions).max(1);
@@ -141,7 +145,7 @@ fn limited(
 impl ExecutionPlan for ViewScan {
     fn name(&self) -> &str {
         match self.rows {
-            Rows::All => "ViewScan",
+            Rows::All | Rows::Chunks(_) => "ViewScan",
             Rows::Found(_) => "ViewLookup",
         }
     }
@@ -188,6 +192,11 @@ impl ExecutionPlan for ViewScan {
             (Rows::All, None) if self.limit.is_none() => Precision::Exact(self.version.rows()),
             (Rows::All, None) => Precision::Inexact(self.version.rows().min(limit)),
             (Rows::All, Some(_)) => Precision::Inexact((self.version.rows() / self.partitions.len()).min(limit)),
+            (Rows::Chunks(_), partition) => {
+                let read = |pieces: &Arc<[Piece]>| pieces.iter().map(|piece| piece.length).sum::<usize>();
+                let of_one = partition.map(|partition| self.partitions.get(partition).map_or(0, read));
+                Precision::Inexact(of_one.unwrap_or_else(|| self.partitions.iter().map(read).sum()))
+            }
             (Rows::Found(search), _) if search.columns() == self.version.key() => Precision::Inexact(search.asked().min(limit)),
             // At most a whole version; how many rows share a value nobody counts.
             (Rows::Found(_), _) => Precision::Absent,
@@ -205,6 +214,11 @@ impl DisplayAs for ViewScan {
         write!(f, "{}: columns=[{}]", self.name(), columns.join(", "))?;
         match &self.rows {
             Rows::All => write!(f, ", rows={}, partitions={}", self.version.rows(), self.partitions.len())?,
+            Rows::Chunks(chunks) => {
+                let read = chunks.iter().filter(|is_read| **is_read).count();
+                write!(f, ", rows={}, chunks={read} of {}", self.version.rows(), chunks.len())?;
+                write!(f, ", partitions={}", self.partitions.len())?;
+            }
             Rows::Found(search) if search.columns() == self.version.key() => write!(f, ", keys={}", search.asked())?,
             Rows::Found(search) => {
                 let stored = self.version.schema();

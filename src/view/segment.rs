@@ -1,4 +1,4 @@
-//! A run of rows that never changes, and how rows are found in it by some of their values.
+//! A run of rows that never changes, and how rows are found in it by some of their values, or passed over.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +11,7 @@ use datafusion::common::hash_utils::{RandomState, create_hashes};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::prune::Bounds;
 use crate::error::Result;
 
 /// Rows of a view as they were written together. Which of them are still there is said beside it, by a [`Live`].
@@ -20,6 +21,8 @@ pub(super) struct Segment {
     pub bytes: usize,
     /// Built when a reader first asks for rows by some columns.
     indexes: OnceLock<Box<Lookup>>,
+    /// By column; found out when a reader first asks for a range of it.
+    bounds: OnceLock<Box<[OnceLock<Option<Bounds>>]>>,
 }
 
 /// The rows by the values of some columns, and behind it the same by others that readers have asked for.
@@ -32,7 +35,7 @@ struct Lookup {
 impl Segment {
     pub fn new(batch: RecordBatch) -> Segment {
         let bytes = batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or_default()).sum();
-        Segment { batch, bytes, indexes: OnceLock::new() }
+        Segment { batch, bytes, indexes: OnceLock::new(), bounds: OnceLock::new() }
     }
 
     pub fn rows(&self) -> usize {
@@ -42,6 +45,13 @@ impl Segment {
     /// The rows whose values in these columns may have this hash; whether they do is for the caller to see.
     pub fn candidates(&self, columns: &[usize], hash: u64) -> Result<impl Iterator<Item = u32>> {
         Ok(self.index(columns)?.candidates(hash))
+    }
+
+    /// The bounds of a column's values; `None` if they have no order.
+    pub fn bounds(&self, column: usize) -> Option<&Bounds> {
+        let columns = || (0..self.batch.num_columns()).map(|_| OnceLock::new()).collect();
+        let bounds = &self.bounds.get_or_init(columns)[column];
+        bounds.get_or_init(|| Bounds::of(self.batch.column(column)).ok()).as_ref()
     }
 
     fn index(&self, columns: &[usize]) -> Result<&HashIndex> {
