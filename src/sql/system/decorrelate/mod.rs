@@ -285,9 +285,25 @@ fn as_count(subquery: Subquery, negated: bool) -> DfResult<Expr> {
 
 /// Whether DataFusion makes a semi or mark join of an EXISTS in WHERE: it has to find the outer columns in conditions.
 fn becomes_semi_join(subquery: &Subquery) -> bool {
+    if subquery.subquery.exists(|node| Ok(loses_condition(node))).unwrap_or(true) {
+        return false;
+    }
     let mut pull_up = PullUpCorrelatedExpr::new().with_exists_sub_query(true);
     let pulled_up = subquery.subquery.as_ref().clone().rewrite(&mut pull_up);
     pulled_up.is_ok() && pull_up.can_pull_up
+}
+
+/// A condition on outer columns right above a relation that has one inside: DataFusion forgets which columns of the relation that
+/// one needs.
+fn loses_condition(plan: &LogicalPlan) -> bool {
+    fn is_correlated(relation: &LogicalPlan) -> bool {
+        match relation {
+            LogicalPlan::Filter(filter) => is_correlated(&filter.input),
+            LogicalPlan::SubqueryAlias(alias) => !alias.input.all_out_ref_exprs().is_empty(),
+            _ => false,
+        }
+    }
+    matches!(plan, LogicalPlan::Filter(filter) if filter.predicate.contains_outer() && is_correlated(&filter.input))
 }
 
 /// It gives exactly one row, whatever the outer values are.

@@ -12,6 +12,7 @@
 //! | `x < ALL (ARRAY[a, b])` | `x < a AND x < b` |
 //! | `FROM pg_catalog.unnest(x) y`, `FROM version() v` | `FROM UNNEST(x) AS y(y)`, `FROM (SELECT version() AS v) v` |
 //! | `(a, b) < (c, d)` | `a < c OR a = c AND b < d` |
+//! | `WHERE (a, b) IN (SELECT x, y …)` | `WHERE EXISTS (SELECT 1 FROM (SELECT x, y …) r(x, y) WHERE x = a AND y = b)` |
 //! | `SELECT 1, 1` | every column has a name of its own, see [`names`] |
 //! | `c.tableoid`, `mod(a, b)` | `regclassin('pg_catalog.pg_class')::oid`, `a % b` |
 //! | `SELECT k FROM a FULL JOIN b USING (k)` | `SELECT coalesce(a.k, b.k) AS k FROM a FULL JOIN b ON a.k = b.k` |
@@ -106,6 +107,9 @@ impl VisitorMut for Forms {
     }
 
     fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<Error> {
+        for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
+            go_on(rows::in_condition(condition))?;
+        }
         go_on(clauses(select, None))
     }
 

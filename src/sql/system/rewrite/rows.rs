@@ -1,11 +1,19 @@
-//! Comparisons of rows, column by column: `(a, b) < (c, d)`, `(a, b) IN ((1, 2), …)`.
+//! Comparisons of rows, column by column: `(a, b) < (c, d)`, `(a, b) IN ((1, 2), …)`, `(a, b) IN (SELECT …)`.
 //!
 //! The planner takes a row for a value of its own, whose NULLs are equal; PostgreSQL compares the first columns, then the second
-//! ones where those are equal, and so on, and what a NULL decides is unknown.
+//! ones where those are equal, and so on, and what a NULL decides is unknown. Of a subquery (q AS r(x, y), where `=` is that of
+//! all columns):
+//!
+//! ```text
+//! (a, b) IN (q)       in a condition   EXISTS (q WHERE =)
+//! (a, b) NOT IN (q)   in a condition   NOT EXISTS (q WHERE (=) IS NOT FALSE)
+//! (a, b) IN (q)       elsewhere        CASE WHEN EXISTS (q WHERE =) THEN true WHEN EXISTS (q WHERE (=) IS NULL) THEN NULL ELSE false END
+//! ```
 
 use sqlparser::ast as sp;
 use sqlparser::ast::BinaryOperator as Op;
 
+use super::from::select_from;
 use super::{binary, nested, simple_name};
 use crate::error::{Error, Result};
 
@@ -28,12 +36,99 @@ pub(super) fn compare(expr: &mut sp::Expr) -> Result<()> {
             }
             _ => None,
         },
+        sp::Expr::InSubquery { expr: row, subquery, negated } => match columns(row) {
+            Some(row) => Some(member(row, subquery, *negated)?),
+            None => None,
+        },
         _ => None,
     };
     if let Some(by_columns) = by_columns {
         *expr = nested(by_columns);
     }
     Ok(())
+}
+
+/// A condition, of which NULL is as good as false, before its parts are done.
+pub(super) fn in_condition(condition: &mut sp::Expr) -> Result<()> {
+    let (row, subquery, negated) = match condition {
+        sp::Expr::Nested(inner) => return in_condition(inner),
+        sp::Expr::BinaryOp { left, op: Op::And | Op::Or, right } => {
+            in_condition(left)?;
+            return in_condition(right);
+        }
+        sp::Expr::InSubquery { expr, subquery, negated } => (expr, subquery, *negated),
+        sp::Expr::UnaryOp { op: sp::UnaryOperator::Not, expr: inner } => match without_parentheses(inner) {
+            sp::Expr::InSubquery { expr, subquery, negated } => (expr, subquery, !*negated),
+            _ => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    let Some(row) = columns(row) else { return Ok(()) };
+    let (names, equal) = equal(row, subquery)?;
+    let equal = if negated { sp::Expr::IsNotFalse(Box::new(nested(equal))) } else { equal };
+    *condition = exists(subquery, equal, names, negated);
+    Ok(())
+}
+
+fn without_parentheses(expr: &mut sp::Expr) -> &mut sp::Expr {
+    match expr {
+        sp::Expr::Nested(inner) => without_parentheses(inner),
+        other => other,
+    }
+}
+
+/// Whether a row is one of a subquery, with the three values of SQL.
+fn member(row: Vec<sp::Expr>, subquery: &sp::Query, negated: bool) -> Result<sp::Expr> {
+    let (names, equal) = equal(row, subquery)?;
+    let when = |condition, result: sp::Value| sp::CaseWhen { condition, result: sp::Expr::Value(result.with_empty_span()) };
+    let is_there = exists(subquery, equal.clone(), names.clone(), false);
+    let is_unknown = exists(subquery, sp::Expr::IsNull(Box::new(nested(equal))), names, false);
+    Ok(sp::Expr::Case {
+        case_token: sp::helpers::attached_token::AttachedToken::empty(),
+        end_token: sp::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![when(is_there, sp::Value::Boolean(!negated)), when(is_unknown, sp::Value::Null)],
+        else_result: Some(Box::new(sp::Expr::Value(sp::Value::Boolean(negated).with_empty_span()))),
+    })
+}
+
+/// Names for the columns of a subquery, and the condition that these are those of the row.
+fn equal(row: Vec<sp::Expr>, subquery: &sp::Query) -> Result<(Vec<sp::Ident>, sp::Expr)> {
+    match width(&subquery.body) {
+        Some(width) if width < row.len() => return Err(Error::syntax("subquery has too few columns")),
+        Some(width) if width > row.len() => return Err(Error::syntax("subquery has too many columns")),
+        // Of `*` the planner knows.
+        _ => {}
+    }
+    let names: Vec<sp::Ident> = (1..=row.len()).map(|at| sp::Ident::with_quote('"', format!("${at}"))).collect();
+    let members = names.iter().cloned().map(sp::Expr::Identifier).collect();
+    Ok((names, compared(members, &Op::Eq, row)?))
+}
+
+/// How many columns a query gives, as far as its text says.
+fn width(body: &sp::SetExpr) -> Option<usize> {
+    let is_one = |item: &sp::SelectItem| matches!(item, sp::SelectItem::UnnamedExpr(_) | sp::SelectItem::ExprWithAlias { .. });
+    match body {
+        sp::SetExpr::Select(select) => select.projection.iter().all(is_one).then_some(select.projection.len()),
+        sp::SetExpr::Query(query) => width(&query.body),
+        sp::SetExpr::SetOperation { left, .. } => width(left),
+        sp::SetExpr::Values(values) => values.rows.first().map(|row| row.content.len()),
+        _ => None,
+    }
+}
+
+/// `[NOT] EXISTS (SELECT 1 FROM (subquery) AS r(names) WHERE condition)`.
+fn exists(subquery: &sp::Query, condition: sp::Expr, names: Vec<sp::Ident>, negated: bool) -> sp::Expr {
+    let columns = names.into_iter().map(|name| sp::TableAliasColumnDef { name, data_type: None }).collect();
+    let alias = sp::TableAlias { explicit: true, name: sp::Ident::with_quote('"', "$row"), columns, at: None };
+    let subquery = Box::new(subquery.clone());
+    let relation = sp::TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
+    let one = sp::Expr::Value(sp::Value::Number("1".to_string(), false).with_empty_span());
+    let mut query = select_from(one, vec![sp::TableWithJoins { relation, joins: Vec::new() }]);
+    if let sp::SetExpr::Select(select) = query.body.as_mut() {
+        select.selection = Some(condition);
+    }
+    sp::Expr::Exists { subquery: Box::new(query), negated }
 }
 
 /// The columns of `(a, b)` and `ROW(a, b)`.
