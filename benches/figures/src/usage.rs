@@ -25,6 +25,8 @@ impl Stopwatch {
 }
 
 fn thread_cpu() -> Duration {
+    // What it has run since it last let go of the processor is only added then, or at the next tick.
+    std::thread::yield_now();
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0))
 }
