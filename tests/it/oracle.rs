@@ -359,7 +359,7 @@ impl World {
                 rest[0].1 = query;
             }
             Err(error) if error.state() == SqlState::DependentObjects => {}
-            Err(error) => panic!("{seed}: replacing {name} by {query}: {error:?}"),
+            Err(error) => panic!("{seed}: replacing {name} by {query}, behind {before:#?}: {error:?}"),
         }
     }
 
@@ -545,7 +545,10 @@ impl World {
                 let theta = self.one(&["a.n < b.n - 30", "a.n = -b.n OR a.k = b.k", "a.n > b.n + 20 AND a.k <> b.k"]);
                 format!("SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {c} a {kind} t b ON {theta}")
             }
-            3 => format!("SELECT k, n FROM {a} WHERE k {not}IN (SELECT k FROM {b}{filter})"),
+            3 => match self.rng.random_bool(0.7) {
+                true => format!("SELECT k, n FROM {a} WHERE k {not}IN (SELECT k FROM {b}{filter})"),
+                false => format!("SELECT k, n FROM {c} WHERE (k, n % 3) {not}IN (SELECT k, n % 3 FROM t{filter})"),
+            },
             4 => format!("SELECT k, n FROM {a} a WHERE {not}EXISTS (SELECT 1 FROM {b} b WHERE b.k = a.k{rest})"),
             5 => {
                 let what = self.one(&["INTERSECT", "EXCEPT", "INTERSECT ALL", "EXCEPT ALL"]);
@@ -733,7 +736,7 @@ impl World {
         let rank = self.one(&["row_number()", "rank()", "dense_rank()"]);
         let shown = self.one(&["*", "k, n", "window_end, k, n, r"]);
         let bound = self.rng.random_range(1..4);
-        let query = match self.rng.random_range(0..9) {
+        let query = match self.rng.random_range(0..11) {
             0..3 => format!(
                 "SELECT {shown} FROM (SELECT k, n, x, ts, window_start, window_end, {rank} OVER (PARTITION BY {group} ORDER BY {order}) AS r
                  FROM {window}{filter}) WHERE r <= {bound}"
@@ -757,6 +760,23 @@ impl World {
                 true => format!("SELECT k, n, ts FROM s{filter}"),
                 false => "SELECT k, n FROM (SELECT k, n, ts FROM s UNION ALL SELECT k, -n, ts FROM q)".into(),
             },
+            8 => {
+                let frame = self.one(&[
+                    "",
+                    " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW",
+                    " RANGE BETWEEN INTERVAL '9 seconds' PRECEDING AND CURRENT ROW",
+                    " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING",
+                ]);
+                let (before, key) = (self.one(&["ts", "ts, n DESC"]), self.one(&["PARTITION BY k ", ""]));
+                format!(
+                    "SELECT k, n, ts, SUM(n) OVER ({key}ORDER BY ts{frame}) AS total,
+                     lag(n) OVER (PARTITION BY k ORDER BY {before}) AS before FROM s{filter}"
+                )
+            }
+            9 => format!(
+                "SELECT k, n, r FROM (SELECT k, n, {rank} OVER (PARTITION BY k, n % 2 ORDER BY ts, n) AS r FROM s{filter})
+                 WHERE r <= {bound}"
+            ),
             _ => format!("SELECT k, n FROM {window}{filter}"),
         };
         format!("{query} EMIT FINAL")
@@ -788,6 +808,15 @@ impl World {
         };
         let shown = keys.replace("n % 2", "n % 2 AS m");
         let from = format!("SESSION({of}{partition}, {ts}, INTERVAL '{gap}' SECOND){lateness}");
+        if self.rng.random_bool(0.3) {
+            let of_rows = self.one(&[
+                "k, n, x, window_start, window_end",
+                "k, window_end, n + 1 AS n",
+                "k, window_start, n, SUM(n) OVER (PARTITION BY window_start, window_end, k ORDER BY n, x) AS total",
+            ]);
+            let emit = if emit.contains("TIMEOUT") || of_rows.contains("OVER") { "" } else { emit };
+            return format!("SELECT {of_rows} FROM {from}{filter}{emit}");
+        }
         format!(
             "SELECT window_start, window_end{shown}, {aggregates} FROM {from}{filter}
              GROUP BY window_start, window_end{keys}{having}{emit}"

@@ -208,6 +208,10 @@ fn temporal(rng: &mut SmallRng) -> String {
         true => ("s", one(rng, &FROM_STREAM)),
         false => (one(rng, &["t", "p"]), one(rng, &FROM_TABLE)),
     };
+    let condition = match rng.random_range(0..4) {
+        0 => format!("({condition} OR n % 3 = 1 OR k = 'k2')"),
+        _ => condition.to_string(),
+    };
     match rng.random_range(0..5) {
         0 => format!("SELECT k, n, x FROM {from} WHERE {condition}"),
         1 => {

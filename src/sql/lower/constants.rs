@@ -1,16 +1,19 @@
-//! VALUES, and SELECT without FROM, as a part of a query that reads more than that.
+//! What a continuous query reads and that never changes: VALUES, SELECT without FROM, a series of constants.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_empty_array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, TableScan};
 
-use super::{Lowered, Lowering};
+use super::{Lowered, Lowering, arrow_schema, unsupported};
 use crate::error::{Error, Result};
 use crate::flow::constants::Constants;
 use crate::flow::{Edge, Make, Operator};
+use crate::limits::{BATCH_ROWS, STEP_ROWS};
+use crate::sql::plan::source::series;
 
 impl Lowering<'_> {
     /// Rows of expressions that name no column.
@@ -28,12 +31,38 @@ impl Lowering<'_> {
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(values.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
+        Ok(self.rows_given(RecordBatch::try_new_with_options(schema, columns, &options)?))
+    }
 
-        let label = format!("Constants: {} {}", values.len(), if values.len() == 1 { "row" } else { "rows" });
-        let edge = Edge { schema, append_only: true, key: None, sources: Vec::new(), times: Vec::new(), window: None };
+    /// The rows of `generate_series` or `range` in FROM, if that is what is scanned. At most as many as a step takes in.
+    pub(super) fn series(&mut self, scan: &TableScan) -> Result<Option<Lowered>> {
+        let Some(generator) = series(scan, BATCH_ROWS).transpose()? else { return Ok(None) };
+        let (mut batches, mut rows) = (Vec::new(), 0);
+        while let Some(batch) = generator.write().generate_next_batch()? {
+            rows += batch.num_rows();
+            if rows > STEP_ROWS {
+                return Err(unsupported(
+                    format!("a series of more than {STEP_ROWS} rows is not supported in a continuous query"),
+                    "INSERT it INTO a table, and read that",
+                ));
+            }
+            batches.push(batch);
+        }
+        let all = concat_batches(&scan.source.schema(), &batches)?;
+        let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(|| (0..all.num_columns()).collect());
+        let all = all.project(&columns)?.columns().to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let schema = arrow_schema(&scan.projected_schema);
+        Ok(Some(self.rows_given(RecordBatch::try_new_with_options(schema, all, &options)?)))
+    }
+
+    fn rows_given(&mut self, rows: RecordBatch) -> Lowered {
+        let count = rows.num_rows();
+        let label = format!("Constants: {count} {}", if count == 1 { "row" } else { "rows" });
+        let edge =
+            Edge { schema: rows.schema(), append_only: true, key: None, sources: Vec::new(), times: Vec::new(), window: None };
         let make: Make = Box::new(move |_| Ok(Box::new(Constants::new(rows.clone())) as Box<dyn Operator>));
-        Ok(self.add(label, String::new(), Vec::new(), make, None, edge))
+        self.add(label, String::new(), Vec::new(), make, None, edge)
     }
 
     fn constant(&self, expr: &Expr) -> Result<ScalarValue> {

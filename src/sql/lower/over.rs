@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{NullTreatment, Sort as SortExpr, WindowFunction};
-use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
+use datafusion::logical_expr::{Expr, LogicalPlan, Window};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_planner::create_window_expr;
 
@@ -16,6 +15,7 @@ use crate::flow::arrangement::Layout;
 use crate::flow::over::{Over, Reach, Spec};
 use crate::flow::{Edge, Make, Operator, WindowColumns};
 use crate::sql::plan::event_time::input_column;
+use crate::sql::plan::reach::reach;
 use crate::sql::window::show_duration;
 use crate::time::Micros;
 
@@ -26,6 +26,8 @@ pub(super) struct Arranged {
     pub layout: Layout,
     /// When a group is complete; see [`grouped_edge`].
     pub delay: Option<Micros>,
+    /// The event time by which the rows of a group are sorted, if they are.
+    order_time: Option<usize>,
 }
 
 impl Arranged {
@@ -96,7 +98,7 @@ impl Lowering<'_> {
         let functions = exprs.iter().map(make).collect::<Result<Vec<_>>>()?;
         let reach = exprs.iter().map(|expr| Ok(reach(window_function(expr)?, plan))).collect::<Result<Vec<_>>>()?;
         let reach = reach.into_iter().reduce(Reach::and).unwrap_or(Reach::ALL);
-        let edge = grouped_edge(&before, &arranged, Arc::clone(&schema));
+        let edge = grouped_edge(&before, &arranged, reach.ahead == Some(0), Arc::clone(&schema));
         let label = format!("Over: {}", exprs.iter().map(|expr| shown(expr)).collect::<Vec<_>>().join(", "));
         let keeps = format!("all rows, {}", arranged.until("the input"));
         let spec = Spec { layout: arranged.layout.clone(), width, functions, reach, schema, delay: arranged.delay };
@@ -129,8 +131,11 @@ impl Lowering<'_> {
         }
         let input = if computed.is_empty() { input } else { self.append_columns(input, computed) };
         let bound = input.edge.times.iter().find(|time| time.hard && key.contains(&time.column)).copied();
+        let ascending = sorted.first().filter(|(_, options)| !options.descending).map(|(column, _)| *column);
+        let order_time = ascending.filter(|column| input.edge.times.iter().any(|time| time.hard && time.column == *column));
         let schema = Arc::clone(&input.edge.schema);
         Ok(Arranged {
+            order_time,
             layout: Layout { schema, key, time: bound.map(|time| time.column), order: sorted },
             delay: bound.map(|time| time.delay),
             input,
@@ -146,17 +151,22 @@ impl Lowering<'_> {
         }
         let error =
             Error::invalid_object_definition(format!("EMIT FINAL needs rows that become final, and those of {what} do not"));
-        Err(error.with_hint("read FROM TUMBLE(…) or HOP(…) and put window_end into PARTITION BY, or leave EMIT FINAL out"))
+        Err(error.with_hint(
+            "read FROM TUMBLE(…) or HOP(…) and put window_end into PARTITION BY, sort by the time of a stream with a WATERMARK and \
+             look back alone, or leave EMIT FINAL out",
+        ))
     }
 }
 
 /// What is known of rows that an operator makes of whole groups. A group is complete, and its rows change no more, once its
-/// time is behind the frontier; of other times nothing is known any more, because a row behind them may still change others.
-pub(super) fn grouped_edge(input: &Edge, arranged: &Arranged, schema: SchemaRef) -> Edge {
+/// time is behind the frontier; and so is a row, where groups are sorted by time and it `looks_back` alone.
+/// Of other times nothing is known any more, because a row behind them may still change others.
+pub(super) fn grouped_edge(input: &Edge, arranged: &Arranged, looks_back: bool, schema: SchemaRef) -> Edge {
     let key = &arranged.layout.key;
     let of_window = |w: &WindowColumns, column: usize| [w.start, w.end, w.time].contains(&Some(column));
     let window = input.window.filter(|w| w.delay.is_some() && key.iter().any(|column| of_window(w, *column)));
-    let holds = |column: usize| key.contains(&column) || window.is_some_and(|w| of_window(&w, column));
+    let is_passed = |column: usize| looks_back && arranged.order_time == Some(column);
+    let holds = |column: usize| is_passed(column) || key.contains(&column) || window.is_some_and(|w| of_window(&w, column));
     let times: Vec<_> = input.times.iter().filter(|time| time.hard && holds(time.column)).copied().collect();
     Edge {
         schema,
@@ -177,68 +187,5 @@ pub(super) fn window_function(expr: &Expr) -> Result<&WindowFunction> {
             format!("{other} is not supported as a window function in a continuous query"),
             "compute it in the query that reads the view",
         )),
-    }
-}
-
-fn reach(function: &WindowFunction, plan: &LogicalPlan) -> Reach {
-    let params = &function.params;
-    let ignores_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-    match &function.fun {
-        WindowFunctionDefinition::WindowUDF(of) => match of.name() {
-            "row_number" | "rank" | "dense_rank" => Reach { behind: None, ahead: Some(0) },
-            name @ ("lag" | "lead") => {
-                let Some(shift) = shift(params.args.get(1)) else { return Reach::ALL };
-                let shift = if name == "lag" { shift } else { -shift };
-                let distance = (!ignores_nulls).then_some(shift.unsigned_abs());
-                if shift >= 0 { Reach { behind: distance, ahead: Some(0) } } else { Reach { behind: Some(0), ahead: distance } }
-            }
-            "first_value" | "last_value" | "nth_value" => frame_reach(function, true),
-            _ => Reach::ALL,
-        },
-        WindowFunctionDefinition::AggregateUDF(of) => {
-            let schema = plan.schema();
-            let floating = params.args.iter().any(|arg| {
-                use datafusion::logical_expr::ExprSchemable;
-                arg.get_type(schema).map_or(true, |t| t.is_floating())
-            });
-            let exact = match of.name() {
-                "min" | "max" | "count" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "bit_xor" => true,
-                "sum" => !floating,
-                _ => false,
-            };
-            frame_reach(function, exact)
-        }
-    }
-}
-
-/// `exact`: the answer is the same wherever the looking begins.
-fn frame_reach(function: &WindowFunction, exact: bool) -> Reach {
-    let frame = &function.params.window_frame;
-    let rows = frame.units == WindowFrameUnits::Rows;
-    let distance = |value: &ScalarValue| {
-        value.cast_to(&DataType::UInt64).ok().and_then(|v| match v {
-            ScalarValue::UInt64(distance) => distance,
-            _ => None,
-        })
-    };
-    let behind = match &frame.start_bound {
-        WindowFrameBound::Preceding(value) => distance(value),
-        WindowFrameBound::CurrentRow | WindowFrameBound::Following(_) => Some(0),
-    };
-    let ahead = match &frame.end_bound {
-        WindowFrameBound::Following(value) if rows => distance(value),
-        WindowFrameBound::Following(_) => None,
-        WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_) => Some(0),
-    };
-    Reach { behind: behind.filter(|_| rows && exact), ahead }
-}
-
-/// By how many rows `lag` looks back.
-fn shift(offset: Option<&Expr>) -> Option<i64> {
-    let Some(offset) = offset else { return Some(1) };
-    let Expr::Literal(value, _) = offset else { return None };
-    match value.cast_to(&DataType::Int64).ok()? {
-        ScalarValue::Int64(shift) => Some(shift.unwrap_or(1)),
-        _ => None,
     }
 }

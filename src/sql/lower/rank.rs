@@ -145,7 +145,8 @@ impl Lowering<'_> {
             _ => ("all rows", "the input"),
         };
         let keeps = format!("{what}, {}", arranged.until(grows));
-        let edge = grouped_edge(&arranged.input.edge, &arranged, std::sync::Arc::clone(&spec.schema));
+        // What comes before a row in the order counts, and nothing behind it.
+        let edge = grouped_edge(&arranged.input.edge, &arranged, true, std::sync::Arc::clone(&spec.schema));
         let exchange = arranged.exchange();
         let make: Make = Box::new(move |shard| Ok(Box::new(TopN::new(spec.clone(), shard)?) as Box<dyn Operator>));
         self.add(label, keeps, arranged.input.inputs, make, exchange, edge)

@@ -9,17 +9,19 @@
 //!   d = CURRENT_DATE - 7               now() >= d + 7 days AND now() < d + 8 days
 //! ```
 //!
-//! So a row is seen from one instant of its own to another. What cannot be brought into such a form is refused.
+//! So a row is seen from one instant of its own to another. What cannot be brought into such a form is refused, but for one
+//! such condition beside others of which any may hold (`ts > now() - INTERVAL '1 hour' OR open`): rows for which the others hold
+//! are always seen, and the rest have their time.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::utils::{conjunction, disjunction, split_binary, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator as Op, binary_expr, cast, lit};
 
-use super::{Lowered, Lowering, shown};
+use super::{Lowered, Lowering, shown, union_edge};
 use crate::error::{Error, Result};
 use crate::flow::temporal::{Instant, Spec, Temporal};
 use crate::flow::{Edge, Make, Operator};
@@ -47,10 +49,17 @@ impl Lowering<'_> {
     pub(super) fn temporal_filter(&mut self, input: Lowered, predicate: &Expr, schema: &DFSchema) -> Result<Lowered> {
         let parts = split_conjunction(predicate).into_iter().flat_map(unfolded);
         let (of_time, plain): (Vec<Expr>, Vec<Expr>) = parts.partition(mentions_now);
-        let input = match conjunction(plain) {
+        let mut input = match conjunction(plain) {
             Some(plain) => self.filter(input, &plain, schema)?,
             None => input,
         };
+        let (any, of_time): (Vec<Expr>, Vec<Expr>) = of_time.into_iter().partition(is_or);
+        for condition in &any {
+            input = self.always_or_in_time(input, condition, schema)?;
+        }
+        if of_time.is_empty() {
+            return Ok(input);
+        }
         let (mut enters, mut leaves) = (Vec::new(), Vec::new());
         for part in &of_time {
             for Comparison { op, instant } in comparisons(part).ok_or_else(|| refused(part))? {
@@ -87,6 +96,26 @@ impl Lowering<'_> {
         let make: Make = Box::new(move |shard| Ok(Box::new(Temporal::new(spec.clone(), shard)?) as Box<dyn Operator>));
         Ok(self.add(format!("Filter by time: {}", shown.join(" AND ")), keeps.to_string(), input.inputs, make, None, edge))
     }
+
+    /// Conditions with OR between them, of which one is on `now()`.
+    fn always_or_in_time(&mut self, input: Lowered, condition: &Expr, schema: &DFSchema) -> Result<Lowered> {
+        let (of_time, plain): (Vec<&Expr>, Vec<&Expr>) =
+            split_binary(condition, Op::Or).into_iter().partition(|e| mentions_now(e));
+        let ([of_time], Some(plain)) = (of_time.as_slice(), disjunction(plain.into_iter().cloned())) else {
+            return Err(refused(condition));
+        };
+        let key = input.edge.key.clone();
+        let always = self.filter(input.again(), &plain, schema)?;
+        let others = self.filter(input, &plain.is_not_true(), schema)?;
+        let others = self.temporal_filter(others, of_time, schema)?;
+        // No row is in both.
+        let edge = Edge { key, ..union_edge(always.edge, others.edge) };
+        Ok(Lowered { inputs: [always.inputs, others.inputs].concat(), edge })
+    }
+}
+
+fn is_or(condition: &Expr) -> bool {
+    matches!(condition, Expr::BinaryExpr(BinaryExpr { op: Op::Or, .. }))
 }
 
 /// BETWEEN as two comparisons.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::datatype::DataTypeExt;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue, TableReference};
@@ -193,7 +193,7 @@ impl ContextProvider for Context<'_> {
                 other => Ok(other),
             }
         };
-        let args = args.into_iter().map(constant).collect::<DfResult<Vec<_>>>()?;
+        let args = of_their_types(args, &schema)?.into_iter().map(constant).collect::<DfResult<Vec<_>>>()?;
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, state.as_ref()))?;
         Ok(provider_as_source(provider))
     }
@@ -299,4 +299,20 @@ fn oid_type(sql_type: &sp::DataType) -> Option<DataType> {
         }
         _ => None,
     }
+}
+
+/// The arguments of a series, with texts as what stands beside them: a bound is of the other's type, a step of moments an interval.
+fn of_their_types(args: Vec<Expr>, schema: &DFSchema) -> DfResult<Vec<Expr>> {
+    let is_text = |arg: &Expr| matches!(arg, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
+    let Some(known) = args.iter().take(2).find(|arg| !is_text(arg)) else { return Ok(args) };
+    let of_bounds = known.get_type(schema)?;
+    let of_step = match of_bounds {
+        DataType::Timestamp(..) | DataType::Date32 => DataType::Interval(IntervalUnit::MonthDayNano),
+        _ => of_bounds.clone(),
+    };
+    let typed = |(at, arg): (usize, Expr)| match is_text(&arg) {
+        true => cast(arg, if at < 2 { of_bounds.clone() } else { of_step.clone() }),
+        false => arg,
+    };
+    Ok(args.into_iter().enumerate().map(typed).collect())
 }

@@ -15,10 +15,11 @@ use sqlparser::ast as sp;
 use super::as_of::AsOfNode;
 use super::event_time::input_column;
 use super::nearest::NearestNode;
-use super::source::{Hidden, RelationSource, SourceColumn, scan_columns};
+use super::source::{Hidden, RelationSource, SourceColumn, scan_columns, series};
 use super::{Planner, errors, final_rows};
 use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
+use crate::limits::BATCH_ROWS;
 use crate::sql::window::WindowNode;
 
 /// Rules of the optimizer that a plan of operators is better off without.
@@ -76,6 +77,7 @@ fn check(plan: &LogicalPlan) -> Result<(), DataFusionError> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && RelationSource::of(scan).is_none()
+            && series(scan, BATCH_ROWS).is_none()
         {
             let error = Error::unsupported(format!("a continuous query cannot read {}", scan.table_name));
             return Err(error.with_hint("it reads streams, tables and materialized views").into());

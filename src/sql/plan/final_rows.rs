@@ -13,7 +13,8 @@
 //!
 //! ```text
 //!   a join                             by a time that its condition bounds
-//!   OVER, first rows of groups         by a time of PARTITION BY: a window's rows are final when the window is closed
+//!   OVER, first rows of groups         by a time of PARTITION BY: a window's rows are final when the window is closed; or by that
+//!                                      of ORDER BY, where no row depends on one behind it
 //!   windows                            by window_end
 //!   rows of a stream                   by event time; late ones are cut first, as before a join
 //! ```
@@ -30,6 +31,7 @@ use super::event_time::{EventTime, event_time, input_column};
 use super::nearest::NearestNode;
 use super::on_time::{OnTimeNode, on_time};
 use super::order::window_function;
+use super::reach::order_column;
 use super::time_bound::time_bounds;
 use crate::sql::window::{Assignment, WindowNode, constant_micros};
 use crate::time::window::{DAY, Windows};
@@ -61,7 +63,8 @@ pub fn final_rows(plan: &LogicalPlan) -> Option<FinalRows<'_>> {
         // Of the bounds of a window that which is passed first.
         LogicalPlan::Window(window) => {
             let timed = partition(window).into_iter().filter_map(|column| Some((hard(&column)?.delay, column)));
-            timed.min_by_key(|(delay, _)| *delay)?.1
+            let by_partition = timed.min_by_key(|(delay, _)| *delay).map(|(_, column)| column);
+            by_partition.or_else(|| order_column(window).filter(|column| hard(column).is_some()))?
         }
         other => times(other).into_iter().find(|column| hard(column).is_some())?,
     };
@@ -243,10 +246,17 @@ fn instant(expr: &Expr) -> Option<Micros> {
     }
 }
 
-/// Rows of a stream that are shown one by one, without late ones.
+/// Rows of a stream that are shown one by one, or by their time behind each other, without late ones.
 fn without_late_rows(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     if row_by_row(&plan).is_some() {
         return Ok(plan.map_children(|input| without_late_rows(input).map(Transformed::yes))?.data);
+    }
+    if let LogicalPlan::Window(window) = &plan
+        && let Some(column) = order_column(window)
+    {
+        let input = without_late_rows(window.input.as_ref().clone())?;
+        let by_time = event_time(&input, column).is_some_and(|time| time.hard);
+        return if by_time { plan.with_new_exprs(plan.expressions(), vec![input]) } else { Ok(plan) };
     }
     let soft = |of: &LogicalPlan, column: usize| event_time(of, column).is_some_and(|time| !time.hard);
     let judged = |column: &usize| match &plan {

@@ -25,7 +25,7 @@
 //! * `parameters`: their types;
 //! * `registered`: OIDs of functions, shown as their names;
 //! * `unknown`: strings whose type is that of what stands beside them;
-//! * [`order`]: which of two equal rows comes first, where it matters;
+//! * [`order`], [`reach`]: which of two equal rows comes first, where it matters, and how far OVER looks in that order;
 //! * [`errors`]: what went wrong, and where in the statement.
 //!
 //! Planning is synchronous and reads nothing but the catalog it was given.
@@ -58,6 +58,7 @@ mod overload;
 pub mod parameters;
 pub mod silence;
 mod proctime;
+pub mod reach;
 mod registered;
 mod set_all;
 mod size;

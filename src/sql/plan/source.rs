@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Constraint, Constraints};
-use datafusion::datasource::TableType;
+use datafusion::datasource::{TableType, source_as_provider};
+use datafusion::functions_table::generate_series::GenerateSeriesTable;
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableSource};
+use datafusion::physical_plan::memory::LazyBatchGenerator;
+use parking_lot::RwLock;
 
 use crate::catalog::{Kind, ROW_ID, Relation};
+use crate::error::Result;
 use crate::flow::history::{DELETED, VERSION, history_schema};
 use crate::time::TIMESTAMP;
 
@@ -167,4 +171,10 @@ impl TableSource for RelationSource {
     fn table_type(&self) -> TableType {
         TableType::Base
     }
+}
+
+/// The rows of `generate_series` or `range` of constants, if that is what is scanned; in batches of so many rows.
+pub fn series(scan: &TableScan, batch_rows: usize) -> Option<Result<Arc<RwLock<dyn LazyBatchGenerator>>>> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    Some(provider.downcast_ref::<GenerateSeriesTable>()?.as_generator(batch_rows).map_err(Into::into))
 }
