@@ -87,7 +87,8 @@ fn check(plan: &LogicalPlan) -> Result<(), DataFusionError> {
             return Err(error.with_hint("it follows its relations from their first commit on").into());
         }
         if let LogicalPlan::RecursiveQuery(_) = node {
-            return Err(Error::unsupported("WITH RECURSIVE is not supported in continuous queries").into());
+            let error = Error::unsupported("WITH RECURSIVE is not supported in continuous queries");
+            return Err(error.with_hint("write it in the query that reads the view").into());
         }
         // The lowering knows which conditions on now() it can keep up with.
         let is_condition = matches!(node, LogicalPlan::Filter(_));
