@@ -153,7 +153,10 @@ fn an_undefined_relation_comes_with_one_like_it() {
 #[case::in_a_join("SELECT o.id FROM orders o JOIN refunds r ON o.id = r.id AND r.event_time > now()", "now()")]
 #[case::random("SELECT random() FROM orders", "random()")]
 #[case::in_a_subquery("SELECT id FROM orders WHERE id IN (SELECT id FROM refunds WHERE amount > random())", "random()")]
-#[case::recursive("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 9) SELECT * FROM r", "WITH RECURSIVE")]
+#[case::recursive(
+    "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 9) SELECT * FROM r",
+    "WITH RECURSIVE"
+)]
 fn continuous_queries_refuse(#[case] sql: &str, #[case] named: &str) {
     let error = continuous(sql).unwrap_err();
     assert_eq!(error.state(), SqlState::FeatureNotSupported, "{error:?}");
