@@ -6,7 +6,7 @@ use arrow::array::{Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 
-use super::Delta;
+use super::{Delta, take};
 use crate::error::Result;
 
 /// One delta with each distinct row once, in order of first appearance, its weights added up; rows whose weights add up to
@@ -39,6 +39,6 @@ pub fn consolidate(schema: &SchemaRef, deltas: &[Delta]) -> Result<Delta> {
     }
     kept.retain(|(_, weight)| *weight != 0);
     let indices = UInt32Array::from_iter_values(kept.iter().map(|(row, _)| *row));
-    let rows = arrow::compute::take_record_batch(&all.rows, &indices)?;
+    let rows = take(&all.rows, &indices)?;
     Ok(Delta::new(rows, Int64Array::from_iter_values(kept.iter().map(|(_, weight)| *weight))))
 }

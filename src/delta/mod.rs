@@ -9,7 +9,7 @@ pub mod keys;
 
 pub use consolidate::consolidate;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 
@@ -68,7 +68,7 @@ impl Delta {
     }
 
     pub fn take(&self, indices: &UInt32Array) -> Result<Delta> {
-        let rows = compute::take_record_batch(&self.rows, indices)?;
+        let rows = take(&self.rows, indices)?;
         let diff = self.diff.as_ref().map(|diff| compute::take(diff, indices, None)).transpose()?;
         Ok(Delta { rows, diff: diff.map(into_int64) })
     }
@@ -96,13 +96,20 @@ impl Delta {
             let times = usize::try_from(*weight).map_err(|_| Error::internal("rows that are only added were taken away"))?;
             rows.extend(std::iter::repeat_n(row, times));
         }
-        Ok(compute::take_record_batch(&self.rows, &UInt32Array::from(rows))?)
+        take(&self.rows, &UInt32Array::from(rows))
     }
 
     /// Bytes of Arrow memory, shared buffers counted in full.
     pub fn bytes(&self) -> usize {
         self.rows.get_array_memory_size() + self.diff.as_ref().map_or(0, |d| d.len() * 8)
     }
+}
+
+/// Rows by their numbers. Of rows without columns Arrow's own does not know how many they are.
+pub fn take(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    let columns = compute::take_arrays(rows.columns(), indices, None)?;
+    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
 }
 
 fn into_int64(array: ArrayRef) -> Int64Array {

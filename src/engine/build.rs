@@ -333,8 +333,7 @@ impl Engine {
         let (mut streams, mut fed, mut parts, mut views) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for Plan { part, fragment, sinks, .. } in plans {
             let (replayed, others) = inputs_of(&fragment, catalog);
-            let view_of = |id: RelationId| catalog.get(id).and_then(|r| r.parent).unwrap_or(id);
-            let is_own = |id: RelationId| parts.iter().any(|part: &Part| part.target == Target::Relation(view_of(id)));
+            let is_own = |id: RelationId| parts.iter().any(|part: &Part| part.target == Target::Relation(view_of(catalog, id)));
             streams.extend(replayed);
             fed.extend(others.into_iter().filter(|id| !is_own(*id)));
             if whole {
@@ -425,8 +424,9 @@ impl Engine {
 
     /// A build that is not on its thread.
     fn go_on_with(&mut self, mut build: Build) -> Result<()> {
-        if let Some(failed) = build.fed.iter().find(|id| self.next.failures.contains_key(id)) {
-            let name = self.catalog.get(*failed).map_or_else(|| failed.to_string(), |r| r.full_name().to_string());
+        let mut views = build.fed.iter().map(|id| view_of(&self.catalog, *id));
+        if let Some(failed) = views.find(|id| self.next.failures.contains_key(id)) {
+            let name = self.catalog.get(failed).map_or_else(|| failed.to_string(), |r| r.full_name().to_string());
             self.stop_build(build, Error::not_ready(format!("\"{name}\", which it reads, has stopped")));
         } else if build.fed.iter().chain(&build.doubled).any(|id| self.catalog.get(*id).is_none()) {
             self.stop_build(build, Error::undefined_table("a relation that it reads was dropped"));
@@ -525,6 +525,11 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The view that keeps a relation's rows: it keeps its late rows, too.
+fn view_of(catalog: &Catalog, id: RelationId) -> RelationId {
+    catalog.get(id).filter(|relation| relation.kind == Kind::Late).and_then(|late| late.parent).unwrap_or(id)
 }
 
 /// The relation of a query's late rows.

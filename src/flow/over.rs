@@ -19,14 +19,14 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::window::WindowExpr;
 
 use super::arrangement::{Arrangement, Layout, successor};
 use super::{Context, Operator, Shard};
-use crate::delta::{Delta, consolidate};
+use crate::delta::{Delta, consolidate, take};
 use crate::error::Result;
 use crate::state::StateTable;
 use crate::time::Micros;
@@ -117,7 +117,7 @@ impl Over {
         }
         let rows = self.rows.decode(seen.codes.into_iter())?;
         let once = seen.repeated.len() == rows.num_rows();
-        let rows = if once { rows } else { take(&rows, seen.repeated)? };
+        let rows = if once { rows } else { take(&rows, &UInt32Array::from(seen.repeated))? };
         let shown = UInt32Array::from(seen.shown);
         let mut columns: Vec<ArrayRef> = rows.columns()[..self.spec.width].to_vec();
         for (function, field) in self.spec.functions.iter().zip(&self.spec.schema.fields()[self.spec.width..]) {
@@ -200,12 +200,6 @@ fn upto<'a>(rows: impl Iterator<Item = (&'a [u8], i64)>, limit: Option<u64>) -> 
         room = room.saturating_sub(count(weight) as u64);
     }
     taken
-}
-
-fn take(rows: &RecordBatch, indices: Vec<u32>) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
-    let columns = compute::take_arrays(rows.columns(), &UInt32Array::from(indices), None)?;
-    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
 }
 
 impl Operator for Over {

@@ -178,6 +178,9 @@ impl Client {
     }
 }
 
+/// What to do with a stopped query that writes to the log.
+pub(super) const STOPPED_OUTPUT: &str = "change its query with ALTER STREAM … AS, or DROP it and create it again";
+
 /// Of views whose rows stay as they are, because their query has stopped.
 fn warnings(plan: &LogicalPlan, snapshot: &Snapshot) -> Vec<Error> {
     if snapshot.failures.is_empty() {
@@ -187,7 +190,10 @@ fn warnings(plan: &LogicalPlan, snapshot: &Snapshot) -> Vec<Error> {
         let error = snapshot.failures.get(&relation.id)?;
         let name = relation.full_name();
         let message = format!("\"{name}\" has stopped, and its rows are those of before: {}", error.message());
-        let hint = "change its query with ALTER MATERIALIZED VIEW … AS, or take away the row that it cannot take, and RESUME it";
+        let hint = match relation.output {
+            None => "change its query with ALTER MATERIALIZED VIEW … AS, or take away the row that it cannot take, and RESUME it",
+            Some(_) => STOPPED_OUTPUT,
+        };
         Some(Error::warning(message).with_hint(hint))
     };
     RelationSource::all_in(plan).into_iter().filter_map(warning).collect()

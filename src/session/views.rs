@@ -11,6 +11,7 @@ use sqlparser::ast::{Visit, Visitor};
 use super::client::done;
 use super::define::{RETENTION, existing, free_name};
 use super::definition::Definition;
+use super::read::STOPPED_OUTPUT;
 use super::replace::check_cycle;
 use super::{Client, Outcome};
 use crate::catalog::schema::{RelationName, SearchPath};
@@ -120,14 +121,15 @@ impl Client {
         self.beside_block("RESUME")?;
         let name = self.defined_name(name)?;
         let resumed = parking_lot::Mutex::new(Vec::new());
-        let stopped: BTreeSet<RelationId> = self.peek_snapshot().failures.keys().copied().collect();
-        let stands = |query: &Relation| query.paused.is_some() || query.output.is_none() && stopped.contains(&query.id);
+        let snapshot = self.peek_snapshot();
+        let stopped = |query: &Relation| snapshot.failures.get(&query.id);
+        let stands = |query: &Relation| query.paused.is_some() || query.output.is_none() && stopped(query).is_some();
         self.define(|definition| {
             let catalog = definition.catalog;
             let query = existing_query(catalog, &name)?;
             resumed.lock().clear();
             if !stands(query) {
-                return Ok(());
+                return stopped(query).map_or(Ok(()), |error| Err(cannot_go_on(query, error)));
             }
             let running = Relation { paused: None, ..Relation::clone(query) };
             check_inputs(catalog, &running)?;
@@ -149,6 +151,12 @@ impl Client {
         }
         done("RESUME")
     }
+}
+
+/// What it wrote is in the log, and it would stop where it stopped.
+fn cannot_go_on(query: &Relation, error: &Error) -> Error {
+    let error = error.clone().with_context(format!("\"{}\" has stopped", query.name));
+    error.with_hint(STOPPED_OUTPUT)
 }
 
 /// A query that is to be paused or resumed.

@@ -2,8 +2,10 @@
 //! from a tree.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use sqlparser::ast as sp;
+use sqlparser::ast::{VisitMut, VisitorMut};
 
 use crate::catalog::acl::Privilege;
 use crate::catalog::function::Volatility;
@@ -650,3 +652,35 @@ pub const PATTERN_WITHIN: &str = "$within";
 pub const PATTERN_SUBSET: &str = "$subset";
 /// A function in FROM that gives the rows of the query that is its argument.
 pub const PATTERN_INPUT: &str = "$rows";
+
+/// Changes the expressions of a part of a query, the inner ones first, but for those of its subqueries.
+pub fn change_outside_subqueries(part: &mut impl VisitMut, change: impl FnMut(&mut sp::Expr)) {
+    let _ = part.visit(&mut Outside { depth: 0, change });
+}
+
+struct Outside<F> {
+    /// Of subqueries around an expression.
+    depth: usize,
+    change: F,
+}
+
+impl<F: FnMut(&mut sp::Expr)> VisitorMut for Outside<F> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
+        if self.depth == 0 {
+            (self.change)(expr);
+        }
+        ControlFlow::Continue(())
+    }
+}

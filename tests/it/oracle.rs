@@ -518,7 +518,7 @@ impl World {
         }
         let nearest = self.one(&["a.n >= b.n", "a.n > b.n", "b.n >= a.n", "a.n < b.n", "a.x >= b.n", "a.n - 3 >= b.n"]);
         let (asof, equal) = (self.one(&["ASOF JOIN", "ASOF LEFT JOIN"]), self.one(&["a.k = b.k AND ", "a.k = b.k AND ", ""]));
-        match self.rng.random_range(0..22) {
+        match self.rng.random_range(0..24) {
             13 if ["s", "t", "p", "q"].contains(&a) => {
                 format!("SELECT a.k, a.n, a.x, b.k AS bk, b.n AS bn FROM {a} a {asof} {c} b ON {equal}{nearest}")
             }
@@ -534,6 +534,14 @@ impl World {
             18 => format!(
                 "SELECT a.k, a.n, b.k AS bk, b.n AS bn FROM {a} a {kind} (VALUES ('k1', 5), ('k2', -3), ('k9', NULL)) AS b(k, n)
                  ON a.k = b.k{rest}"
+            ),
+            22 => format!(
+                "VALUES ('k1', 5), ('k1', 5), ('k9', NULL) {} SELECT k, n FROM {a}{filter}",
+                self.one(&["EXCEPT ALL", "EXCEPT"])
+            ),
+            23 => format!(
+                "SELECT d.k, COUNT(a.n) AS c, SUM(a.n) AS total FROM (VALUES ('k1'), ('k2'), ('k9'), (NULL)) AS d(k) {kind} {a} a
+                 ON a.k = d.k GROUP BY d.k HAVING SUM(a.n) IS NULL OR COUNT(*) > 1"
             ),
             19 => format!("SELECT k, n FROM {a}{filter} UNION ALL VALUES ('k1', 5), ('k0', -3)"),
             20 => format!(
@@ -753,8 +761,9 @@ impl World {
                     "date_trunc('minute', ts)",
                     "date_bin(INTERVAL '7 seconds', ts, TIMESTAMP '2025-01-01 00:00:03')",
                 ]);
-                let (key, having) = (self.one(&["", ", k"]), self.one(&["", " HAVING COUNT(*) > 1"]));
-                format!("SELECT {unit} AS at{key}, {aggregates} FROM s{filter} GROUP BY {unit}{key}{having}")
+                let (key, having) = (self.one(&["", ", k", ", ts", ", k, k"]), self.one(&["", " HAVING COUNT(*) > 1"]));
+                let shown = key.replace(", k, k", ", k");
+                format!("SELECT {unit} AS at{shown}, {aggregates} FROM s{filter} GROUP BY {unit}{key}{having}")
             }
             7 => match self.rng.random_bool(0.5) {
                 true => format!("SELECT k, n, ts FROM s{filter}"),

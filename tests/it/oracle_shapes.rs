@@ -55,7 +55,7 @@ const FRAMES: [&str; 9] = [
 ];
 
 /// Aggregates of which a group keeps all values.
-const VALUES: [&str; 40] = [
+const VALUES: [&str; 43] = [
     "histogram(k)",
     "collect(n % 3)",
     "attr(n % 2)",
@@ -71,6 +71,9 @@ const VALUES: [&str; 40] = [
     "topk(n, 3)",
     "topkdistinct(k, 2)",
     "array_agg(n)",
+    "array_agg(x) FILTER (WHERE n > 0)",
+    "first_value(n) IGNORE NULLS",
+    "last_value(k)",
     "array_agg(n ORDER BY x DESC)",
     "array_agg(DISTINCT n)",
     "string_agg(k, '-')",
@@ -110,10 +113,15 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
     if rng.random_bool(0.2) {
         return oracle_patterns::query(rng);
     }
-    let from = one(rng, &["s", "t", "p"]);
+    if rng.random_bool(0.2) {
+        return in_windows(rng, filter);
+    }
+    let from = one(rng, &["s", "t", "p", "q"]);
     let (order, group) = (one(rng, &ORDERS), one(rng, &GROUPS));
     let bound = rng.random_range(1..5);
-    match rng.random_range(0..13) {
+    match rng.random_range(0..15) {
+        13 => taken_apart(rng, &format!("{from}{filter}")),
+        14 => of_no_columns(rng, from, filter),
         12 => documents(rng, &format!("{from}{filter}")),
         11 => {
             let partition = one(rng, &[" PARTITION BY k", " PARTITION BY (k)", ""]);
@@ -168,6 +176,76 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
     }
 }
 
+/// Aggregates of all values of a window, which Flink and RisingWave put into FROM, and Arroyo among the keys. The values go by the order
+/// in which the rows came.
+fn in_windows(rng: &mut SmallRng, filter: &str) -> String {
+    let (from, emit) = (one(rng, &["s", "q"]), one(rng, &["", " EMIT FINAL"]));
+    if rng.random_bool(0.5) {
+        let window = one(
+            rng,
+            &[
+                "TUMBLE(F, ts, INTERVAL '10' SECOND)",
+                "HOP(F, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND)",
+                "SESSION(F PARTITION BY k, ts, INTERVAL '4' SECOND)",
+            ],
+        );
+        let window = window.replace('F', from);
+        return format!(
+            "SELECT window_start, window_end, k, {} FROM {window}{filter} GROUP BY window_start, window_end, k{emit}",
+            values(rng)
+        );
+    }
+    let call = one(
+        rng,
+        &[
+            "tumble(INTERVAL '10 seconds')",
+            "hop(ts, INTERVAL '5 seconds', INTERVAL '10 seconds')",
+            "session(INTERVAL '4 seconds')",
+            "cumulate(INTERVAL '3 seconds', INTERVAL '9 seconds')",
+        ],
+    );
+    let from = match rng.random_bool(0.5) || call.contains("ts") {
+        true => format!("{from}{filter}"),
+        false => format!("(SELECT k, n, x FROM {from}{filter}) f"),
+    };
+    let (keys, having) = (one(rng, &["", ", k", ", n % 3"]), one(rng, &["", "", " HAVING COUNT(*) > 1"]));
+    let shown = keys.replace("n % 3", "n % 3 AS m");
+    format!("SELECT {call} AS w{shown}, {} FROM {from} GROUP BY w{keys}{having}{emit}", values(rng))
+}
+
+/// UNNEST of rows and of maps that are made of columns.
+fn taken_apart(rng: &mut SmallRng, from: &str) -> String {
+    let join = one(rng, &["CROSS JOIN", "LEFT JOIN"]);
+    let on = if join == "LEFT JOIN" { " ON true" } else { "" };
+    let unnest = one(
+        rng,
+        &[
+            "UNNEST(ARRAY[ROW(f.k, f.n), ROW('all', f.n + 1), ROW(f.k, NULL)]) AS u(a, b)",
+            "UNNEST(MAP('n' := f.n, 'm' := f.n % 3)) AS u(a, b)",
+            "UNNEST(MAP('n' := f.n, 'm' := f.n % 3)) WITH ORDINALITY AS u(a, b, o)",
+            "UNNEST(CASE WHEN f.n > 0 THEN MAP(coalesce(f.k, '') := f.n) END) AS u(a, b)",
+        ],
+    );
+    let of = format!("(SELECT k, n, x FROM {from}) f {join} {unnest}{on}");
+    match rng.random_bool(0.5) {
+        true => format!("SELECT f.k, f.x, u.a, u.b FROM {of}"),
+        false => format!("SELECT u.a, COUNT(*) AS c, SUM(u.b) AS total FROM {of} GROUP BY u.a"),
+    }
+}
+
+/// Rows of which nothing is asked but how many there are.
+fn of_no_columns(rng: &mut SmallRng, from: &str, filter: &str) -> String {
+    let (not, least) = (one(rng, &["", "NOT "]), one(rng, &["20", "27", "29"]));
+    let exists = format!("{not}EXISTS (SELECT 1 FROM {from} WHERE n > {least})");
+    match rng.random_range(0..5) {
+        0 => format!("SELECT 1 AS x WHERE {exists}"),
+        1 => format!("SELECT COUNT(*) AS c FROM t WHERE {exists}"),
+        2 => format!("SELECT row_number() OVER () AS place FROM {from}{filter}"),
+        3 => format!("SELECT COUNT(*) OVER () AS c FROM {from}{filter}"),
+        _ => format!("SELECT COUNT(*) AS c FROM (SELECT 1 FROM {from}{filter}) a CROSS JOIN (VALUES (1), (2)) b"),
+    }
+}
+
 /// Documents made of rows, changed, taken apart and put together.
 fn documents(rng: &mut SmallRng, from: &str) -> String {
     let made = format!("(SELECT k, n, jsonb_build_object('n', n, 'k', k, 'l', jsonb_build_array(n, x, k)) AS j FROM {from}) d");
@@ -186,7 +264,8 @@ fn documents(rng: &mut SmallRng, from: &str) -> String {
 /// Rows that come and go as commit time passes, which begins with 2025 and is a second per commit. Event time is ten hours later
 /// and a few times as fast.
 fn temporal(rng: &mut SmallRng) -> String {
-    const FROM_STREAM: [&str; 7] = [
+    const FROM_STREAM: [&str; 8] = [
+        "NOT (ts - now() >= INTERVAL '10 hours 20 seconds')",
         "date_trunc('second', now()) + INTERVAL '10 hours' >= ts",
         "ts - now() < INTERVAL '10 hours 20 seconds'",
         "ts > now() + INTERVAL '10 hours' - INTERVAL '9 seconds'",
@@ -195,7 +274,9 @@ fn temporal(rng: &mut SmallRng) -> String {
         "ts <= now() + INTERVAL '10 hours 50 seconds'",
         "_ingested_at > now() - INTERVAL '3 seconds'",
     ];
-    const FROM_TABLE: [&str; 7] = [
+    const FROM_TABLE: [&str; 9] = [
+        "NOT (to_timestamp(1735689600 + n) <= now())",
+        "to_timestamp(1735689600 + n) < CURRENT_DATE",
         "now() - to_timestamp(1735689600 + n) BETWEEN INTERVAL '1 second' AND INTERVAL '6 seconds'",
         "date_trunc('second', now()) = date_trunc('second', to_timestamp(1735689600.5 + n))",
         "date_trunc('minute', to_timestamp(1735689610 + n)) >= date_trunc('minute', now())",
@@ -212,7 +293,11 @@ fn temporal(rng: &mut SmallRng) -> String {
         0 => format!("({condition} OR n % 3 = 1 OR k = 'k2')"),
         _ => condition.to_string(),
     };
-    match rng.random_range(0..5) {
+    match rng.random_range(0..6) {
+        5 => format!(
+            "SELECT k, MAX(ts) AS newest, COUNT(*) AS c FROM s GROUP BY k HAVING MAX(ts) > now() + INTERVAL '10 hours {} seconds'",
+            rng.random_range(1..30)
+        ),
         0 => format!("SELECT k, n, x FROM {from} WHERE {condition}"),
         1 => {
             let join = one(rng, &["JOIN", "LEFT JOIN"]);

@@ -41,7 +41,7 @@ use self::added::{Added, Place};
 use self::probe::{CANDIDATES, Probe};
 use super::arrangement::{Arrangement, Layout};
 use super::{Context, Operator, Shard};
-use crate::delta::Delta;
+use crate::delta::{Delta, take};
 use crate::error::{Error, Result};
 use crate::state::StateTable;
 use crate::time::{Micros, NO_TIME};
@@ -318,7 +318,7 @@ impl Join {
             UInt32Array::from(rows)
         };
         for now in [true, false] {
-            let keys = compute::take_record_batch(&delta.rows, &turned(now))?;
+            let keys = take(&delta.rows, &turned(now))?;
             let rows = match &self.sides[other] {
                 Kept::Added(rows) => rows.of_keys(&keys, &self.spec.sides[side].key)?,
                 Kept::Sorted(rows) => {

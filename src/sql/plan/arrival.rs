@@ -17,16 +17,18 @@ use std::ops::ControlFlow;
 use sqlparser::ast as sp;
 use sqlparser::ast::{VisitMut, VisitorMut};
 
-use super::Planner;
-use super::names::{Ctes, fold_object, window_input};
-use super::source::Hidden;
-use crate::catalog::Kind;
+use super::names::{Ctes, fold_object, only_stream};
+use super::{Hidden, Planner};
+use crate::sql::ast::change_outside_subqueries;
 
 /// Aggregates whose answer depends on the order of the rows.
 const OF_ORDER: [&str; 4] = ["array_agg", "string_agg", "first_value", "last_value"];
 
 /// Those that are of one row, and what finds it.
 const OF_ONE_ROW: [(&str, &str); 2] = [("first_value", "arg_min"), ("last_value", "arg_max")];
+
+/// Where a row came, among those of all partitions.
+const PLACE: [Hidden; 3] = [Hidden::Commit, Hidden::Partition, Hidden::Offset];
 
 /// Gives the aggregates of a query their order.
 pub(super) fn order(query: &mut sp::Query, planner: &Planner) {
@@ -46,20 +48,24 @@ impl VisitorMut for Selects<'_> {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<()> {
+        if let (sp::SetExpr::Select(select), Some(order_by)) = (query.body.as_ref(), &mut query.order_by)
+            && let Some(partitions) = self.partitions_read(select)
+        {
+            change_outside_subqueries(order_by, |expr| order_call(expr, partitions));
+        }
         self.ctes.leave();
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<()> {
+    /// After its subqueries, which have rows of their own.
+    fn post_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<()> {
         if let Some(partitions) = self.partitions_read(select) {
-            let mut calls = Calls { partitions, depth: 0 };
-            for item in &mut select.projection {
-                let _ = item.visit(&mut calls);
-            }
-            for expr in [&mut select.having, &mut select.qualify].into_iter().flatten() {
-                let _ = expr.visit(&mut calls);
-            }
+            let mut order = |expr: &mut sp::Expr| order_call(expr, partitions);
+            change_outside_subqueries(&mut select.distinct, &mut order);
+            change_outside_subqueries(&mut select.projection, &mut order);
+            change_outside_subqueries(&mut select.having, &mut order);
+            change_outside_subqueries(&mut select.qualify, &mut order);
         }
         ControlFlow::Continue(())
     }
@@ -68,69 +74,36 @@ impl VisitorMut for Selects<'_> {
 impl Selects<'_> {
     /// How many partitions the one stream has that a SELECT reads, if that is what it reads.
     fn partitions_read(&self, select: &sp::Select) -> Option<u32> {
-        let [sp::TableWithJoins { relation: sp::TableFactor::Table { name, args, .. }, joins }] = select.from.as_slice() else {
-            return None;
-        };
-        let stream = match args {
-            None => name.clone(),
-            Some(args) => window_input(name, args)?,
-        };
-        let is_cte = stream.0.len() == 1 && fold_object(&stream).is_some_and(|(_, name)| self.ctes.has(&name));
-        let stream = self.planner.relation(&stream).filter(|stream| stream.kind == Kind::Stream && !is_cte)?;
-        joins.is_empty().then_some(stream.partitions)
+        Some(only_stream(select, self.planner, &self.ctes)?.partitions)
     }
 }
 
-/// The calls of a select, outside of its subqueries.
-struct Calls {
-    partitions: u32,
-    depth: usize,
-}
-
-impl VisitorMut for Calls {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
+/// Gives a call its order.
+fn order_call(expr: &mut sp::Expr, partitions: u32) {
+    let sp::Expr::Function(call) = expr else { return };
+    let Some((None, name)) = fold_object(&call.name) else { return };
+    let sp::FunctionArguments::List(list) = &mut call.args else { return };
+    let is_ordered = list.clauses.iter().any(|clause| matches!(clause, sp::FunctionArgumentClause::OrderBy(_)));
+    let is_distinct = list.duplicate_treatment == Some(sp::DuplicateTreatment::Distinct);
+    if call.over.is_some() || !call.within_group.is_empty() || !OF_ORDER.contains(&name.as_str()) || is_ordered || is_distinct {
+        return;
     }
-
-    fn post_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let sp::Expr::Function(call) = expr
-            && call.over.is_none()
-            && call.within_group.is_empty()
-            && let Some((None, name)) = fold_object(&call.name)
-            && OF_ORDER.contains(&name.as_str())
-            && let sp::FunctionArguments::List(list) = &mut call.args
-            && list.duplicate_treatment != Some(sp::DuplicateTreatment::Distinct)
-            && !list.clauses.iter().any(|clause| matches!(clause, sp::FunctionArgumentClause::OrderBy(_)))
+    let column = |hidden: Hidden| sp::Expr::Identifier(sp::Ident::new(hidden.name()));
+    match OF_ONE_ROW.iter().find(|(known, _)| *known == name) {
+        Some((_, found))
+            if partitions == 1 && list.args.len() == 1 && list.clauses.is_empty() && call.null_treatment.is_none() =>
         {
-            let column = |hidden: Hidden| sp::Expr::Identifier(sp::Ident::new(hidden.name()));
-            match OF_ONE_ROW.iter().find(|(known, _)| *known == name) {
-                Some((_, found)) if self.partitions == 1 && list.args.len() == 1 && call.null_treatment.is_none() => {
-                    list.args.push(sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(column(Hidden::Offset))));
-                    call.name = sp::ObjectName::from(vec![sp::Ident::new(*found)]);
-                }
-                _ => {
-                    let place: &[Hidden] = match self.partitions {
-                        1 => &[Hidden::Offset],
-                        _ => &[Hidden::Commit, Hidden::Partition, Hidden::Offset],
-                    };
-                    let by = |hidden: &Hidden| sp::OrderByExpr {
-                        expr: column(*hidden),
-                        options: sp::OrderByOptions { asc: None, nulls_first: None },
-                        with_fill: None,
-                    };
-                    list.clauses.push(sp::FunctionArgumentClause::OrderBy(place.iter().map(by).collect()));
-                }
-            }
+            list.args.push(sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(column(Hidden::Offset))));
+            call.name = sp::ObjectName::from(vec![sp::Ident::new(*found)]);
         }
-        ControlFlow::Continue(())
+        _ => {
+            let place: &[Hidden] = if partitions == 1 { &[Hidden::Offset] } else { &PLACE };
+            let by = |hidden: &Hidden| sp::OrderByExpr {
+                expr: column(*hidden),
+                options: sp::OrderByOptions { asc: None, nulls_first: None },
+                with_fill: None,
+            };
+            list.clauses.push(sp::FunctionArgumentClause::OrderBy(place.iter().map(by).collect()));
+        }
     }
 }

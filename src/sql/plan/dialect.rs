@@ -14,14 +14,15 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, TableReference};
-use datafusion::logical_expr::expr::{Case, Cast, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, InList, ScalarFunction, Sort, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union, WindowFunctionDefinition, cast, lit, when,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition, cast, lit, when,
 };
 
 use super::arguments;
@@ -30,7 +31,7 @@ use crate::copy::value::Formats;
 use crate::error::Error;
 use crate::sql::functions::convert::{converted, differs, in_session, is_open, numeric_literal};
 use crate::sql::functions::declared::may_be_null;
-use crate::sql::functions::operators::{common_bits, moments, of_floats, truth, whole};
+use crate::sql::functions::operators::{common_bits, compared_as, moments, of_moments, truth, whole};
 use crate::sql::types;
 
 /// The plan with PostgreSQL's types.
@@ -49,7 +50,7 @@ pub(super) fn in_postgres_types(plan: LogicalPlan) -> DfResult<LogicalPlan> {
             }
         };
         let node = match node {
-            LogicalPlan::Values(values) => LogicalPlanBuilder::values(values.values)?.build()?,
+            LogicalPlan::Values(values) => LogicalPlanBuilder::values(with_moments_alike(values.values)?)?.build()?,
             LogicalPlan::Union(union) => common(union)?,
             LogicalPlan::RecursiveQuery(mut query) => {
                 let wanted =
@@ -64,6 +65,26 @@ pub(super) fn in_postgres_types(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         Ok(Transformed::yes(node))
     })?;
     Ok(typed.data)
+}
+
+/// Rows of VALUES, of which the planner finds the types, but for those of dates beside timestamps.
+fn with_moments_alike(mut rows: Vec<Vec<Expr>>) -> DfResult<Vec<Vec<Expr>>> {
+    let nothing = DFSchema::empty();
+    for cell in rows.iter_mut().flatten() {
+        if let Expr::Cast(of) = cell
+            && let DataType::Timestamp(TimeUnit::Nanosecond, _) = of.field.data_type()
+        {
+            *cell = std::mem::take(of.expr.as_mut());
+        }
+    }
+    for column in 0..rows.first().map_or(0, Vec::len) {
+        let types = rows.iter().filter_map(|row| row.get(column)?.get_type(&nothing).ok()).collect::<Vec<_>>();
+        let Some(common) = of_moments(&types.iter().collect::<Vec<_>>()) else { continue };
+        for cell in rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+            *cell = cast(std::mem::take(cell), common.clone());
+        }
+    }
+    Ok(rows)
 }
 
 /// The plan with the strings that stand for moments read as a session reads them.
@@ -202,25 +223,38 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             Expr::Cast(cast) => Transformed::yes(meant(cast, schema)?),
             Expr::BinaryExpr(mut pair) if matches!(pair.op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) => {
                 compared(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
-                floats_beside_decimals(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
+                as_compared(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
                 by_length(vec![pair.left.as_mut(), pair.right.as_mut()], schema)?;
                 Transformed::yes(Expr::BinaryExpr(pair))
             }
             Expr::Between(mut between) => {
                 compared([&mut between.expr, &mut between.low, &mut between.high].map(AsMut::as_mut).into(), schema)?;
                 let parts = [&mut between.expr, &mut between.low, &mut between.high];
-                floats_beside_decimals(parts.into_iter().map(AsMut::as_mut).collect(), schema)?;
+                as_compared(parts.into_iter().map(AsMut::as_mut).collect(), schema)?;
                 by_length([&mut between.expr, &mut between.low, &mut between.high].map(AsMut::as_mut).into(), schema)?;
                 Transformed::yes(Expr::Between(between))
             }
+            Expr::InSubquery(mut membership) => {
+                let query = &membership.subquery.subquery;
+                let mut types: Vec<DataType> = query.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+                if let [of] = types.as_mut_slice()
+                    && let Some(common) = of_moments(&[&membership.expr.get_type(schema)?, of])
+                {
+                    *of = common.clone();
+                    membership.subquery = membership.subquery.with_plan(Arc::new(with_types(query, &types)?));
+                    *membership.expr = cast(std::mem::take(membership.expr.as_mut()), common);
+                }
+                Transformed::yes(Expr::InSubquery(membership))
+            }
             Expr::InList(mut list) => {
                 compared([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
-                floats_beside_decimals([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
+                as_compared([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
                 by_length([list.expr.as_mut()].into_iter().chain(&mut list.list).collect(), schema)?;
                 Transformed::yes(membership(list))
             }
             Expr::WindowFunction(mut call) => {
                 arguments::tell_window(&mut call, schema)?;
+                of_peers(&mut call, schema)?;
                 let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
                 let known = usize::from(is_aggregate && call.fun.name() != "count");
                 call.params.args.iter_mut().skip(known).for_each(as_planned);
@@ -229,6 +263,7 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             Expr::AggregateFunction(mut call) => {
                 let known = usize::from(call.func.name() != "count");
                 call.params.args.iter_mut().skip(known).for_each(as_planned);
+                in_order_of_distinct(&mut call);
                 Transformed::yes(Expr::AggregateFunction(call))
             }
             Expr::Case(of) => Transformed::yes(Expr::Case(case(of, schema)?)),
@@ -328,11 +363,52 @@ fn membership(mut list: InList) -> Expr {
     if negated { Expr::Not(Box::new(any)) } else { any }
 }
 
-/// What is compared with each other, in `double precision` where there is a float beside a `numeric`.
-fn floats_beside_decimals(mut parts: Vec<&mut Expr>, schema: &DFSchema) -> DfResult<()> {
-    let types = parts.iter().map(|part| part.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
-    if of_floats(&types) {
-        parts.iter_mut().for_each(|part| **part = cast(std::mem::take(*part), DataType::Float64));
+/// What is compared with each other, and the strings beside it, as the type that the operators take ([`compared_as`]).
+fn as_compared(parts: Vec<&mut Expr>, schema: &DFSchema) -> DfResult<()> {
+    let typed = parts.iter().filter(|part| !is_string(part)).map(|part| part.get_type(schema));
+    let typed = typed.collect::<DfResult<Vec<_>>>()?;
+    let Some(common) = compared_as(&typed.iter().collect::<Vec<_>>()) else { return Ok(()) };
+    for part in parts {
+        let value = std::mem::take(part);
+        *part = match value {
+            value if is_string(&value) => converted(value, common.clone())?,
+            value if value.get_type(schema)? == common => value,
+            value => cast(value, common.clone()),
+        };
+    }
+    Ok(())
+}
+
+/// What PostgreSQL finds the distinct values by is a sort, and users see it.
+fn in_order_of_distinct(call: &mut AggregateFunction) {
+    if call.params.distinct
+        && call.params.order_by.is_empty()
+        && ["array_agg", "string_agg"].contains(&call.func.name())
+        && let Some(value) = call.params.args.first()
+    {
+        call.params.order_by = vec![Sort::new(value.clone(), true, false)];
+    }
+}
+
+/// A frame of RANGE without distances is one of GROUPS, and that DataFusion has for values of all types.
+fn of_peers(call: &mut WindowFunction, schema: &DFSchema) -> DfResult<()> {
+    let frame = &call.params.window_frame;
+    let is_plain = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::CurrentRow => true,
+        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => by.is_null(),
+    };
+    if frame.units != WindowFrameUnits::Range || !is_plain(&frame.start_bound) || !is_plain(&frame.end_bound) {
+        return Ok(());
+    }
+    let Some(first) = call.params.order_by.first() else { return Ok(()) };
+    let of = first.expr.get_type(schema)?;
+    let is_known = |of: &DataType| {
+        use DataType as D;
+        of.is_numeric() || of.is_string() || matches!(of, D::Null | D::Boolean | D::List(_) | D::Timestamp(..) | D::Date32)
+    };
+    if !is_known(&of) {
+        let (start, end) = (frame.start_bound.clone(), frame.end_bound.clone());
+        call.params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Groups, start, end);
     }
     Ok(())
 }
@@ -350,6 +426,8 @@ fn case(mut case: Case, schema: &DFSchema) -> DfResult<Case> {
     if let Some(value) = &mut case.expr {
         let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
         compared([value.as_mut()].into_iter().chain(whens).collect(), schema)?;
+        let whens = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
+        as_compared([value.as_mut()].into_iter().chain(whens).collect(), schema)?;
     }
     let mut results: Vec<&mut Expr> = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut()).collect();
     results.extend(case.else_expr.iter_mut().map(|other| other.as_mut()));

@@ -9,7 +9,7 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::common::JoinType;
-use datafusion::logical_expr::{Expr, Join, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
 
 use super::as_of::{AsOfNode, Unit};
 use super::nearest::NearestNode;
@@ -56,7 +56,7 @@ pub fn event_time(plan: &LogicalPlan, column: usize) -> Option<EventTime> {
             inputs.into_iter().reduce(EventTime::of_both)
         }
         LogicalPlan::Aggregate(aggregate) => {
-            let group = input_column(aggregate.group_expr.get(column)?, &aggregate.input)?;
+            let group = input_column(group_keys(aggregate).get(column)?, &aggregate.input)?;
             event_time(&aggregate.input, group).filter(|time| time.hard)
         }
         // The input's columns come first. A later row may change former ones, except where their time says that none comes.
@@ -181,7 +181,7 @@ fn distance(plan: &LogicalPlan, a: usize, b: usize) -> Option<Micros> {
             distance(&projection.input, passed(a)?, passed(b)?)
         }
         LogicalPlan::Aggregate(aggregate) => {
-            let group = |column: usize| input_column(aggregate.group_expr.get(column)?, &aggregate.input);
+            let group = |column: usize| input_column(group_keys(aggregate).get(column)?, &aggregate.input);
             distance(&aggregate.input, group(a)?, group(b)?)
         }
         LogicalPlan::Join(join) if !matches!(join.join_type, JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark) => {
@@ -236,6 +236,17 @@ impl EventTime {
         }
         EventTime { streams: self.streams, delay: self.delay.max(other.delay), hard: self.hard && other.hard }
     }
+}
+
+/// The keys behind the columns of groups: one that is written twice is one column.
+pub fn group_keys(aggregate: &Aggregate) -> Vec<&Expr> {
+    let mut keys = Vec::with_capacity(aggregate.group_expr.len());
+    for key in &aggregate.group_expr {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
 }
 
 /// The input's column that an expression passes on unchanged.

@@ -27,7 +27,7 @@ use datafusion::common::{Column, JoinType, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Window};
 
 use super::continuous::mentions_now;
-use super::event_time::{EventTime, event_time, input_column};
+use super::event_time::{EventTime, event_time, group_keys, input_column};
 use super::nearest::NearestNode;
 use super::on_time::{OnTimeNode, on_time};
 use super::order::window_function;
@@ -163,8 +163,9 @@ fn of_windows(aggregate: &Aggregate) -> Option<LogicalPlan> {
     if aggregate.group_expr.iter().any(is_final) {
         return None;
     }
-    let units = aggregate.group_expr.iter().enumerate();
-    let (key, (time, windows)) = units.filter_map(|(key, expr)| Some((key, unit(expr, &aggregate.input)?))).next()?;
+    let keys = group_keys(aggregate);
+    let (key, (time, windows)) =
+        keys.iter().enumerate().filter_map(|(key, expr)| Some((key, unit(expr, &aggregate.input)?))).next()?;
     let (DataType::Timestamp(_, zone), DataType::Timestamp(_, of_time)) =
         (aggregate.schema.field(key).data_type(), aggregate.input.schema().field(time).data_type())
     else {
@@ -178,7 +179,7 @@ fn of_windows(aggregate: &Aggregate) -> Option<LogicalPlan> {
         let node = WindowNode::new(Assignment::Clock(windows), 0, time, aggregate.input.as_ref().clone())?;
         let start = node.input_columns();
         let input = node.into_plan();
-        let mut keys = aggregate.group_expr.clone();
+        let mut keys: Vec<Expr> = keys.into_iter().cloned().collect();
         keys[key] = Expr::Column(Column::from(input.schema().qualified_field(start)));
         let groups = Aggregate::try_new(Arc::new(input), keys, aggregate.aggr_expr.clone())?;
         let named = groups.schema.columns().into_iter().zip(aggregate.schema.iter());

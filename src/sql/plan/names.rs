@@ -3,12 +3,15 @@
 //! * Which hidden columns the statement names: only those are offered by its streams, and `*` leaves them out. So `SELECT *`
 //!   never shows them, and `SELECT *, _offset FROM s` shows one.
 //! * `UNNEST(…) AS word`: as in PostgreSQL, the alias names the column too.
+//! * `FROM t AS x(a, b)`: what is not named keeps its name, hidden columns among it.
+//! * `ARRAY[t.x]`, which may stand in a subquery: the call that it is short for.
 //! * `LATEST_BY_OFFSET(x)`: `arg_max(x, _offset)` of the rows where x is not NULL; `LATEST_BY_OFFSET(x, n)`: a list of the last n.
 //! * `pg_catalog.f(…)`: the schema of a built-in function says nothing more than its name does; nor does that of a user's.
 //! * `f(b => 2, a => 1)`: arguments of users' functions in the order of their parameters.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sqlparser::ast as sp;
 use sqlparser::ast::{Visit, VisitMut, Visitor, VisitorMut};
@@ -16,7 +19,7 @@ use sqlparser::ast::{Visit, VisitMut, Visitor, VisitorMut};
 use super::Planner;
 use super::inline::order_arguments;
 use super::source::{Hidden, RelationSource};
-use crate::catalog::Kind;
+use crate::catalog::{Kind, Relation};
 use crate::sql::ast::{WINDOW_FUNCTIONS, function_call};
 
 /// A name as PostgreSQL folds it: lower case unless quoted.
@@ -172,6 +175,11 @@ impl Ctes {
     pub fn has(&self, name: &str) -> bool {
         self.scopes.last().is_some_and(|scope| scope.iter().any(|cte| cte == name))
     }
+
+    /// The same of a name that may have a schema.
+    pub fn means(&self, name: &sp::ObjectName) -> bool {
+        name.0.len() == 1 && fold_object(name).is_some_and(|(_, name)| self.has(&name))
+    }
 }
 
 struct Prepare<'a> {
@@ -208,10 +216,29 @@ impl VisitorMut for Prepare<'_> {
         {
             alias.columns = vec![sp::TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
         }
+        if let sp::TableFactor::Table { name, alias: Some(alias), args, .. } = factor
+            && !alias.columns.is_empty()
+            && let Some(read) = read_in_from(name, args.as_ref())
+            && let Some(relation) = self.planner.relation(&read).filter(|_| !self.ctes.means(&read))
+        {
+            let column = |name: &str| sp::TableAliasColumnDef { name: sp::Ident::with_quote('"', name), data_type: None };
+            // Those that are not named keep their names, and so do hidden ones, which are behind them.
+            let rest = relation.columns.iter().skip(alias.columns.len()).map(|own| column(&own.name));
+            alias.columns.extend(rest);
+            let hidden = self.offered(&read);
+            let behind = relation.columns.len()..relation.columns.len();
+            alias.columns.splice(behind, hidden.iter().map(|hidden| column(hidden.name())));
+        }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
+        // Of the elements of an array that is written so, the planner does not see that they are of an outer row.
+        if let sp::Expr::Array(array) = expr
+            && array.elem.iter().any(names_column)
+        {
+            *expr = sp::Expr::Function(function_call(sp::Ident::new("make_array"), std::mem::take(&mut array.elem)));
+        }
         if let sp::Expr::Function(function) = expr {
             let Some((schema, name)) = fold_object(&function.name) else { return ControlFlow::Continue(()) };
             let users = self.planner.functions_named(&name);
@@ -227,6 +254,14 @@ impl VisitorMut for Prepare<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+fn names_column(expr: &sp::Expr) -> bool {
+    let found = sp::visit_expressions(expr, |expr| match expr {
+        sp::Expr::Identifier(_) | sp::Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
 }
 
 /// `SELECT s.* FROM public.s`: the planner knows the columns by the whole name only.
@@ -292,10 +327,7 @@ impl Prepare<'_> {
             match factor {
                 sp::TableFactor::NestedJoin { table_with_joins, alias: None } => self.entries_of(table_with_joins, entries),
                 sp::TableFactor::Table { name, alias, args, .. } => {
-                    let input = match args {
-                        None => Some(name.clone()),
-                        Some(args) => window_input(name, args),
-                    };
+                    let input = read_in_from(name, args.as_ref());
                     let hidden = input.as_ref().map_or(Vec::new(), |name| self.offered(name));
                     let last = input.as_ref().and_then(|name| name.0.last()?.as_ident().cloned());
                     entries.push(FromEntry { qualifier: alias.as_ref().map(|a| a.name.clone()).or(last), hidden });
@@ -313,14 +345,22 @@ impl Prepare<'_> {
 
     /// The hidden columns that a relation offers to this statement.
     fn offered(&self, name: &sp::ObjectName) -> Vec<Hidden> {
-        let is_cte = name.0.len() == 1 && fold_object(name).is_some_and(|(_, name)| self.ctes.has(&name));
         match self.planner.relation(name) {
-            Some(relation) if relation.kind != Kind::View && !is_cte => {
+            Some(relation) if relation.kind != Kind::View && !self.ctes.means(name) => {
                 RelationSource::new(relation.clone(), self.hidden).hidden().to_vec()
             }
             _ => Vec::new(),
         }
     }
+}
+
+/// The one stream that a SELECT reads, perhaps in windows, if that is all that it reads.
+pub(super) fn only_stream<'p>(select: &sp::Select, planner: &'p Planner, ctes: &Ctes) -> Option<&'p Arc<Relation>> {
+    let [sp::TableWithJoins { relation: sp::TableFactor::Table { name, args, .. }, joins }] = select.from.as_slice() else {
+        return None;
+    };
+    let read = read_in_from(name, args.as_ref()).filter(|read| joins.is_empty() && !ctes.means(read))?;
+    planner.relation(&read).filter(|relation| relation.kind == Kind::Stream)
 }
 
 /// The relation that a window function in FROM reads, if it is one and its input has a name.
@@ -332,6 +372,14 @@ pub fn window_input(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> 
     match args.args.first()? {
         sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(input)) => input_name(input),
         _ => None,
+    }
+}
+
+/// The relation that an entry of FROM is, or is the windows of.
+fn read_in_from(name: &sp::ObjectName, args: Option<&sp::TableFunctionArgs>) -> Option<sp::ObjectName> {
+    match args {
+        None => Some(name.clone()),
+        Some(args) => window_input(name, args),
     }
 }
 

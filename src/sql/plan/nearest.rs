@@ -30,6 +30,7 @@ use super::on_time::on_time;
 use crate::error::{Error, Result};
 use crate::flow::as_of::Nearest;
 use crate::flow::join::Bound;
+use crate::sql::functions::operators::of_moments;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NearestNode {
@@ -342,7 +343,7 @@ fn common_type(types: &[DataType; 2], l: &Expr, r: &Expr) -> Result<DataType> {
     if left == right {
         return Ok(left.clone());
     }
-    comparison_coercion(left, right).ok_or_else(|| {
+    of_moments(&[left, right]).or_else(|| comparison_coercion(left, right)).ok_or_else(|| {
         let error =
             Error::datatype_mismatch(format!("{l} and {r} are of the types {left} and {right}, which have no order together"));
         error.with_hint("cast one of them to the other's type")

@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 use sqlparser::ast as sp;
 use sqlparser::ast::{VisitMut, VisitorMut};
 
-use super::names::{Ctes, fold_object, window_input};
+use super::names::{Ctes, fold_object, only_stream};
 use super::{Hidden, Planner};
-use crate::catalog::Kind;
+use crate::sql::ast::change_outside_subqueries;
 
 const FUNCTIONS: [&str; 2] = ["proctime", "current_row_timestamp"];
 
@@ -36,7 +36,7 @@ impl VisitorMut for Selects<'_> {
         if let (sp::SetExpr::Select(select), Some(order_by)) = (query.body.as_ref(), &mut query.order_by)
             && self.reads_stream(select)
         {
-            let _ = order_by.visit(&mut Calls { depth: 0 });
+            change_outside_subqueries(order_by, put_column);
         }
         self.ctes.leave();
         ControlFlow::Continue(())
@@ -54,57 +54,26 @@ impl VisitorMut for Selects<'_> {
                 *item = sp::SelectItem::ExprWithAlias { expr: expr.clone(), alias: sp::Ident::new(name) };
             }
         }
-        let mut calls = Calls { depth: 0 };
-        let _ = select.projection.visit(&mut calls);
-        let _ = select.selection.visit(&mut calls);
-        let _ = select.group_by.visit(&mut calls);
-        let _ = select.having.visit(&mut calls);
-        let _ = select.named_window.visit(&mut calls);
+        change_outside_subqueries(&mut select.distinct, put_column);
+        change_outside_subqueries(&mut select.projection, put_column);
+        change_outside_subqueries(&mut select.selection, put_column);
+        change_outside_subqueries(&mut select.group_by, put_column);
+        change_outside_subqueries(&mut select.having, put_column);
+        change_outside_subqueries(&mut select.named_window, put_column);
+        change_outside_subqueries(&mut select.qualify, put_column);
         ControlFlow::Continue(())
     }
 }
 
 impl Selects<'_> {
-    /// Is all that it reads one stream, perhaps in windows?
     fn reads_stream(&self, select: &sp::Select) -> bool {
-        let [sp::TableWithJoins { relation: sp::TableFactor::Table { name, args, .. }, joins }] = select.from.as_slice() else {
-            return false;
-        };
-        let read = match args {
-            None => Some(name.clone()),
-            Some(args) => window_input(name, args),
-        };
-        joins.is_empty()
-            && read.is_some_and(|name| {
-                let is_cte = fold_object(&name).is_some_and(|(schema, name)| schema.is_none() && self.ctes.has(&name));
-                !is_cte && self.planner.relation(&name).is_some_and(|relation| relation.kind == Kind::Stream)
-            })
+        only_stream(select, self.planner, &self.ctes).is_some()
     }
 }
 
-/// Of one select: its subqueries are passed over.
-struct Calls {
-    depth: usize,
-}
-
-impl VisitorMut for Calls {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
-        if self.depth == 0 && called(expr).is_some() {
-            *expr = sp::Expr::Identifier(sp::Ident::new(Hidden::IngestedAt.name()));
-        }
-        ControlFlow::Continue(())
+fn put_column(expr: &mut sp::Expr) {
+    if called(expr).is_some() {
+        *expr = sp::Expr::Identifier(sp::Ident::new(Hidden::IngestedAt.name()));
     }
 }
 

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::sql::ast::function_call;
 use crate::sql::functions::convert::{converted, is_open, tell};
 use crate::sql::functions::declared::PLAIN;
-use crate::sql::functions::operators::kind;
+use crate::sql::functions::operators::{kind, of_moments};
 use crate::sql::parse::parse_type;
 use crate::sql::types;
 
@@ -32,7 +32,7 @@ pub(super) fn of_one_type(what: &str, mut values: Vec<&mut Expr>, schema: &DFSch
     let typed = values.iter().filter(|value| !is_string(value)).map(|value| value.get_type(schema));
     let typed: Vec<DataType> = typed.collect::<DfResult<Vec<_>>>()?.into_iter().filter(|t| !t.is_null()).collect();
     match_kinds(what, &typed)?;
-    let Some(common) = type_union_resolution(&typed) else {
+    let Some(common) = common(&typed) else {
         values.iter_mut().for_each(|value| tell(value, &DataType::Utf8));
         return Ok(());
     };
@@ -58,12 +58,17 @@ pub(super) fn compared(mut values: Vec<&mut Expr>, schema: &DFSchema) -> DfResul
         typed.push(value.get_type(schema)?);
     }
     typed.retain(|t| !t.is_null());
-    let common = type_union_resolution(&typed).unwrap_or(DataType::Utf8);
+    let common = common(&typed).unwrap_or(DataType::Utf8);
     // Which of the types that are text it is, is known later.
     if !types::is_text(&common) || typed.is_empty() {
         values.iter_mut().for_each(|value| tell(value, &common));
     }
     Ok(())
+}
+
+/// The type that values of these types have in common.
+fn common(types: &[DataType]) -> Option<DataType> {
+    of_moments(&types.iter().collect::<Vec<_>>()).or_else(|| type_union_resolution(types))
 }
 
 /// 42804 for types that have none in common.
@@ -83,10 +88,8 @@ pub(super) fn of_branches(branches: &[&LogicalPlan], column: usize) -> DfResult<
     let typed: Vec<DataType> =
         typed.map(|branch| branch.schema().field(column).data_type().clone()).filter(|t| !t.is_null()).collect();
     match_kinds("UNION", &typed)?;
-    let common = if typed.is_empty() { None } else { type_union_resolution(&typed) };
-    Ok(common
-        .or_else(|| type_union_resolution(&all().collect::<Vec<_>>()))
-        .unwrap_or_else(|| all().next().unwrap_or(DataType::Null)))
+    let found = if typed.is_empty() { None } else { common(&typed) };
+    Ok(found.or_else(|| common(&all().collect::<Vec<_>>())).unwrap_or_else(|| all().next().unwrap_or(DataType::Null)))
 }
 
 /// The string, or the open parameter, that a query's column is in each of its rows.
@@ -184,7 +187,7 @@ impl Values<'_> {
                 _ => return Ok(None),
             }
         }
-        match type_union_resolution(&found) {
+        match common(&found) {
             // A number has the decimals that it is written with.
             Some(DataType::Decimal128(..)) => parse_type("numeric").map(Some),
             Some(common) => parse_type(&types::sql_type(&common)).map(Some),

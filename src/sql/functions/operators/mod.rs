@@ -7,6 +7,7 @@
 //! | `real + int`, `real * numeric`, `real < numeric` | in `double precision` |
 //! | `numeric / numeric` | rounded, with 16 decimals or more ([`decimals`]) |
 //! | `date + interval`, `timestamp - timestamp` | a timestamp; days and hours ([`moments`]) |
+//! | `date < timestamp` | as timestamps, of any year |
 //! | `text || timestamp`, `bytea || '\\x00'` | the value as its text; the string as bytes, or as an array |
 //! | `a->x` of a struct | its field |
 //! | `interval < interval` | by length, a month as 30 days |
@@ -33,6 +34,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, c
 use sqlparser::ast::BinaryOperator as B;
 
 use super::convert::{as_cast, converted, is_open, numeric_literal, tell};
+use super::zones::instants;
 use crate::error::{Error, Result};
 use crate::sql::types;
 use crate::time::TIMESTAMP;
@@ -201,16 +203,27 @@ fn comparison(expr: &RawBinaryExpr, (a, b): (&DataType, &DataType)) -> Result<Op
         let length = |side: &Expr| moments::length(side.clone());
         return Ok(Some(operation(length(&expr.left), &expr.op, length(&expr.right))));
     }
-    if of_floats([a, b]) {
-        let double = |side: &Expr| cast(side.clone(), DataType::Float64);
-        return Ok(Some(operation(double(&expr.left), &expr.op, double(&expr.right))));
-    }
-    Ok(None)
+    Ok(compared_as(&[a, b]).map(|common| {
+        let of_common =
+            |side: &Expr, own: &DataType| if *own == common { side.clone() } else { cast(side.clone(), common.clone()) };
+        operation(of_common(&expr.left, a), &expr.op, of_common(&expr.right, b))
+    }))
 }
 
-/// Are these compared as `double precision`, as floats beside numbers of other kinds are? DataFusion brings them to `numeric`.
-pub fn of_floats<'a>(types: impl IntoIterator<Item = &'a DataType> + Clone) -> bool {
-    types.clone().into_iter().any(DataType::is_floating) && types.into_iter().any(DataType::is_decimal)
+/// The type as which these are compared, where DataFusion would take another: it brings floats beside `numeric` to that.
+pub fn compared_as(types: &[&DataType]) -> Option<DataType> {
+    let floats = types.iter().any(|of| of.is_floating()) && types.iter().any(|of| of.is_decimal());
+    if floats { Some(DataType::Float64) } else { of_moments(types) }
+}
+
+/// The type of dates beside timestamps: those are timestamps, too, or instants if one is. DataFusion would forget the zone, and count
+/// nanoseconds, of which there are too many before 1677 and after 2262.
+pub fn of_moments(types: &[&DataType]) -> Option<DataType> {
+    let is_zoned = |of: &&DataType| matches!(of, DataType::Timestamp(_, Some(_)));
+    let is_moment = |of: &&DataType| of.is_null() || matches!(of, DataType::Timestamp(..) | DataType::Date32);
+    let are_mixed = types.contains(&&DataType::Date32) && types.iter().any(|of| matches!(of, DataType::Timestamp(..)));
+    let common = if types.iter().any(is_zoned) { instants() } else { TIMESTAMP };
+    (are_mixed && types.iter().all(is_moment)).then_some(common)
 }
 
 const TEXT: u8 = 1;

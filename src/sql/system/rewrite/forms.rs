@@ -12,6 +12,7 @@
 //! | `(a, b) OVERLAPS (c, d)` | by their first and last instants |
 //! | `to_number(x, '9G999D99')` | `number_by_template(x, '9G999D99')::numeric(38, 2)` |
 //! | `statement_timestamp()`, `localtimestamp`, `localtime` | `now()::timestamptz`, `now()::timestamp`, `now()::time` |
+//! | `current_timestamp(3)`, `localtimestamp(3)` | `now()::timestamptz(3)`, `now()::timestamp(3)` |
 //! | `first_value(x IGNORE NULLS)` | `first_value(x) IGNORE NULLS` |
 //! | `date(x)`, `cardinality(a)` | `x::date`, `cardinality(a)::integer` |
 
@@ -277,22 +278,34 @@ fn decimals(literal: &sp::Expr) -> Option<i64> {
     }
 }
 
-/// Every clock of a statement shows the time of `now()`.
+/// Every clock of a statement shows the time of `now()`, some with as many decimals as they are asked for.
 fn clock(name: &str, function: &sp::Function) -> Option<sp::Expr> {
     use sp::{DataType as T, TimezoneInfo as Z};
+    let decimals = match &function.args {
+        sp::FunctionArguments::None => None,
+        sp::FunctionArguments::List(list) => match list.args.as_slice() {
+            [] => None,
+            [sp::FunctionArg::Unnamed(sp::FunctionArgExpr::Expr(sp::Expr::Value(value)))] => match &value.value {
+                sp::Value::Number(digits, _) => Some(digits.parse().ok()?),
+                _ => return None,
+            },
+            _ => return None,
+        },
+        sp::FunctionArguments::Subquery(_) => return None,
+    };
     let data_type = match name {
-        "transaction_timestamp" | "statement_timestamp" => T::Timestamp(None, Z::WithTimeZone),
-        "localtimestamp" => T::Timestamp(None, Z::None),
-        "localtime" => T::Time(None, Z::None),
-        "current_date" | "today" => T::Date,
+        "transaction_timestamp" | "statement_timestamp" if decimals.is_none() => T::Timestamp(None, Z::WithTimeZone),
+        "current_timestamp" if decimals.is_some() => T::Timestamp(decimals, Z::WithTimeZone),
+        "localtimestamp" => T::Timestamp(decimals, Z::None),
+        "localtime" => T::Time(decimals, Z::None),
+        "current_date" | "today" if decimals.is_none() => T::Date,
         _ => return None,
     };
-    let is_plain = match &function.args {
-        sp::FunctionArguments::None => true,
-        sp::FunctionArguments::List(list) => list.args.is_empty(),
-        sp::FunctionArguments::Subquery(_) => false,
-    };
-    is_plain.then(|| cast(call("now", Vec::new()), data_type))
+    let mut shown = cast(call("now", Vec::new()), data_type);
+    if decimals.is_some() {
+        super::casts::cast(&mut shown).ok()?;
+    }
+    Some(shown)
 }
 
 pub(super) fn number(digits: &str) -> sp::Expr {

@@ -178,6 +178,11 @@ fn is_constant(expr: &sp::Expr) -> bool {
 
 /// `SELECT expr FROM …`.
 pub fn select_from(expr: sp::Expr, from: Vec<sp::TableWithJoins>) -> sp::Query {
+    select_item(sp::SelectItem::UnnamedExpr(expr), from)
+}
+
+/// `SELECT item FROM …`.
+pub(super) fn select_item(item: sp::SelectItem, from: Vec<sp::TableWithJoins>) -> sp::Query {
     let select = sp::Select {
         select_token: sp::helpers::attached_token::AttachedToken::empty(),
         optimizer_hints: Vec::new(),
@@ -185,7 +190,7 @@ pub fn select_from(expr: sp::Expr, from: Vec<sp::TableWithJoins>) -> sp::Query {
         select_modifiers: None,
         top: None,
         top_before_distinct: false,
-        projection: vec![sp::SelectItem::UnnamedExpr(expr)],
+        projection: vec![item],
         exclude: None,
         into: None,
         from,

@@ -7,18 +7,22 @@
 //! as ambiguous if it means this one.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use sqlparser::ast as sp;
-use sqlparser::ast::{VisitMut, VisitorMut};
+use sqlparser::ast::VisitMut;
 
+use super::from::select_item;
 use super::{binary, call, normal};
 use crate::error::{Error, Result};
+use crate::sql::ast::change_outside_subqueries;
 
 /// Rewrites the joins of a select, and its expressions; `order` are those of its ORDER BY.
 pub(super) fn merge_columns(select: &mut sp::Select, order: Option<&mut sp::OrderBy>) -> Result<()> {
     let mut shared = Vec::new();
     let mut sides = Vec::new();
+    for from in &mut select.from {
+        without_parentheses(from)?;
+    }
     if !select.from.iter().any(needs_merging) {
         return Ok(());
     }
@@ -26,15 +30,14 @@ pub(super) fn merge_columns(select: &mut sp::Select, order: Option<&mut sp::Orde
         merge(from, &mut shared, &mut sides)?;
     }
     let shown = project(select, &shared, &sides);
-    let mut replace = Replace { shared: &shared, depth: 0 };
-    let mut visit = |expr: &mut sp::Expr| _ = expr.visit(&mut replace);
+    let visit = |expr: &mut sp::Expr| replace(expr, &shared);
     if let Some(sp::Distinct::On(keys)) = &mut select.distinct {
-        keys.iter_mut().for_each(&mut visit);
+        keys.iter_mut().for_each(visit);
     }
     if let sp::GroupByExpr::Expressions(keys, _) = &mut select.group_by {
-        keys.iter_mut().for_each(&mut visit);
+        keys.iter_mut().for_each(visit);
     }
-    [&mut select.selection, &mut select.having, &mut select.qualify].into_iter().flatten().for_each(&mut visit);
+    [&mut select.selection, &mut select.having, &mut select.qualify].into_iter().flatten().for_each(visit);
     if let Some(sp::OrderBy { kind: sp::OrderByKind::Expressions(keys), .. }) = order {
         // A name of the output comes before one of the input.
         let of_output = |expr: &sp::Expr| matches!(expr, sp::Expr::Identifier(name) if shown.contains(&normal(name)));
@@ -52,7 +55,39 @@ struct Side {
     shared: Vec<sp::Ident>,
 }
 
+/// Joins in parentheses: `(a JOIN b) JOIN c` is the same without them, and those with a name are a query.
+fn without_parentheses(from: &mut sp::TableWithJoins) -> Result<()> {
+    while let sp::TableFactor::NestedJoin { table_with_joins, alias: None } = &from.relation {
+        let sp::TableWithJoins { relation, joins } = table_with_joins.as_ref().clone();
+        from.relation = relation;
+        from.joins.splice(0..0, joins);
+    }
+    for factor in std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation)) {
+        let sp::TableFactor::NestedJoin { table_with_joins, alias } = factor else { continue };
+        without_parentheses(table_with_joins)?;
+        match alias {
+            Some(alias) if needs_merging(table_with_joins) => {
+                let all = sp::SelectItem::Wildcard(sp::WildcardAdditionalOptions::default());
+                let subquery = Box::new(select_item(all, vec![table_with_joins.as_ref().clone()]));
+                *factor = sp::TableFactor::Derived { lateral: false, subquery, alias: Some(alias.clone()), sample: None };
+            }
+            None if has_one_sided(table_with_joins) => {
+                let error = Error::unsupported(
+                    "a FULL or RIGHT JOIN with USING in parentheses at the right of another join needs a name",
+                );
+                return Err(error.with_hint("write (a FULL JOIN b USING (k)) AS ab"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn needs_merging(from: &sp::TableWithJoins) -> bool {
+    has_one_sided(from) || shares_one(from)
+}
+
+fn has_one_sided(from: &sp::TableWithJoins) -> bool {
     let one_sided = |join: &sp::Join| {
         use sp::JoinOperator as J;
         let (J::FullOuter(constraint) | J::Right(constraint) | J::RightOuter(constraint)) = &join.join_operator else {
@@ -60,7 +95,7 @@ fn needs_merging(from: &sp::TableWithJoins) -> bool {
         };
         matches!(constraint, sp::JoinConstraint::Using(_) | sp::JoinConstraint::Natural)
     };
-    from.joins.iter().any(one_sided) || shares_one(from)
+    from.joins.iter().any(one_sided)
 }
 
 /// Inner and left joins of three relations or more that all share the same columns.
@@ -185,7 +220,6 @@ fn of(relation: &sp::Ident, column: &sp::Ident) -> sp::Expr {
 
 /// Rewrites the select list; the names of its columns.
 fn project(select: &mut sp::Select, shared: &[Shared], sides: &[Side]) -> Vec<String> {
-    let mut replace = Replace { shared, depth: 0 };
     let mut items = Vec::with_capacity(select.projection.len());
     for mut item in std::mem::take(&mut select.projection) {
         match &mut item {
@@ -201,7 +235,7 @@ fn project(select: &mut sp::Select, shared: &[Shared], sides: &[Side]) -> Vec<St
                 }
             }
             sp::SelectItem::UnnamedExpr(expr) | sp::SelectItem::ExprWithAlias { expr, .. } => {
-                let _ = expr.visit(&mut replace);
+                replace(expr, shared);
             }
             _ => {}
         }
@@ -230,31 +264,12 @@ fn rest(side: &Side) -> sp::SelectItem {
 }
 
 /// Puts what shared columns mean in place of their names, outside of subqueries.
-struct Replace<'a> {
-    shared: &'a [Shared],
-    depth: usize,
-}
-
-impl VisitorMut for Replace<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut sp::Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut sp::Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let sp::Expr::Identifier(name) = expr
-            && let Some((_, means)) = self.shared.iter().find(|(shared, _)| normal(shared) == normal(name))
+fn replace(part: &mut impl VisitMut, shared: &[Shared]) {
+    change_outside_subqueries(part, |expr| {
+        if let sp::Expr::Identifier(name) = expr
+            && let Some((_, means)) = shared.iter().find(|(shared, _)| normal(shared) == normal(name))
         {
             *expr = means.clone();
         }
-        ControlFlow::Continue(())
-    }
+    });
 }
