@@ -22,6 +22,7 @@ use crate::copy::value::Formats;
 use crate::database::{Database, Seat};
 use crate::error::{Error, Result};
 use crate::log::{CommitId, Write};
+use crate::locks::Mode;
 use crate::sql::ast::{CopyTarget, ExplainOf, Parsed, SetValue, Statement};
 use crate::sql::parse;
 use crate::sql::plan::names::fold;
@@ -403,6 +404,9 @@ impl ClientSession for Client {
         self.list_statement(name, prepared, false);
     }
 
+        let unheld = self.database.locks.take_unheld(self.number());
+        let warning = |mode: Mode| Error::warning(format!("you don't own a lock of type {}", mode.name()));
+        self.notices.extend(unheld.into_iter().map(warning));
     fn name_portal(&mut self, name: &str, portal: Option<(&Prepared, bool)>) {
         match portal {
             Some((prepared, is_binary)) => self.list_cursor(name, &prepared.parsed.sql, false, is_binary),
