@@ -38,6 +38,7 @@ mod system;
 mod transaction;
 mod views;
 mod write;
+mod with;
 
 pub(crate) use activity::Sessions;
 pub use client::Client;

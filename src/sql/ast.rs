@@ -100,6 +100,12 @@ pub enum Statement {
         with: Option<sp::With>,
         delete: Box<sp::Delete>,
     },
+    /// Changes of rows in a WITH, in order, and the statement that reads what they return: as
+    /// [`returned`](super::parse::returned).
+    With {
+        changes: Vec<Statement>,
+        last: Box<Statement>,
+    },
     Copy(Copy),
 
     Declare {

@@ -269,10 +269,10 @@ fn is_c_collation(name: &sp::ObjectName) -> bool {
 }
 
 /// As PostgreSQL folds names.
-fn folded(name: &sp::Ident) -> String {
+pub(super) fn folded(name: &sp::Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
-fn same(a: &sp::Ident, b: &sp::Ident) -> bool {
+pub(super) fn same(a: &sp::Ident, b: &sp::Ident) -> bool {
     folded(a) == folded(b)
 }

@@ -5,9 +5,10 @@ use sqlparser::tokenizer::{Location, Token};
 
 use super::grammar::Grammar;
 use super::parse_query;
-use super::query::{Query, refuse, refuse_ctes};
+use super::query::Query;
 use super::tokens::is_word;
 use super::window;
+use super::with::whole;
 use crate::error::{Error, Result};
 use crate::sql::ast::{
     AlterAction, AlterRelation, Drop, GrantStatement, GrantTarget, NewName, ObjectType, Options, Rename, RunningInsert, Statement,
@@ -429,49 +430,5 @@ impl Grammar<'_> {
             }
             _ => Err(self.unexpected("DELETE")),
         }
-    }
-}
-
-/// A query, or what sqlparser reads as one: WITH before INSERT, UPDATE or DELETE.
-fn whole(mut read: Query) -> Result<Statement> {
-    refuse_ctes(&read.query)?;
-    let query = read.query.as_mut();
-    let with = query.with.take();
-    let alone = read.emit.is_none() && with.is_some() && query.order_by.is_none() && query.limit_clause.is_none();
-    match query.body.as_mut() {
-        sp::SetExpr::Insert(sp::Statement::Insert(insert)) if alone => {
-            let mut insert = Box::new(insert.clone());
-            insert.source = insert.source.take().map(|source| Box::new(under(with, *source)));
-            return Ok(Statement::Insert { insert, options: Options::new() });
-        }
-        sp::SetExpr::Update(sp::Statement::Update(update)) if alone => {
-            return Ok(Statement::Update { with, update: Box::new(update.clone()) });
-        }
-        sp::SetExpr::Delete(sp::Statement::Delete(delete)) if alone => {
-            return Ok(Statement::Delete { with, delete: Box::new(delete.clone()) });
-        }
-        _ => query.with = with,
-    }
-    refuse(query)?;
-    Ok(Statement::Query { query: read.query, emit: read.emit })
-}
-
-/// The query below a WITH; a query that has one of its own sees both.
-fn under(with: Option<sp::With>, mut query: sp::Query) -> sp::Query {
-    if query.with.is_none() {
-        query.with = with;
-        return query;
-    }
-    sp::Query {
-        with,
-        body: Box::new(sp::SetExpr::Query(Box::new(query))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
     }
 }

@@ -138,6 +138,10 @@ fn show(statement: &Statement) -> String {
         }
         S::Update { with, update } => format!("{}{update}", below(with)),
         S::Delete { with, delete } => format!("{}{delete}", below(with)),
+        S::With { changes, last } => {
+            let changes = changes.iter().enumerate().map(|(number, change)| format!("{}: {}\n", returned(number), show(change)));
+            format!("{}{}", changes.collect::<String>(), show(last))
+        }
         S::Copy(copy) => show_copy(copy),
         S::Declare { name, query, hold } => format!("declare {name}{}: {}", flag(*hold, " with hold"), show(query)),
         S::Fetch { cursor, count, timeout_ms } => format!("fetch {count:?} from {cursor} timeout={timeout_ms:?}"),
