@@ -7,6 +7,7 @@ mod alter;
 mod assign;
 mod authorize;
 mod change;
+mod check;
 mod client;
 mod conflict;
 mod copy;
@@ -37,8 +38,8 @@ mod styles;
 mod system;
 mod transaction;
 mod views;
-mod write;
 mod with;
+mod write;
 
 pub(crate) use activity::Sessions;
 pub use client::Client;

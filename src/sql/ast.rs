@@ -180,6 +180,7 @@ pub struct CreateRelation {
     /// Flink's spelling (`c AS e`) comes as GENERATED ALWAYS AS, its type `None` when not written.
     pub columns: Vec<ColumnDef>,
     pub primary_key: Vec<sp::Ident>,
+    pub checks: Vec<CheckDef>,
     pub watermark: Option<WatermarkDef>,
     pub partition_by: Vec<sp::Ident>,
     pub partitions: Option<u32>,
@@ -196,6 +197,13 @@ pub struct ColumnDef {
     pub generated: Option<SqlExpr>,
     pub identity: Option<Identity>,
     pub comment: Option<String>,
+}
+
+/// `[CONSTRAINT name] CHECK (e)`.
+#[derive(Clone, Debug)]
+pub struct CheckDef {
+    pub name: Option<sp::Ident>,
+    pub expression: SqlExpr,
 }
 
 /// An expression and its text.
@@ -286,6 +294,16 @@ pub enum AlterAction {
         to: sp::Ident,
     },
     SetOptions(Options),
+    AddCheck {
+        check: Box<CheckDef>,
+        /// NOT VALID: the rows that are there are not looked at.
+        not_valid: bool,
+    },
+    ValidateConstraint(sp::Ident),
+    DropConstraint {
+        name: sp::Ident,
+        if_exists: bool,
+    },
     /// `None`: DROP DEFAULT.
     SetDefault {
         column: sp::Ident,

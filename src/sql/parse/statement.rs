@@ -254,7 +254,7 @@ impl Grammar<'_> {
         let form = self.text_since(from).to_ascii_uppercase();
         Err(Error::unsupported(format!("ALTER {what} … {form} is not supported"))
             .with_hint(
-                "ADD COLUMN, RENAME, SET (…) and ALTER COLUMN … SET DEFAULT are; else create a new relation and INSERT … SELECT into it",
+                "ADD COLUMN, ADD CHECK, DROP CONSTRAINT, RENAME, SET (…) and ALTER COLUMN … SET DEFAULT are; else create a new relation and INSERT … SELECT into it",
             )
             .at(position))
     }
@@ -262,6 +262,18 @@ impl Grammar<'_> {
     /// What is to be done to a stream or table; `None`: nothing that is known.
     fn alter_action(&mut self) -> Result<Option<AlterAction>> {
         if self.eat("ADD") {
+            if let Some(check) = self.check()? {
+                let not_valid = self.eat("NOT VALID");
+                return Ok(Some(AlterAction::AddCheck { check: Box::new(check), not_valid }));
+            }
+            let ahead = if self.is("CONSTRAINT") && matches!(self.peek_nth(1), Token::Word(_)) { 2 } else { 0 };
+            if let Some(refused) = self.refused_constraint(ahead) {
+                return Err(refused);
+            }
+            if self.is_nth(ahead, "PRIMARY") && self.is_nth(ahead + 1, "KEY") {
+                let error = self.unsupported("a key cannot be added to a table that is there");
+                return Err(error.with_hint("CREATE TABLE another with it, and INSERT INTO it SELECT from this one"));
+            }
             let _ = self.eat("COLUMN");
             let if_not_exists = self.eat("IF NOT EXISTS");
             return Ok(Some(AlterAction::AddColumn { column: Box::new(self.added_column()?), if_not_exists }));
@@ -272,6 +284,15 @@ impl Grammar<'_> {
             let from = self.identifier()?;
             self.expect("TO")?;
             return Ok(Some(AlterAction::RenameColumn { from, to: self.identifier()? }));
+        }
+        if self.eat("DROP CONSTRAINT") {
+            let if_exists = self.eat("IF EXISTS");
+            let name = self.identifier()?;
+            let _ = self.eat_one(&["CASCADE", "RESTRICT"]);
+            return Ok(Some(AlterAction::DropConstraint { name, if_exists }));
+        }
+        if self.eat("VALIDATE CONSTRAINT") {
+            return Ok(Some(AlterAction::ValidateConstraint(self.identifier()?)));
         }
         if self.is("SET") && *self.peek_nth(1) == Token::LParen {
             let mut options = Options::new();
