@@ -125,6 +125,7 @@ sql_states! {
     /// All numbers of a column's type are used.
     SequenceLimitExceeded sequence_limit "2200H",
     NotNullViolation not_null_violation "23502",
+    CheckViolation check_violation "23514",
     UniqueViolation unique_violation "23505",
     CardinalityViolation cardinality_violation "21000",
     /// Another transaction changed what this one read; retry.

@@ -140,6 +140,9 @@ pub const SHOWN_QUERY: usize = 1024;
 /// Bytes of a name; more are cut off.
 pub const NAME_BYTES: usize = 63;
 
+/// Warnings of a statement that lets go of advisory locks that are not held.
+pub const ADVISORY_WARNINGS: usize = 1000;
+
 /// Advisory locks of all sessions together.
 pub const ADVISORY_LOCKS: usize = 100_000;
 

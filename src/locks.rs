@@ -75,6 +75,8 @@ struct Table {
     /// In the order in which they asked.
     waiting: Vec<Waiter>,
     next_ticket: u64,
+    /// Locks that sessions were to let go of and did not hold, until they are told.
+    unheld: HashMap<i32, Vec<Mode>>,
 }
 
 struct Waiter {
@@ -217,16 +219,29 @@ impl Locks {
         Waiting { locks: Arc::clone(self), request, ticket: None }
     }
 
-    /// Lets go of a lock once; false if the session does not hold it so.
+    /// Lets go of a lock once; false if the session does not hold it so, of which it is to be told ([`Locks::take_unheld`]).
     pub fn unlock(&self, session: i32, key: Key, mode: Mode) -> bool {
         let mut found = false;
-        let woken = self.0.lock().release(session, |held| {
+        let mut table = self.0.lock();
+        let woken = table.release(session, |held| {
             let is_it = !found && held.until == Until::Unlocked && held.key == key && held.mode == mode;
             found |= is_it;
             is_it
         });
+        if !found {
+            let unheld = table.unheld.entry(session).or_default();
+            if unheld.len() < limits::ADVISORY_WARNINGS {
+                unheld.push(mode);
+            }
+        }
+        drop(table);
         woken.into_iter().for_each(Waker::wake);
         found
+    }
+
+    /// The modes of the locks that a session was to let go of since the last call, and did not hold.
+    pub fn take_unheld(&self, session: i32) -> Vec<Mode> {
+        self.0.lock().unheld.remove(&session).unwrap_or_default()
     }
 
     /// Lets go of all that calls can let go of.
@@ -258,6 +273,7 @@ impl Locks {
         let mut table = self.0.lock();
         let woken = table.release(session, |_| true);
         table.sessions.remove(&session);
+        table.unheld.remove(&session);
         drop(table);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -373,6 +389,8 @@ mod tests {
         assert!(locks.unlock(1, Key::One(7), Mode::Exclusive));
         assert!(!locks.try_lock(request(2, 7, Mode::Shared)).unwrap());
         assert!(!locks.unlock(1, Key::One(7), Mode::Shared));
+        assert_eq!(locks.take_unheld(1), [Mode::Shared]);
+        assert_eq!(locks.take_unheld(1), []);
         assert!(!locks.unlock(2, Key::One(7), Mode::Exclusive));
         assert!(locks.unlock(1, Key::One(7), Mode::Exclusive));
         assert!(!locks.unlock(1, Key::One(7), Mode::Exclusive));

@@ -4,6 +4,7 @@
 //! one that belongs to its data. A relation's id is never reused; its name may be.
 //!
 //! * [`schema`]: where relations are, and how their names are found;
+//! * [`check`]: what must not be false of a row;
 //! * [`index`]: by which columns rows are found quickly;
 //! * [`function`]: functions that users define;
 //! * [`role`]: who there is;
@@ -11,6 +12,7 @@
 //! * [`rights`]: what one role may do, all in all.
 
 pub mod acl;
+pub mod check;
 pub mod function;
 pub mod index;
 pub mod rights;
@@ -26,6 +28,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use acl::{Access, Acl, Object};
+use check::Check;
 use function::{Function, FunctionId, FunctionRef};
 use index::Index;
 use role::{Role, RoleId, Roles};
@@ -222,6 +225,8 @@ pub struct Relation {
     /// Those that users made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Index>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
     pub watermark: Option<Watermark>,
     /// Indices of the columns that choose the partition; empty: round robin (stream) or the primary key (table).
     pub partition_by: Vec<usize>,
@@ -280,6 +285,7 @@ impl Relation {
             columns,
             primary_key: Vec::new(),
             indexes: Vec::new(),
+            checks: Vec::new(),
             watermark: None,
             partition_by: Vec::new(),
             partitions: 1,
@@ -404,7 +410,7 @@ impl Catalog {
                 let former = self.by_id.insert(relation.id, Arc::new(relation.clone()));
                 former.iter().for_each(|former| self.forget_name(former));
                 self.by_name.entry(relation.schema.clone()).or_default().insert(relation.name.clone(), relation.id);
-                let ids = relation.indexes.iter().map(|index| index.id).chain([relation.id]);
+                let ids = relation.indexes.iter().map(|index| index.id).chain([relation.id, relation.newest_check()]);
                 self.next_id = ids.fold(self.next_id, |next, id| next.max(id + 1));
                 self.forget_versions(former.as_deref());
             }

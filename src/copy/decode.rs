@@ -209,6 +209,11 @@ pub(crate) fn null_violation(relation: &str, column: &str, row_columns: &[ArrayR
     Error::not_null_violation(message).with_detail(format!("Failing row contains ({}).", row_text(row_columns, row)))
 }
 
+pub(crate) fn check_violation(relation: &str, constraint: &str, row_columns: &[ArrayRef], row: usize) -> Error {
+    let message = format!("new row for relation \"{relation}\" violates check constraint \"{constraint}\"");
+    Error::check_violation(message).with_detail(format!("Failing row contains ({}).", row_text(row_columns, row)))
+}
+
 /// The values of a row, for a message.
 fn row_text(columns: &[ArrayRef], row: usize) -> String {
     let value = |array: &ArrayRef| match super::value::write::text_writer(&array.slice(row, 1)) {

@@ -30,8 +30,8 @@ pub mod value;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::null_violation;
 pub use decode::{Decoder, DefaultValues};
+pub(crate) use decode::{check_violation, null_violation};
 pub use encode::Encoder;
 pub(crate) use encode::dead_letters;
 pub use modifier::canonical_uuid;

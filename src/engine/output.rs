@@ -225,7 +225,15 @@ impl Output {
 
 /// A failure that is not the query's: it goes on when the cause is removed.
 fn is_passing(error: &Error) -> bool {
-    matches!(error.state(), SqlState::DiskFull | SqlState::IoError | SqlState::AdminShutdown | SqlState::UndefinedTable)
+    matches!(
+        error.state(),
+        SqlState::DiskFull
+            | SqlState::IoError
+            | SqlState::AdminShutdown
+            | SqlState::UndefinedTable
+            // The target was altered while its rows were on their way.
+            | SqlState::SerializationFailure
+    )
 }
 
 /// All outputs of the engine's graph.

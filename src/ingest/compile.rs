@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
@@ -13,6 +13,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, cast, col};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::numbers::Numbers;
+use crate::catalog::check::Check;
 use crate::catalog::{Kind, Relation};
 use crate::copy::DefaultValues;
 use crate::copy::modifier::Modifier;
@@ -37,6 +38,8 @@ pub struct CompiledRelation {
     pub defaults: Vec<Option<Arc<dyn PhysicalExpr>>>,
     /// Per column; over the user's columns and [`NOW`].
     pub generated: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// What must not be false of a row, by name; over the user's columns and [`NOW`].
+    pub(super) checks: Vec<(String, Arc<dyn PhysicalExpr>)>,
     /// Over the user's columns; of a derived stream whose watermark is carried, none.
     pub watermark: Option<Arc<dyn PhysicalExpr>>,
     /// What the column that numbers the rows gets: without it nothing is left out of that column.
@@ -65,6 +68,13 @@ impl CompiledRelation {
             defaults.push(compile(&column.default, &over_nothing)?);
             generated.push(compile(&column.generated, &over_columns)?);
         }
+        let check = |check: &Check| {
+            let compiled = compile_check(&check.expression, &over_columns, &planner);
+            let compiled = compiled.map_err(|error| error.with_context(format!("constraint \"{}\"", check.name)));
+            Ok((check.name.clone(), compiled?))
+        };
+        let mut checks = relation.checks.iter().map(check).collect::<Result<Vec<_>>>()?;
+        checks.sort_by(|a, b| a.0.cmp(&b.0));
         let watermark = match &relation.watermark {
             None => None,
             Some(watermark) => {
@@ -91,6 +101,7 @@ impl CompiledRelation {
             schema,
             defaults,
             generated,
+            checks,
             watermark,
             numbers: None,
         })
@@ -150,6 +161,21 @@ impl CompiledRelation {
         Ok(columns)
     }
 
+    /// The first row that breaks a CHECK, and which.
+    pub(super) fn broken(&self, columns: &[ArrayRef], rows: usize, now: Micros) -> Result<Option<(usize, &str)>> {
+        let mut first: Option<(usize, &str)> = None;
+        for (name, check) in &self.checks {
+            let holds = evaluate(check, with_now(self.schema.fields().iter().cloned()), columns.to_vec(), rows, now);
+            let holds = holds.map_err(|error| error.with_context(format!("constraint \"{name}\"")))?;
+            let holds = holds.as_boolean();
+            let upto = first.map_or(rows, |(row, _)| row);
+            if let Some(row) = (0..upto).find(|row| holds.is_valid(*row) && !holds.value(*row)) {
+                first = Some((row, name));
+            }
+        }
+        Ok(first)
+    }
+
     /// Values of the watermark expression.
     pub(super) fn watermark_of(&self, columns: &[ArrayRef], rows: usize, now: Micros) -> Result<Option<ArrayRef>> {
         let Some(expr) = &self.watermark else { return Ok(None) };
@@ -200,6 +226,26 @@ fn compile(sql: &str, schema: &SchemaRef, to: &DataType, planner: &Planner) -> R
         _ => cast(expr, to.clone()),
     };
     planner.physical(expr, &schema)
+}
+
+fn compile_check(sql: &str, schema: &SchemaRef, planner: &Planner) -> Result<Arc<dyn PhysicalExpr>> {
+    let schema = DFSchema::try_from(schema.as_ref().clone())?;
+    let expr = planner.expression_from_text(sql, &schema)?.unalias();
+    if expr.exists(|expr| Ok(matches!(expr, Expr::AggregateFunction(_))))? {
+        return Err(Error::grouping("aggregate functions are not allowed in check constraints"));
+    }
+    if expr.exists(|expr| Ok(matches!(expr, Expr::WindowFunction(_))))? {
+        return Err(Error::windowing("window functions are not allowed in check constraints"));
+    }
+    let expr = match expr.get_type(&schema)? {
+        DataType::Boolean => expr,
+        DataType::Null => cast(expr, DataType::Boolean),
+        other => {
+            let message = format!("argument of CHECK must be type boolean, not type {}", types::sql_type(&other));
+            return Err(Error::datatype_mismatch(message));
+        }
+    };
+    planner.physical(now_as_column(expr, &schema)?, &schema)
 }
 
 fn now_as_column(expr: Expr, schema: &DFSchema) -> Result<Expr> {

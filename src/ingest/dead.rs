@@ -60,6 +60,6 @@ pub(super) fn bury(
     ];
     let (relation, kind, partition) = (dead.id, log::Kind::Append, 0);
     let (event_times, watermark, number) = (None, None, None);
-    let write = |rows| Write { relation, partition, kind, rows: Rows::Batch(rows), event_times, watermark, number };
+    let write = |rows| Write { relation, partition, kind, rows: Rows::Batch(rows), event_times, watermark, number, checked: 0 };
     Ok(cut(RecordBatch::try_new(dead.schema(), columns)?)?.into_iter().map(write).collect())
 }

@@ -1,9 +1,9 @@
 //! Rows on their way into the log.
 //!
 //! ```text
-//!  rows ─► complete ─► generated columns ─► type modifiers ─► NOT NULL ─► dead letters ─► partitions ─► batches: log::Write
-//!          (defaults)                       varchar(n), …     23502       NULL or far-off   by key, or
-//!                                                                         event time        in turn
+//!  rows ─► complete ─► generated columns ─► type modifiers ─► NOT NULL, CHECK ─► dead letters ─► partitions ─► batches: log::Write
+//!          (defaults)                       varchar(n), …     23502     23514    NULL or far-off   by key, or
+//!                                                                                event time        in turn
 //! ```
 //!
 //! * [`assign`](mod@assign): what an INSERT gives, as rows of the relation.

@@ -12,8 +12,8 @@ use super::dead::bury;
 use super::numbers::{Numbers, greatest};
 use super::partition::{Split, partitions_of, split};
 use crate::catalog::{ROW_ID, Relation};
-use crate::copy::null_violation;
 use crate::copy::value::write::push_timestamp;
+use crate::copy::{check_violation, null_violation};
 use crate::error::{Error, Result};
 use crate::limits::{BATCH_BYTES, BATCH_ROWS, STORED_VALUE_BYTES};
 use crate::log::{Kind, Rows, Write};
@@ -117,6 +117,9 @@ impl RelationWriter {
             }
         }
         self.check_not_null(&columns)?;
+        if let Some((row, check)) = self.compiled.broken(&columns, count, now)? {
+            return Err(check_violation(&self.relation().name, check, &columns, row));
+        }
         let rows = batch(nullable(&self.compiled.schema), columns, count)?;
         self.take_out_dead(rows, now, writes)
     }
@@ -248,7 +251,17 @@ impl RelationWriter {
             Kind::Delete => rows,
             Kind::Append | Kind::Upsert => batch(self.stored_schema.clone(), rows.columns().to_vec(), rows.num_rows())?,
         };
-        Ok(Write { relation: self.relation().id, partition, kind, rows: Rows::Batch(rows), event_times, watermark, number })
+        let checked = self.relation().newest_check();
+        Ok(Write {
+            relation: self.relation().id,
+            partition,
+            kind,
+            rows: Rows::Batch(rows),
+            event_times,
+            watermark,
+            number,
+            checked,
+        })
     }
 }
 

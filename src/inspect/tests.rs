@@ -37,7 +37,16 @@ fn write(dir: &Path, transactions: Vec<Vec<(RelationId, u32, RecordBatch)>>) {
     for writes in transactions {
         let writes = writes.into_iter().map(|(relation, partition, rows)| {
             let (kind, rows, event_times) = (Kind::Append, Rows::Batch(rows), Some((0, 1_000_000)));
-            LogWrite { relation, partition, kind, rows, event_times, watermark: (relation == 16384).then_some(5), number: None }
+            LogWrite {
+                relation,
+                partition,
+                kind,
+                rows,
+                event_times,
+                watermark: (relation == 16384).then_some(5),
+                number: None,
+                checked: 0,
+            }
         });
         log.submit(Transaction { writes: writes.collect(), ..Transaction::default() }).wait().unwrap();
     }

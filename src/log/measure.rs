@@ -61,6 +61,7 @@ fn insert(log: &LogHandle, partition: u32, rows: RecordBatch) -> Ack {
         event_times: None,
         watermark: Some(1),
         number: None,
+        checked: 0,
     };
     log.submit(Transaction { writes: vec![write], ..Transaction::default() })
 }

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 
+use crate::catalog::check::CheckId;
 use crate::catalog::{Change, Durability, RelationId};
 use crate::error::{Error, Result};
 use crate::time::Micros;
@@ -96,6 +97,8 @@ pub struct Write {
     pub watermark: Option<Micros>,
     /// Greatest value of the column that numbers the relation's rows, where there is one ([`crate::catalog::Identity`]).
     pub number: Option<i64>,
+    /// The newest CHECK of the relation that its writer knew ([`crate::catalog::check`]); 0: of none.
+    pub checked: CheckId,
 }
 
 #[derive(Clone, Debug)]

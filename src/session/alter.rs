@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use sqlparser::ast as sp;
 
+use super::check::{with_check, with_renamed_column, without_constraint};
 use super::client::done;
 use super::define::{check_options, column_of, durability, existing, no_column, quote_ident};
 use super::read::planner_over;
@@ -39,6 +40,18 @@ impl Client {
             self.notices.push(Error::duplicate_column(message));
             return done(tag);
         }
+        if let AlterAction::ValidateConstraint(constraint) = &alter.action {
+            return self.validate_check(&name, &fold(constraint), None).await;
+        }
+        if let (AlterAction::DropConstraint { name: constraint, if_exists: true }, Some(relation)) =
+            (&alter.action, catalog.named(&name))
+            && !relation.has_constraint(&fold(constraint))
+        {
+            let message = format!("constraint \"{}\" of relation \"{}\" does not exist, skipping", fold(constraint), name.name);
+            self.notices.push(Error::undefined_object(message));
+            return done(tag);
+        }
+        let added = parking_lot::Mutex::new(None);
         let (database, reader, now) = (Arc::clone(&self.database), self.reader(), self.database.clock.now());
         self.change_catalog(|catalog| {
             let relation = alterable(catalog, &name)?;
@@ -52,6 +65,13 @@ impl Client {
                 }
                 AlterAction::RenameColumn { from, to } => with_renamed(catalog, relation, &fold(from), &fold(to))?,
                 AlterAction::SetOptions(options) => with_options(relation, options)?,
+                AlterAction::AddCheck { check, .. } => {
+                    let checked = with_check(relation, check, database.new_relation_id(), false)?;
+                    *added.lock() = checked.checks.last().map(|check| check.name.clone());
+                    checked
+                }
+                AlterAction::DropConstraint { name, .. } => without_constraint(relation, &fold(name))?,
+                AlterAction::ValidateConstraint(_) => relation.as_ref().clone(),
                 AlterAction::SetDefault { column, default } => with_default(relation, &fold(column), default.as_deref())?,
             };
             altered.create_sql = format!("{};\n{sql}", relation.create_sql);
@@ -61,7 +81,10 @@ impl Client {
             Ok(vec![Change::Alter(altered)])
         })
         .await?;
-        done(tag)
+        match (&alter.action, added.into_inner()) {
+            (AlterAction::AddCheck { not_valid: false, .. }, Some(added)) => self.validate_check(&name, &added, Some(sql)).await,
+            _ => done(tag),
+        }
     }
 }
 
@@ -138,6 +161,8 @@ fn with_renamed(catalog: &Catalog, relation: &Relation, from: &str, to: &str) ->
     }
     let mut renamed = relation.clone();
     renamed.columns[at].name = to.to_string();
+    let checks = relation.checks.iter().map(|check| with_renamed_column(check, from, to));
+    renamed.checks = checks.collect::<Result<_>>()?;
     // The watermark may be the column itself; what is computed of it is kept as text.
     if let Some(watermark) = renamed.watermark.as_mut().filter(|w| w.column == at)
         && mentions(&watermark.expression, from)?

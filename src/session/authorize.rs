@@ -89,6 +89,7 @@ impl Client {
             Statement::Delete { delete, .. } => {
                 changed_name(delete_target(delete)?).map_or(Ok(()), |name| needs(name, Privilege::Delete))
             }
+            Statement::With { changes, last } => changes.iter().chain([&**last]).try_for_each(|part| self.authorize(part)),
             Statement::Truncate(names) => names.iter().try_for_each(|name| needs(name, Privilege::Truncate)),
             Statement::Copy(copy) => match &copy.target {
                 CopyTarget::Relation { name, .. } => needs(name, if copy.from { Privilege::Insert } else { Privilege::Select }),

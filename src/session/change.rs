@@ -28,11 +28,12 @@ use super::client::done;
 use super::returning::Beside;
 use super::transaction::Work;
 use super::{Bound, Client, Outcome, Parameter};
-use crate::catalog::{ROW_ID, Relation};
+use crate::catalog::{Column, ROW_ID, Relation};
 use crate::copy::value::Formats;
 use crate::error::{Error, Result, SqlState};
 use crate::ingest::{RelationWriter, assign as assign_value};
 use crate::log::{Kind, Write};
+use crate::sql::ast::Statement;
 use crate::sql::plan::names::fold;
 use crate::sql::plan::{Reader, RelationSource};
 use crate::time::Micros;
@@ -124,10 +125,34 @@ impl Search {
     }
 }
 
+/// An UPDATE or DELETE: its rows, and what becomes of them.
+pub(super) struct Searched<'a> {
+    search: Search,
+    target: Target,
+    assigned: Vec<Assigned>,
+    returning: Option<&'a [sp::SelectItem]>,
+}
+
+impl Searched<'_> {
+    pub fn query(&self) -> &sp::Query {
+        &self.search.query
+    }
+
+    /// Parameters that stand for the whole value of a column.
+    pub fn parameters(&self) -> Vec<(usize, &Column)> {
+        assign::parameters_of(&self.assigned, &self.target.relation)
+    }
+}
+
+/// What is known of parameters, for the planner.
+pub(super) fn known(parameters: &[Parameter]) -> Vec<Option<FieldRef>> {
+    parameters.iter().map(|parameter| Some(parameter.field())).collect()
+}
+
 /// `SELECT e AS "$0", … FROM name`. Nobody's columns are called so.
 pub(super) fn select(columns: Vec<sp::Expr>, name: &str) -> Result<sp::Query> {
     let mut parsed = crate::sql::parse::parse(&format!("SELECT 1 FROM {name}"))?;
-    let Some(crate::sql::ast::Statement::Query { mut query, .. }) = parsed.pop().map(|p| p.statement) else {
+    let Some(Statement::Query { mut query, .. }) = parsed.pop().map(|p| p.statement) else {
         return Err(misread());
     };
     let sp::SetExpr::Select(select) = query.body.as_mut() else { return Err(misread()) };
@@ -163,27 +188,41 @@ impl Client {
         update: &sp::Update,
         types: &[Option<FieldRef>],
     ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
-        let target = self.changed_table(&update.table, "UPDATE")?;
-        let assigned = assign::set(&update.assignments, &target.relation)?;
-        let search = update_search(with, update, &target, &assigned)?;
-        let parameters = self.describe_assigned(&search.query, assign::parameters_of(&assigned, &target.relation), types)?;
-        let returning = self.describe_returning(update.returning.as_deref(), &search, &target, &parameters)?;
+        let change = self.searched_update(with, update)?;
+        let parameters = self.describe_assigned(&change.search.query, change.parameters(), types)?;
+        let returning = self.describe_returning(&change, &known(&parameters))?;
         Ok((parameters, returning))
     }
 
-    fn describe_returning(
-        &self,
-        items: Option<&[sp::SelectItem]>,
-        search: &Search,
-        target: &Target,
-        parameters: &[Parameter],
-    ) -> Result<Option<SchemaRef>> {
-        let Some(items) = items else { return Ok(None) };
+    /// What an UPDATE or DELETE searches, and what it does with it.
+    pub(super) fn searched<'a>(&self, statement: &'a Statement) -> Result<Option<Searched<'a>>> {
+        match statement {
+            Statement::Update { with, update } => self.searched_update(with.as_ref(), update).map(Some),
+            Statement::Delete { with, delete } => self.searched_delete(with.as_ref(), delete).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn searched_update<'a>(&self, with: Option<&sp::With>, update: &'a sp::Update) -> Result<Searched<'a>> {
+        let target = self.changed_table(&update.table, "UPDATE")?;
+        let assigned = assign::set(&update.assignments, &target.relation)?;
+        let search = update_search(with, update, &target, &assigned)?;
+        Ok(Searched { search, target, assigned, returning: update.returning.as_deref() })
+    }
+
+    fn searched_delete<'a>(&self, with: Option<&sp::With>, delete: &'a sp::Delete) -> Result<Searched<'a>> {
+        let target = self.changed_table(delete_target(delete)?, "DELETE")?;
+        let search = delete_search(with, delete, &target)?;
+        Ok(Searched { search, target, assigned: Vec::new(), returning: delete.returning.as_deref() })
+    }
+
+    /// Of which columns RETURNING is, where the types of all parameters are known.
+    pub(super) fn describe_returning(&self, change: &Searched, types: &[Option<FieldRef>]) -> Result<Option<SchemaRef>> {
+        let Searched { search, target, returning: Some(items), .. } = change else { return Ok(None) };
         let beside = match search.joins {
             true => {
                 let snapshot = self.peek_snapshot();
-                let types: Vec<_> = parameters.iter().map(|parameter| Some(parameter.field())).collect();
-                search.beside(&self.plan_query(&snapshot, &search.query, &types)?, target, &snapshot.catalog)
+                search.beside(&self.plan_query(&snapshot, &search.query, types)?, target, &snapshot.catalog)
             }
             false => Beside::default(),
         };
@@ -191,9 +230,7 @@ impl Client {
     }
 
     pub(super) async fn update(&mut self, with: Option<&sp::With>, update: &sp::Update, parameters: Bound) -> Result<Outcome> {
-        let target = self.changed_table(&update.table, "UPDATE")?;
-        let assigned = assign::set(&update.assignments, &target.relation)?;
-        let search = update_search(with, update, &target, &assigned)?;
+        let Searched { search, target, assigned, .. } = self.searched_update(with, update)?;
         let shown = update.returning.is_some();
         let formats = self.settings.formats();
         let change = |writer: &RelationWriter, found: &[ArrayRef], now| {
@@ -213,16 +250,14 @@ impl Client {
         delete: &sp::Delete,
         types: &[Option<FieldRef>],
     ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
-        let target = self.changed_table(delete_target(delete)?, "DELETE")?;
-        let search = delete_search(with, delete, &target)?;
-        let parameters = self.describe_query(&search.query, types)?.0;
-        let returning = self.describe_returning(delete.returning.as_deref(), &search, &target, &parameters)?;
+        let change = self.searched_delete(with, delete)?;
+        let parameters = self.describe_query(&change.search.query, types)?.0;
+        let returning = self.describe_returning(&change, &known(&parameters))?;
         Ok((parameters, returning))
     }
 
     pub(super) async fn delete(&mut self, with: Option<&sp::With>, delete: &sp::Delete, parameters: Bound) -> Result<Outcome> {
-        let target = self.changed_table(delete_target(delete)?, "DELETE")?;
-        let search = delete_search(with, delete, &target)?;
+        let Searched { search, target, .. } = self.searched_delete(with, delete)?;
         let changed = self.change_rows(&target, &search, parameters, None, deleted(search.known_by)).await?;
         match &delete.returning {
             None => done(&format!("DELETE {}", changed.count)),
@@ -306,14 +341,21 @@ impl Client {
         self.stage(&mut work)?;
         match self.write(work).await {
             Ok(_) => Ok(true),
-            Err(error) if error.state() == SqlState::SerializationFailure && attempt < RETRIES => {
-                let end = self.database.log.end();
-                self.database.engine.wait_until(move |snapshot| snapshot.commit >= end).await?;
-                Ok(false)
-            }
+            Err(error) if is_conflict(&error, attempt) => self.await_others().await.map(|()| false),
             Err(error) => Err(error),
         }
     }
+
+    /// Wait until reads show what others have written.
+    pub(super) async fn await_others(&mut self) -> Result<()> {
+        let end = self.database.log.end();
+        self.database.engine.wait_until(move |snapshot| snapshot.commit >= end).await.map(drop)
+    }
+}
+
+/// Whether a statement is to be done again, as others have changed what decided it.
+pub(super) fn is_conflict(error: &Error, attempt: usize) -> bool {
+    error.state() == SqlState::SerializationFailure && attempt < RETRIES
 }
 
 /// Tables whose present rows a query reads; of views, those that they are made of.

@@ -14,6 +14,7 @@ use super::cursor::Cursor;
 use super::identity::Who;
 use super::settings::{IDLE_IN_TRANSACTION, IDLE_SESSION, MAX_CONNECTIONS, Settings};
 use super::transaction::Transaction;
+use super::with::Returned;
 use super::{
     Bound, ClientSession, CopyIn, Handle, Known, Outcome, Parameter, Parameters, Peer, Prepared, Rows, TransactionStatus,
 };
@@ -21,6 +22,7 @@ use crate::catalog::role::RoleId;
 use crate::copy::value::Formats;
 use crate::database::{Database, Seat};
 use crate::error::{Error, Result};
+use crate::locks::Mode;
 use crate::log::{CommitId, Write};
 use crate::sql::ast::{CopyTarget, ExplainOf, Parsed, SetValue, Statement};
 use crate::sql::parse;
@@ -44,6 +46,8 @@ pub struct Client {
     /// Writes of COPYs that ended in the open transaction block.
     pub(super) copied: Arc<Mutex<Vec<Write>>>,
     pub(super) notices: Vec<Error>,
+    /// What the changes of a WITH have returned to the rest of their statement.
+    pub(super) returned: Returned,
     /// As others see it, if it is a client's.
     pub(super) session: Option<Arc<Session>>,
     /// Held for its end.
@@ -65,6 +69,7 @@ impl Client {
             last_commit: Arc::default(),
             copied: Arc::default(),
             notices: Vec::new(),
+            returned: Returned::default(),
             session: None,
             _seat: None,
         };
@@ -124,6 +129,7 @@ impl Client {
             Statement::Insert { insert, .. } => self.describe_insert(insert, types),
             Statement::Update { with, update } => self.describe_update(with.as_ref(), update, types),
             Statement::Delete { with, delete } => self.describe_delete(with.as_ref(), delete, types),
+            Statement::With { changes, last } => self.describe_with(changes, last, types),
             Statement::Declare { query, .. } => Ok((self.columns_of(query, types)?.0, None)),
             Statement::Explain { of: ExplainOf::Statement(of), .. } => {
                 Ok((self.columns_of(of, types)?.0, self.describe_show(statement)?))
@@ -154,6 +160,7 @@ impl Client {
             Statement::RunningInsert(running) => self.start_insert(running, sql).await,
             Statement::Update { with, update } => self.update(with.as_ref(), update, parameters).await,
             Statement::Delete { with, delete } => self.delete(with.as_ref(), delete, parameters).await,
+            Statement::With { changes, last } => self.run_with(changes, last, parameters).await,
             Statement::Truncate(names) => self.truncate(names).await,
             Statement::Copy(copy) if copy.from => self.copy_in(copy).map(|sink| {
                 let columns = sink.columns();
@@ -388,6 +395,7 @@ impl ClientSession for Client {
     }
 
     fn fail_transaction(&mut self) {
+        self.returned.forget();
         self.fail_block();
     }
 
@@ -396,6 +404,9 @@ impl ClientSession for Client {
     }
 
     fn notices(&mut self) -> Vec<Error> {
+        let unheld = self.database.locks.take_unheld(self.number());
+        let warning = |mode: Mode| Error::warning(format!("you don't own a lock of type {}", mode.name()));
+        self.notices.extend(unheld.into_iter().map(warning));
         std::mem::take(&mut self.notices)
     }
 

@@ -335,6 +335,7 @@ fn join_group(mut group: Vec<Write>) -> Result<Write> {
         event_times,
         watermark,
         number,
+        checked: group.iter().map(|w| w.checked).min().unwrap_or(0),
     })
 }
 

@@ -103,6 +103,10 @@ impl Client {
         if self.cursors.contains_key(name) {
             return Err(Error::duplicate_cursor(format!("cursor \"{name}\" already exists")));
         }
+        if let Statement::With { .. } = query {
+            return Err(Error::unsupported("DECLARE CURSOR must not contain data-modifying statements in WITH")
+                .with_hint("run the statement by itself: its rows are there when it has ended"));
+        }
         let inner = Parsed { statement: query.clone(), sql: sql.to_string(), offset: 0, notices: Vec::new() };
         let prepared = super::ClientSession::prepare(self, std::sync::Arc::new(inner), &parameters.types).await?;
         match Box::pin(super::ClientSession::execute(self, &prepared, parameters.values)).await? {

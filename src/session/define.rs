@@ -10,6 +10,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::ExprSchemable;
 use sqlparser::ast as sp;
 
+use super::check::with_check;
 use super::client::done;
 use super::names::is_missing;
 use super::redefine::redefine;
@@ -50,7 +51,10 @@ impl Client {
         let is_stream =
             is_stream || create.append_only || (create.primary_key.is_empty() && create.options.contains_key(connect::CONNECTOR));
         let kind = if is_stream { Kind::Stream } else { Kind::Table };
-        let relation = relation_of(create, name.clone(), kind, sql)?;
+        let mut relation = relation_of(create, name.clone(), kind, sql)?;
+        for check in &create.checks {
+            relation = with_check(&relation, check, self.database.new_relation_id(), true)?;
+        }
         Connector::of(&relation)?;
         self.define(|definition| {
             let planner = definition.planner();

@@ -24,14 +24,17 @@ impl Client {
     /// A statement is about to run; `more`: others of its message, or of its pipeline, may follow.
     pub(super) async fn enter_implicit_block(&mut self, statement: &Statement, more: bool) -> Result<()> {
         match self.part(statement) {
-            Part::Writes if more && self.transaction.is_none() => {
-                self.begin(None)?;
-                self.transaction.iter_mut().for_each(|transaction| transaction.implicit = true);
-                Ok(())
-            }
+            Part::Writes if more && self.transaction.is_none() => self.begin_implicit(),
             Part::Alone => self.leave_implicit_block().await,
             Part::Writes | Part::Within => Ok(()),
         }
+    }
+
+    /// Begin a block that nobody has asked for.
+    pub(super) fn begin_implicit(&mut self) -> Result<()> {
+        self.begin(None)?;
+        self.transaction.iter_mut().for_each(|transaction| transaction.implicit = true);
+        Ok(())
     }
 
     /// The client has sent all that belongs together. A block in which something failed leaves nothing.
@@ -50,22 +53,16 @@ impl Client {
         if !self.is_read_only() || !matches!(self.part(statement), Part::Writes) {
             return Ok(());
         }
-        let what = match statement {
-            Statement::Insert { .. } => "INSERT",
-            Statement::Update { .. } => "UPDATE",
-            Statement::Delete { .. } => "DELETE",
-            Statement::Truncate(_) => "TRUNCATE TABLE",
-            Statement::Copy(_) => "COPY FROM",
-            _ => "EXECUTE",
-        };
-        Err(Error::read_only_transaction(format!("cannot execute {what} in a read-only transaction")))
+        Err(Error::read_only_transaction(format!("cannot execute {} in a read-only transaction", verb(statement))))
     }
 
     fn part(&self, statement: &Statement) -> Part {
         match statement {
-            Statement::Insert { .. } | Statement::Update { .. } | Statement::Delete { .. } | Statement::Truncate(_) => {
-                Part::Writes
-            }
+            Statement::Insert { .. }
+            | Statement::Update { .. }
+            | Statement::Delete { .. }
+            | Statement::With { .. }
+            | Statement::Truncate(_) => Part::Writes,
             Statement::Copy(copy) if copy.from => Part::Writes,
             Statement::Execute { name, .. } => match self.prepared.get(&fold(name)) {
                 Some(prepared) => self.part(&prepared.parsed.statement),
@@ -96,5 +93,19 @@ impl Client {
             | Statement::NoOperation(_) => Part::Within,
             _ => Part::Alone,
         }
+    }
+}
+
+/// What a statement that writes is called.
+fn verb(statement: &Statement) -> &'static str {
+    match statement {
+        Statement::Query { .. } => "SELECT",
+        Statement::Insert { .. } => "INSERT",
+        Statement::Update { .. } => "UPDATE",
+        Statement::Delete { .. } => "DELETE",
+        Statement::With { last, .. } => verb(last),
+        Statement::Truncate(_) => "TRUNCATE TABLE",
+        Statement::Copy(_) => "COPY FROM",
+        _ => "EXECUTE",
     }
 }

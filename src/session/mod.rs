@@ -7,6 +7,7 @@ mod alter;
 mod assign;
 mod authorize;
 mod change;
+mod check;
 mod client;
 mod conflict;
 mod copy;
@@ -37,6 +38,7 @@ mod styles;
 mod system;
 mod transaction;
 mod views;
+mod with;
 mod write;
 
 pub(crate) use activity::Sessions;

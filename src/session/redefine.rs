@@ -75,6 +75,11 @@ fn difference(former: &Relation, new: &Relation) -> Option<String> {
         let names: Vec<&str> = columns.iter().map(|at| r.columns[*at].name.as_str()).collect();
         if names.is_empty() { "nothing".to_string() } else { names.join(", ") }
     };
+    let checks = |r: &Relation| {
+        let mut checks: Vec<String> = r.checks.iter().map(|check| format!("{} ({})", check.name, check.expression)).collect();
+        checks.sort_unstable();
+        if checks.is_empty() { "none".to_string() } else { checks.join(", ") }
+    };
     let says = |watermark: &Option<Watermark>| watermark.as_ref().map_or("none".into(), |w| w.expression.clone());
     if let Some(difference) = columns_differ(&former.columns, &new.columns) {
         return Some(difference);
@@ -83,6 +88,7 @@ fn difference(former: &Relation, new: &Relation) -> Option<String> {
     differs("its primary key", names(former, &former.primary_key), names(new, &new.primary_key))
         .or_else(|| differs("what it is partitioned by", names(former, &former.partition_by), names(new, &new.partition_by)))
         .or_else(|| differs("the number of its partitions", former.partitions.to_string(), new.partitions.to_string()))
+        .or_else(|| differs("its CHECKs", checks(former), checks(new)))
         .or_else(|| differs("its watermark", says(&former.watermark), says(&new.watermark)))
         .or_else(|| {
             let connector = |r: &Relation| r.options.get("connector").map_or("none".to_string(), String::clone);

@@ -39,7 +39,7 @@ impl SystemRelations for System {
 
 impl Client {
     pub(super) fn system(&self, snapshot: &Arc<Snapshot>) -> Arc<dyn SystemRelations> {
-        Arc::new(System(self.system_context(snapshot)))
+        self.returned.over(Arc::new(System(self.system_context(snapshot))))
     }
 
     pub(super) fn system_context(&self, snapshot: &Arc<Snapshot>) -> Arc<SystemContext> {

@@ -28,6 +28,8 @@ pub(super) struct Transaction {
     pub identity: Identity,
     work: Work,
     savepoints: Vec<Savepoint>,
+    /// What all parts of the statement that runs read, whatever they write themselves.
+    pub held: Option<Arc<Snapshot>>,
     /// The snapshot with the first so many of the block's writes in it.
     seen: Option<(usize, Arc<Snapshot>)>,
 }
@@ -148,6 +150,7 @@ impl Client {
     pub(super) fn fail_block(&mut self) {
         let Some(transaction) = &mut self.transaction else { return };
         transaction.failed = true;
+        transaction.held = None;
         let keep = transaction.savepoints.last().map_or(0, |savepoint| savepoint.locks);
         self.let_go(keep);
     }
@@ -271,6 +274,9 @@ impl Client {
 
 impl Transaction {
     fn snapshot(&mut self) -> Result<Option<Arc<Snapshot>>> {
+        if let Some(held) = &self.held {
+            return Ok(Some(Arc::clone(held)));
+        }
         let Some(pinned) = &self.snapshot else { return Ok(None) };
         let writes = &self.work.writes;
         let (applied, seen) = match &self.seen {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast as sp;
 
 use super::change::Target;
@@ -21,6 +22,7 @@ use crate::log::{self, Write};
 use crate::sql::ast::Options;
 use crate::sql::plan;
 use crate::sql::plan::names::fold;
+use crate::view::Snapshot;
 
 /// Rows from which on a batch is encoded and handed to the store before the commit.
 pub(super) const STAGE_ROWS: usize = 4096;
@@ -55,26 +57,47 @@ impl Client {
         insert: &sp::Insert,
         types: &[Option<FieldRef>],
     ) -> Result<(Vec<Parameter>, Option<SchemaRef>)> {
+        let snapshot = self.peek_snapshot();
+        let types = self.insert_types(insert, types)?;
+        let planned = |types: &[_]| self.insert_plans(&snapshot, insert, types);
+        let parameters = plan::inferred(&types, &snapshot.catalog, planned)?.0;
+        Ok((parameters, self.insert_returning(insert)?))
+    }
+
+    /// Of which columns RETURNING is.
+    pub(super) fn insert_returning(&self, insert: &sp::Insert) -> Result<Option<SchemaRef>> {
+        let target = self.insert_into(insert)?;
+        insert.returning.as_ref().map(|items| self.returning_schema(items, &target, &Beside::default())).transpose()
+    }
+
+    /// What the columns that it fills say of its parameters, beside what the client declared.
+    pub(super) fn insert_types(&self, insert: &sp::Insert, declared: &[Option<FieldRef>]) -> Result<Vec<Option<FieldRef>>> {
+        let relation = &self.insert_into(insert)?.relation;
+        let Some(source) = &insert.source else { return Ok(declared.to_vec()) };
+        let mut assigned = assign::inserted(source, relation, &insert_columns(insert, relation)?);
+        let conflict = Conflict::of(insert, relation)?;
+        if let Conflict::Update(_, set) = &conflict {
+            assigned.extend(assign::parameters_of(set, relation));
+        }
+        Ok(assign::types(&assigned, declared))
+    }
+
+    /// The queries that it is made of.
+    pub(super) fn insert_plans(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        insert: &sp::Insert,
+        types: &[Option<FieldRef>],
+    ) -> Result<Vec<LogicalPlan>> {
         let target = self.insert_into(insert)?;
         let relation = &target.relation;
         let targets = insert_columns(insert, relation)?;
         let conflict = Conflict::of(insert, relation)?;
-        let returning = insert.returning.as_ref().map(|items| self.returning_schema(items, &target, &Beside::default()));
-        let returning = returning.transpose()?;
-        let Some(source) = &insert.source else { return Ok((Vec::new(), returning)) };
-        let mut assigned = assign::inserted(source, relation, &targets);
-        if let Conflict::Update(_, set) = &conflict {
-            assigned.extend(assign::parameters_of(set, relation));
-        }
-        let types = assign::types(&assigned, types);
-        let snapshot = self.peek_snapshot();
+        let Some(source) = &insert.source else { return Ok(Vec::new()) };
         let mut source = assign::with_types(source, relation, &targets)?;
         assign::mark_defaults(&mut source, &targets);
-        let planned = |types: &[_]| {
-            let over = self.describe_conflict(&snapshot, &target, &conflict, types)?;
-            Ok([self.plan_query(&snapshot, &source, types)?].into_iter().chain(over).collect())
-        };
-        Ok((plan::inferred(&types, &snapshot.catalog, planned)?.0, returning))
+        let over = self.describe_conflict(snapshot, &target, &conflict, types)?;
+        Ok([self.plan_query(snapshot, &source, types)?].into_iter().chain(over).collect())
     }
 
     /// Parameters of a query that writes; those that stand for the whole value of a column have its type.

@@ -102,6 +102,12 @@ pub enum Statement {
         with: Option<sp::With>,
         delete: Box<sp::Delete>,
     },
+    /// Changes of rows in a WITH, in order, and the statement that reads what they return: as
+    /// [`returned`](super::parse::returned).
+    With {
+        changes: Vec<Statement>,
+        last: Box<Statement>,
+    },
     Copy(Copy),
 
     Declare {
@@ -176,6 +182,7 @@ pub struct CreateRelation {
     /// Flink's spelling (`c AS e`) comes as GENERATED ALWAYS AS, its type `None` when not written.
     pub columns: Vec<ColumnDef>,
     pub primary_key: Vec<sp::Ident>,
+    pub checks: Vec<CheckDef>,
     pub watermark: Option<WatermarkDef>,
     pub partition_by: Vec<sp::Ident>,
     pub partitions: Option<u32>,
@@ -192,6 +199,13 @@ pub struct ColumnDef {
     pub generated: Option<SqlExpr>,
     pub identity: Option<Identity>,
     pub comment: Option<String>,
+}
+
+/// `[CONSTRAINT name] CHECK (e)`.
+#[derive(Clone, Debug)]
+pub struct CheckDef {
+    pub name: Option<sp::Ident>,
+    pub expression: SqlExpr,
 }
 
 /// An expression and its text.
@@ -282,6 +296,16 @@ pub enum AlterAction {
         to: sp::Ident,
     },
     SetOptions(Options),
+    AddCheck {
+        check: Box<CheckDef>,
+        /// NOT VALID: the rows that are there are not looked at.
+        not_valid: bool,
+    },
+    ValidateConstraint(sp::Ident),
+    DropConstraint {
+        name: sp::Ident,
+        if_exists: bool,
+    },
     /// `None`: DROP DEFAULT.
     SetDefault {
         column: sp::Ident,

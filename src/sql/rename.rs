@@ -23,7 +23,7 @@ use sqlparser::ast::{Visit, Visitor};
 use sqlparser::tokenizer::Span;
 
 use super::ast::{CreateView, Statement};
-use super::parse::parse;
+use super::parse::{parse, parse_expression};
 use super::plan::names::{Ctes, fold, fold_object, read_by};
 use super::system::quote_ident;
 use crate::catalog::schema::{RelationName, SearchPath};
@@ -245,6 +245,22 @@ impl Visitor for Places<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// An expression with another text in the place of a column's name.
+pub fn column_renamed(expression: &str, from: &str, to: &str) -> Result<String> {
+    let expr = parse_expression(expression)?;
+    let mut edits = Vec::new();
+    let _ = sp::visit_expressions(&expr, |expr| {
+        let name = match expr {
+            sp::Expr::Identifier(name) => Some(name),
+            sp::Expr::CompoundIdentifier(path) => path.last(),
+            _ => None,
+        };
+        edits.extend(name.filter(|name| fold(name) == from).map(|name| Edit { at: bytes(name.span), text: to.to_string() }));
+        ControlFlow::<()>::Continue(())
+    });
+    edited(expression, edits)
 }
 
 /// Where a name stands.

@@ -441,6 +441,10 @@ fn check_write(catalog: &Catalog, write: &PreparedWrite) -> Result<()> {
     if write.partition >= relation.partitions {
         return Err(Error::internal(format!("partition {} of \"{name}\", which has {}", write.partition, relation.partitions)));
     }
+    // Nor of the newest CHECK.
+    if write.kind != Kind::Delete && write.checked < relation.newest_check() {
+        return Err(conflict(&format!("{} \"{name}\" (its CHECK)", relation.kind.noun())));
+    }
     let given = write.shape.schema.fields();
     // A writer that does not know of the newest columns yet.
     if given.len() < schema.fields().len() {

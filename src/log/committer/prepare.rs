@@ -9,6 +9,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use super::Shared;
+use crate::catalog::check::CheckId;
 use crate::catalog::{Change, Durability, RelationId};
 use crate::error::{Error, Result};
 use crate::log::record::{bytes_of, encode_parts};
@@ -134,6 +135,7 @@ pub(super) struct PreparedWrite {
     pub(super) event_times: Option<(Micros, Micros)>,
     pub(super) watermark: Option<Micros>,
     pub(super) number: Option<i64>,
+    pub(super) checked: CheckId,
     pub(super) shape: Shape,
     pub(super) parts: Vec<Part>,
 }
@@ -203,7 +205,7 @@ fn check_changes(changes: &[Change]) -> Result<()> {
 }
 
 fn prepare_write(write: Write) -> Result<PreparedWrite> {
-    let Write { relation, partition, kind, rows, event_times, watermark, number } = write;
+    let Write { relation, partition, kind, rows, event_times, watermark, number, checked } = write;
     let (shape, parts) = match rows {
         Rows::Batch(rows) => (Shape::of(&rows), prepare_rows(rows)?),
         Rows::Staged(staged) => {
@@ -213,7 +215,7 @@ fn prepare_write(write: Write) -> Result<PreparedWrite> {
             (staged.shape, staged.parts.into_iter().map(Part::Encoded).collect())
         }
     };
-    Ok(PreparedWrite { relation, partition, kind, event_times, watermark, number, shape, parts })
+    Ok(PreparedWrite { relation, partition, kind, event_times, watermark, number, checked, shape, parts })
 }
 
 fn prepare_rows(rows: RecordBatch) -> Result<Vec<Part>> {

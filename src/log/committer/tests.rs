@@ -48,6 +48,7 @@ fn write(relation: RelationId, partition: u32, values: impl IntoIterator<Item = 
         event_times: None,
         watermark: None,
         number: None,
+        checked: 0,
     }
 }
 

@@ -75,6 +75,7 @@ impl World {
             event_times: times.iter().copied().min().zip(watermark),
             watermark,
             number: None,
+            checked: 0,
         };
         self.log.submit(Transaction { writes: vec![write], ..Default::default() }).wait().unwrap();
     }

@@ -109,6 +109,7 @@ pub fn is_built_in(state: &SessionState, name: &str) -> bool {
         || crate::sql::system::is_function(name)
         || FORMS.contains(&name)
         || crate::sql::system::gives_rows(name)
+        || crate::sql::system::gives_records(name)
         || crate::sql::system::is_borrowed(name)
         || crate::sql::system::constructs_json(name)
         || crate::sql::system::takes_lambdas(name)

@@ -8,7 +8,12 @@ use super::window;
 use crate::catalog::Identity;
 use crate::error::{Error, Result};
 use crate::limits::COLUMNS;
-use crate::sql::ast::{ColumnDef, Options, SqlExpr, WatermarkDef};
+use crate::sql::ast::{CheckDef, ColumnDef, Options, SqlExpr, WatermarkDef};
+
+/// What to do without UNIQUE, and without REFERENCES.
+const KEYS_ALONE: &str = "only the PRIMARY KEY is unique: a row replaces the one of its key, or ON CONFLICT says what else";
+const NO_REFERENCES: &str =
+    "leave it out: rows are not held against other tables; a view shows those without: WHERE NOT EXISTS (SELECT …)";
 
 #[derive(Default)]
 pub(super) struct Columns {
@@ -18,6 +23,7 @@ pub(super) struct Columns {
     pub inline_key: bool,
     /// ksqlDB's `column type KEY`: of a table the primary key, of a stream what it is partitioned by.
     pub key: Vec<sp::Ident>,
+    pub checks: Vec<CheckDef>,
     pub watermark: Option<WatermarkDef>,
 }
 
@@ -49,17 +55,49 @@ impl Grammar<'_> {
             let _ = self.eat("NOT ENFORCED");
             return set_primary_key(columns, key, position);
         }
-        for constraint in ["UNIQUE", "CHECK", "FOREIGN", "EXCLUDE", "LIKE"] {
-            let follows = *self.peek_nth(ahead + 1) == Token::LParen || self.is_nth(ahead + 1, "KEY") || constraint == "LIKE";
-            if self.is_nth(ahead, constraint) && follows {
-                return Err(self.unsupported(format!("{constraint} constraints are not supported")));
-            }
+        if let Some(check) = self.check()? {
+            columns.checks.push(check);
+            return Ok(());
+        }
+        if let Some(refused) = self.refused_constraint(ahead) {
+            return Err(refused);
         }
         if named {
             self.skip(2);
-            return Err(self.unexpected("PRIMARY KEY"));
+            return Err(self.unexpected("PRIMARY KEY or CHECK"));
         }
         self.column(columns)
+    }
+
+    /// `[CONSTRAINT name] CHECK (e) [NO INHERIT]`, if it is next.
+    pub(super) fn check(&mut self) -> Result<Option<CheckDef>> {
+        let ahead = if self.is("CONSTRAINT") && matches!(self.peek_nth(1), Token::Word(_)) { 2 } else { 0 };
+        if !self.is_nth(ahead, "CHECK") || *self.peek_nth(ahead + 1) != Token::LParen {
+            return Ok(None);
+        }
+        let name = if self.eat("CONSTRAINT") { Some(self.identifier()?) } else { None };
+        self.skip(2);
+        let expression = self.expression()?;
+        self.expect_token(&Token::RParen)?;
+        let _ = self.eat("NO INHERIT");
+        Ok(Some(CheckDef { name, expression }))
+    }
+
+    /// A constraint of PostgreSQL's that begins so many tokens ahead, and is not built.
+    pub(super) fn refused_constraint(&self, ahead: usize) -> Option<Error> {
+        const REFUSED: [(&str, &str, &str); 4] = [
+            ("UNIQUE", "UNIQUE constraints are not supported", KEYS_ALONE),
+            ("FOREIGN", "foreign keys are not supported", NO_REFERENCES),
+            ("EXCLUDE", "EXCLUDE constraints are not supported", KEYS_ALONE),
+            ("LIKE", "LIKE in CREATE TABLE is not supported", "write the columns; SHOW CREATE shows those of the other table"),
+        ];
+        let begins = |word: &str| {
+            let follows = matches!(self.peek_nth(ahead + 1), Token::LParen) || self.is_nth(ahead + 1, "KEY") || word == "LIKE";
+            let follows = follows || (word == "EXCLUDE" && self.is_nth(ahead + 1, "USING"));
+            self.is_nth(ahead, word) && follows
+        };
+        let (_, message, hint) = REFUSED.into_iter().find(|(word, ..)| begins(word))?;
+        Some(self.unsupported(message).with_hint(hint))
     }
 
     /// `WATERMARK FOR column [AS expression]`.
@@ -82,6 +120,11 @@ impl Grammar<'_> {
         self.column(&mut columns)?;
         if !columns.primary_key.is_empty() || !columns.key.is_empty() {
             return Err(Error::unsupported("a key cannot be added to a relation that has rows").at(position));
+        }
+        if !columns.checks.is_empty() {
+            return Err(Error::unsupported("a column is added without CHECK")
+                .at(position)
+                .with_hint("ALTER TABLE … ADD CHECK (…) adds it"));
         }
         columns.columns.pop().ok_or_else(|| self.unexpected("a column"))
     }
@@ -137,6 +180,10 @@ impl Grammar<'_> {
             columns.key.push(column.name.clone());
             return Ok(true);
         }
+        if let Some(check) = self.check()? {
+            columns.checks.push(check);
+            return Ok(true);
+        }
         if self.is("CONSTRAINT") {
             self.skip(1);
             self.identifier()?;
@@ -171,9 +218,12 @@ impl Grammar<'_> {
             sp::ColumnOption::Collation(_) => {
                 return Err(Error::unsupported("text is ordered by its bytes: no COLLATE").at(position));
             }
-            sp::ColumnOption::Check(_) => return Err(Error::unsupported("CHECK constraints are not supported").at(position)),
-            sp::ColumnOption::Unique(_) => return Err(Error::unsupported("UNIQUE constraints are not supported").at(position)),
-            sp::ColumnOption::ForeignKey(_) => return Err(Error::unsupported("foreign keys are not supported").at(position)),
+            sp::ColumnOption::Unique(_) => {
+                return Err(Error::unsupported("UNIQUE constraints are not supported").with_hint(KEYS_ALONE).at(position));
+            }
+            sp::ColumnOption::ForeignKey(_) => {
+                return Err(Error::unsupported("foreign keys are not supported").with_hint(NO_REFERENCES).at(position));
+            }
             _ => return Err(Error::unsupported("this column option is not supported").at(position)),
         }
         Ok(true)
@@ -269,10 +319,10 @@ fn is_c_collation(name: &sp::ObjectName) -> bool {
 }
 
 /// As PostgreSQL folds names.
-fn folded(name: &sp::Ident) -> String {
+pub(super) fn folded(name: &sp::Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
-fn same(a: &sp::Ident, b: &sp::Ident) -> bool {
+pub(super) fn same(a: &sp::Ident, b: &sp::Ident) -> bool {
     folded(a) == folded(b)
 }

@@ -186,6 +186,7 @@ impl Grammar<'_> {
             name: head.name,
             columns: columns.columns,
             primary_key,
+            checks: columns.checks,
             watermark: columns.watermark,
             partition_by: clauses.partition_by,
             partitions: clauses.partitions,

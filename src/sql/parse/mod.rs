@@ -40,6 +40,7 @@ mod values;
 mod window;
 mod window_call;
 mod window_value;
+mod with;
 
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use sqlparser::tokenizer::TokenWithSpan;
 
 pub use cursor::backward;
 pub(in crate::sql) use window_value::in_from as window_in_from;
+pub use with::returned;
 
 use crate::error::{Error, Result};
 use crate::sql::ast::{Parsed, Statement};

@@ -164,19 +164,23 @@ pub(super) fn refuse(query: &sp::Query) -> Result<()> {
     refuse_body(&query.body, 0)
 }
 
+/// Of one level: what is further inside is looked at when it is met.
 pub(super) fn refuse_ctes(query: &sp::Query) -> Result<()> {
     let mut ctes = query.with.iter().flat_map(|with| &with.cte_tables);
-    match ctes.any(|cte| changes(&cte.query.body)) {
+    match ctes.any(|cte| is_change(&cte.query.body)) {
         false => Ok(()),
-        true => Err(Error::unsupported("INSERT, UPDATE, DELETE and MERGE are not supported inside of WITH")
-            .with_hint("write them as statements of their own between BEGIN and COMMIT")),
+        true => Err(Error::unsupported("WITH clause containing a data-modifying statement must be at the top level").with_hint(
+            "INSERT, UPDATE and DELETE in WITH are for statements by themselves, not for views, subqueries or cursors",
+        )),
     }
 }
 
 fn refuse_body(body: &sp::SetExpr, depth: usize) -> Result<()> {
     match body {
-        body if changes(body) => Err(Error::unsupported("INSERT, UPDATE, DELETE and MERGE are not supported inside of a query")
-            .with_hint("write them as statements of their own; WITH may stand before INSERT, UPDATE and DELETE")),
+        body if is_change(body) => {
+            Err(Error::unsupported("INSERT, UPDATE, DELETE and MERGE are not supported inside of a query")
+                .with_hint("write them as statements of their own; WITH may stand before INSERT, UPDATE and DELETE"))
+        }
         sp::SetExpr::Select(select) if select.into.is_some() => {
             Err(Error::unsupported("SELECT INTO is not supported").with_hint("write CREATE TABLE name AS SELECT …"))
         }
@@ -185,6 +189,6 @@ fn refuse_body(body: &sp::SetExpr, depth: usize) -> Result<()> {
     }
 }
 
-fn changes(body: &sp::SetExpr) -> bool {
+pub(super) fn is_change(body: &sp::SetExpr) -> bool {
     matches!(body, sp::SetExpr::Insert(_) | sp::SetExpr::Update(_) | sp::SetExpr::Delete(_) | sp::SetExpr::Merge(_))
 }

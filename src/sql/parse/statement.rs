@@ -5,9 +5,10 @@ use sqlparser::tokenizer::{Location, Token};
 
 use super::grammar::Grammar;
 use super::parse_query;
-use super::query::{Query, refuse, refuse_ctes};
+use super::query::Query;
 use super::tokens::is_word;
 use super::window;
+use super::with::whole;
 use crate::error::{Error, Result};
 use crate::sql::ast::{
     AlterAction, AlterRelation, Drop, GrantStatement, GrantTarget, NewName, ObjectType, Options, Rename, RunningInsert, Statement,
@@ -253,7 +254,7 @@ impl Grammar<'_> {
         let form = self.text_since(from).to_ascii_uppercase();
         Err(Error::unsupported(format!("ALTER {what} … {form} is not supported"))
             .with_hint(
-                "ADD COLUMN, RENAME, SET (…) and ALTER COLUMN … SET DEFAULT are; else create a new relation and INSERT … SELECT into it",
+                "ADD COLUMN, ADD CHECK, DROP CONSTRAINT, RENAME, SET (…) and ALTER COLUMN … SET DEFAULT are; else create a new relation and INSERT … SELECT into it",
             )
             .at(position))
     }
@@ -261,6 +262,18 @@ impl Grammar<'_> {
     /// What is to be done to a stream or table; `None`: nothing that is known.
     fn alter_action(&mut self) -> Result<Option<AlterAction>> {
         if self.eat("ADD") {
+            if let Some(check) = self.check()? {
+                let not_valid = self.eat("NOT VALID");
+                return Ok(Some(AlterAction::AddCheck { check: Box::new(check), not_valid }));
+            }
+            let ahead = if self.is("CONSTRAINT") && matches!(self.peek_nth(1), Token::Word(_)) { 2 } else { 0 };
+            if let Some(refused) = self.refused_constraint(ahead) {
+                return Err(refused);
+            }
+            if self.is_nth(ahead, "PRIMARY") && self.is_nth(ahead + 1, "KEY") {
+                let error = self.unsupported("a key cannot be added to a table that is there");
+                return Err(error.with_hint("CREATE TABLE another with it, and INSERT INTO it SELECT from this one"));
+            }
             let _ = self.eat("COLUMN");
             let if_not_exists = self.eat("IF NOT EXISTS");
             return Ok(Some(AlterAction::AddColumn { column: Box::new(self.added_column()?), if_not_exists }));
@@ -271,6 +284,15 @@ impl Grammar<'_> {
             let from = self.identifier()?;
             self.expect("TO")?;
             return Ok(Some(AlterAction::RenameColumn { from, to: self.identifier()? }));
+        }
+        if self.eat("DROP CONSTRAINT") {
+            let if_exists = self.eat("IF EXISTS");
+            let name = self.identifier()?;
+            let _ = self.eat_one(&["CASCADE", "RESTRICT"]);
+            return Ok(Some(AlterAction::DropConstraint { name, if_exists }));
+        }
+        if self.eat("VALIDATE CONSTRAINT") {
+            return Ok(Some(AlterAction::ValidateConstraint(self.identifier()?)));
         }
         if self.is("SET") && *self.peek_nth(1) == Token::LParen {
             let mut options = Options::new();
@@ -429,49 +451,5 @@ impl Grammar<'_> {
             }
             _ => Err(self.unexpected("DELETE")),
         }
-    }
-}
-
-/// A query, or what sqlparser reads as one: WITH before INSERT, UPDATE or DELETE.
-fn whole(mut read: Query) -> Result<Statement> {
-    refuse_ctes(&read.query)?;
-    let query = read.query.as_mut();
-    let with = query.with.take();
-    let alone = read.emit.is_none() && with.is_some() && query.order_by.is_none() && query.limit_clause.is_none();
-    match query.body.as_mut() {
-        sp::SetExpr::Insert(sp::Statement::Insert(insert)) if alone => {
-            let mut insert = Box::new(insert.clone());
-            insert.source = insert.source.take().map(|source| Box::new(under(with, *source)));
-            return Ok(Statement::Insert { insert, options: Options::new() });
-        }
-        sp::SetExpr::Update(sp::Statement::Update(update)) if alone => {
-            return Ok(Statement::Update { with, update: Box::new(update.clone()) });
-        }
-        sp::SetExpr::Delete(sp::Statement::Delete(delete)) if alone => {
-            return Ok(Statement::Delete { with, delete: Box::new(delete.clone()) });
-        }
-        _ => query.with = with,
-    }
-    refuse(query)?;
-    Ok(Statement::Query { query: read.query, emit: read.emit })
-}
-
-/// The query below a WITH; a query that has one of its own sees both.
-fn under(with: Option<sp::With>, mut query: sp::Query) -> sp::Query {
-    if query.with.is_none() {
-        query.with = with;
-        return query;
-    }
-    sp::Query {
-        with,
-        body: Box::new(sp::SetExpr::Query(Box::new(query))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
     }
 }

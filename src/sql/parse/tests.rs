@@ -138,6 +138,10 @@ fn show(statement: &Statement) -> String {
         }
         S::Update { with, update } => format!("{}{update}", below(with)),
         S::Delete { with, delete } => format!("{}{delete}", below(with)),
+        S::With { changes, last } => {
+            let changes = changes.iter().enumerate().map(|(number, change)| format!("{}: {}\n", returned(number), show(change)));
+            format!("{}{}", changes.collect::<String>(), show(last))
+        }
         S::Copy(copy) => show_copy(copy),
         S::Declare { name, query, hold } => format!("declare {name}{}: {}", flag(*hold, " with hold"), show(query)),
         S::Fetch { cursor, count, timeout_ms } => format!("fetch {count:?} from {cursor} timeout={timeout_ms:?}"),
@@ -208,6 +212,9 @@ fn show_relation(r: &CreateRelation) -> String {
     for c in &r.columns {
         write!(out, "\n  {}", show_column(c)).unwrap();
     }
+    for check in &r.checks {
+        write!(out, "\n  {}", show_check(check)).unwrap();
+    }
     if let Some(w) = &r.watermark {
         let expression = w.expression.as_ref().map(|e| format!("<{}> {}", e.sql, e.expr));
         write!(out, "\n  watermark for {} as {}", w.column, option(&expression)).unwrap();
@@ -236,6 +243,10 @@ fn show_column(c: &ColumnDef) -> String {
     out
 }
 
+fn show_check(check: &CheckDef) -> String {
+    format!("check {} <{}> {}", option(&check.name), check.expression.sql, check.expression.expr)
+}
+
 fn show_alter(alter: &AlterRelation) -> String {
     let action = match &alter.action {
         AlterAction::AddColumn { column, if_not_exists } => {
@@ -243,6 +254,9 @@ fn show_alter(alter: &AlterRelation) -> String {
         }
         AlterAction::RenameColumn { from, to } => format!("rename {from} to {to}"),
         AlterAction::SetOptions(options) => format!("set{}", show_options(options)),
+        AlterAction::AddCheck { check, not_valid } => format!("add {}{}", show_check(check), flag(*not_valid, " not valid")),
+        AlterAction::ValidateConstraint(name) => format!("validate {name}"),
+        AlterAction::DropConstraint { name, if_exists } => format!("drop{} {name}", flag(*if_exists, " if exists")),
         AlterAction::SetDefault { column, default } => {
             format!("default of {column} is {}", option(&default.as_ref().map(|e| e.expr.to_string())))
         }

@@ -30,6 +30,7 @@ use crate::catalog::{Kind, Relation, RelationId};
 use crate::error::Error;
 use crate::sql::functions::{ZONED_NOW, declared};
 use crate::sql::pattern::PatternPlanner;
+use crate::sql::system::gives_records;
 use crate::sql::types;
 use crate::sql::window::WindowPlanner;
 use crate::time::{TIMESTAMP, is_zoned};
@@ -168,6 +169,10 @@ impl ContextProvider for Context<'_> {
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
         let state = &self.planner.state;
+        if gives_records(name) {
+            let error = Error::syntax("a column definition list is required for functions returning \"record\"");
+            return Err(error.with_hint("write which columns it gives: AS t(a int, b text)").into());
+        }
         let Some(function) = state.table_functions().get(name) else {
             return Err(Error::undefined_function(format!("function {name} does not exist in FROM")).into());
         };

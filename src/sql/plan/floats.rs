@@ -1,6 +1,6 @@
-//! Floats that are equal: -0 and 0 are to SQL, and every NaN to every other.
+//! Values that are equal or ordered otherwise than Arrow has it: floats, and intervals.
 //!
-//! Arrow tells them apart by their bits, where DataFusion does not see to it, and so do the operators of continuous plans. So what
+//! -0 and 0 are equal to SQL, and every NaN to every other. Arrow tells them apart by their bits, where DataFusion does not see to it, and so do the operators of continuous plans. So what
 //! rows are grouped, joined, ordered and told apart by is brought to one of the equal values first, where it is a float:
 //!
 //! | planned | becomes |
@@ -10,7 +10,10 @@
 //! | `-x > 1`, `-x IN (0, 1)` | `canonical(-x) > 1`, …; a column beside constants is DataFusion's affair |
 //! | `nullif(x, y)`, `CASE x WHEN y` | by comparing `canonical(x)` with `canonical(y)`; results stay what they are |
 //!
-//! A plan without floats is not touched. Arrays of floats are compared by their bits.
+//! Intervals are as long as they are, a month as 30 days; Arrow compares their months first. So ORDER BY, PARTITION BY, the keys of joins
+//! and `count(DISTINCT i)` go by [`length`]. What shows one of the equal intervals stays with that: GROUP BY, DISTINCT, `min`.
+//!
+//! A plan without either is not touched. Arrays of floats are compared by their bits.
 
 use std::sync::Arc;
 
@@ -22,16 +25,17 @@ use datafusion::logical_expr::expr::{AggregateFunction, Case, InSubquery, Sort, 
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility,
+    ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility, WindowFrameBound, WindowFrameUnits,
 };
 
 use super::dialect::map_expressions;
 use crate::error::Error;
+use crate::sql::functions::operators::moments::length;
 
 /// The plan, with floats that are equal as equal keys.
 pub(super) fn as_keys(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let keyed = plan.transform_up_with_subqueries(|node| {
-        if !has_floats(&node) {
+        if !has_keys(&node) {
             return Ok(Transformed::no(node));
         }
         let node = match node {
@@ -50,7 +54,7 @@ pub(super) fn as_keys(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         let mut node = map_expressions(node, |expr| {
             let expr = expression(expr, &schema)?;
             let is_group = is_key && !matches!(expr.clone().unalias(), Expr::AggregateFunction(_) | Expr::GroupingSet(_));
-            Ok(Transformed::yes(if is_group { key(expr, &schema)? } else { expr }))
+            Ok(Transformed::yes(if is_group { float_key(expr, &schema)? } else { expr }))
         })?
         .data;
         match &mut node {
@@ -74,16 +78,17 @@ pub(super) fn as_keys(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     Ok(keyed.data)
 }
 
-/// Does a float come in, or is one made?
-fn has_floats(node: &LogicalPlan) -> bool {
-    let any = |schema: &DFSchema| schema.fields().iter().any(|field| field.data_type().is_floating());
+/// Does a float or an interval come in, or is one made?
+fn has_keys(node: &LogicalPlan) -> bool {
+    let is_key = |of: &DataType| of.is_floating() || matches!(of, DataType::Interval(_));
+    let any = |schema: &DFSchema| schema.fields().iter().any(|field| is_key(field.data_type()));
     let computes = || {
         let mut found = false;
         let visited = node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 found |= match expr {
-                    Expr::Cast(cast) => cast.field.data_type().is_floating(),
-                    Expr::Literal(value, _) => value.data_type().is_floating(),
+                    Expr::Cast(cast) => is_key(cast.field.data_type()),
+                    Expr::Literal(value, _) => is_key(&value.data_type()),
                     Expr::ScalarFunction(_) | Expr::ScalarSubquery(_) | Expr::InSubquery(_) => true,
                     _ => false,
                 };
@@ -102,17 +107,17 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.supports_propagation() => {
                 let both = left.as_literal().is_none() && right.as_literal().is_none();
                 let side = |side: Box<Expr>| match both || is_computed(&side) {
-                    true => key(*side, schema).map(Box::new),
+                    true => float_key(*side, schema).map(Box::new),
                     false => Ok(side),
                 };
                 Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: side(left)?, op, right: side(right)? }))
             }
             Expr::InList(mut list) if is_computed(&list.expr) => {
-                *list.expr = key(std::mem::take(&mut *list.expr), schema)?;
+                *list.expr = float_key(std::mem::take(&mut *list.expr), schema)?;
                 Transformed::yes(Expr::InList(list))
             }
             Expr::Between(mut between) if is_computed(&between.expr) => {
-                *between.expr = key(std::mem::take(&mut *between.expr), schema)?;
+                *between.expr = float_key(std::mem::take(&mut *between.expr), schema)?;
                 Transformed::yes(Expr::Between(between))
             }
             Expr::InSubquery(InSubquery { expr, subquery, negated }) if is_float(&expr, schema)? => {
@@ -137,10 +142,21 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
                 _ => Transformed::no(expr),
             },
             Expr::AggregateFunction(AggregateFunction { func, mut params }) if params.distinct => {
+                let is_count = func.name() == "count";
                 for argument in &mut params.args {
-                    *argument = key(std::mem::take(argument), schema)?;
+                    let value = std::mem::take(argument);
+                    *argument = if is_count { key(value, schema)? } else { float_key(value, schema)? };
                 }
-                order(&mut params.order_by, schema)?;
+                // As its arguments are: DISTINCT is sorted by them.
+                for sort in &mut params.order_by {
+                    sort.expr = float_key(std::mem::take(&mut sort.expr), schema)?;
+                }
+                Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params }))
+            }
+            Expr::AggregateFunction(AggregateFunction { func, mut params }) if !params.order_by.is_empty() => {
+                for sort in params.order_by.iter_mut().filter(|sort| is_interval(&sort.expr, schema)) {
+                    sort.expr = key(std::mem::take(&mut sort.expr), schema)?;
+                }
                 Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params }))
             }
             Expr::WindowFunction(call) => {
@@ -148,7 +164,18 @@ pub(super) fn expression(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
                 for partition in &mut params.partition_by {
                     *partition = key(std::mem::take(partition), schema)?;
                 }
-                order(&mut params.order_by, schema)?;
+                // A bound so far away is of the type that is sorted by.
+                let frame = &params.window_frame;
+                let bounds = [&frame.start_bound, &frame.end_bound];
+                let has_distance = frame.units == WindowFrameUnits::Range
+                    && bounds.iter().any(|bound| match bound {
+                        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => !by.is_null(),
+                        WindowFrameBound::CurrentRow => false,
+                    });
+                for sort in &mut params.order_by {
+                    let by = std::mem::take(&mut sort.expr);
+                    sort.expr = if has_distance { float_key(by, schema)? } else { key(by, schema)? };
+                }
                 Transformed::yes(Expr::WindowFunction(Box::new(WindowFunction { fun, params })))
             }
             other => Transformed::no(other),
@@ -172,7 +199,7 @@ fn canonical_columns(input: &Arc<LogicalPlan>) -> DfResult<Arc<LogicalPlan>> {
     let column = |column: datafusion::common::Column| {
         let expr = Expr::Column(column.clone());
         Ok(match is_float(&expr, input.schema())? {
-            true => key(expr, input.schema())?.alias_qualified(column.relation, column.name),
+            true => float_key(expr, input.schema())?.alias_qualified(column.relation, column.name),
             false => expr,
         })
     };
@@ -184,13 +211,25 @@ fn is_float(expr: &Expr, schema: &DFSchema) -> DfResult<bool> {
     Ok(expr.get_type(schema)?.is_floating())
 }
 
+fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Interval(_)))
+}
+
 /// Is it something else than what is stored or written?
 fn is_computed(expr: &Expr) -> bool {
     !matches!(expr, Expr::Column(_) | Expr::Literal(..) | Expr::Placeholder(_) | Expr::OuterReferenceColumn(..))
 }
 
-/// A float as the one that stands for all that are equal to it. What is known to be one is left alone.
+/// What a value is equal or ordered by.
 fn key(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    match expr.get_type(schema)? {
+        DataType::Interval(_) if !matches!(expr, Expr::Placeholder(_)) => Ok(length(expr)),
+        _ => float_key(expr, schema),
+    }
+}
+
+/// A float as the one that stands for all that are equal to it. What is known to be one is left alone.
+fn float_key(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let is_one = match &expr {
         Expr::Literal(ScalarValue::Float64(Some(value)), _) => value.to_bits() == one_of_equals(*value).to_bits(),
         Expr::Placeholder(_) => true,

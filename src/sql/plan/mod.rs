@@ -14,7 +14,7 @@
 //! * [`as_of`]: relations as they were at a former commit;
 //! * [`inline`], `overload`: users' functions: what their calls stand for, and which of several one means;
 //! * `lateral`: UNNEST of a column beside it in FROM;
-//! * `floats`: -0 and 0, which are equal, as keys;
+//! * `floats`: -0 and 0, which are equal, as keys, and intervals by their length;
 //! * `gap_fill`: GAP_FILL in FROM;
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
 //! * [`marks`]: what joins are said to be before ON: WITHIN, ASOF, FOR SYSTEM_TIME AS OF;

@@ -10,6 +10,7 @@ use super::table::Table;
 use super::types::{self, PgType};
 use super::value::Value;
 use crate::catalog::acl::{Object, Privilege};
+use crate::catalog::check::Check;
 use crate::catalog::index::Index;
 use crate::catalog::role::PUBLIC;
 use crate::catalog::{Kind, Relation};
@@ -23,6 +24,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "schemata" => schemata(context, table),
         "information_schema_catalog_name" => table.row([("catalog_name", context.database.as_str().into())]),
         "table_constraints" => table_constraints(context, table),
+        "check_constraints" => check_constraints(context, table),
         "key_column_usage" => key_column_usage(context, table),
         "constraint_column_usage" => constraint_column_usage(context, table),
         "constraint_table_usage" => constraint_table_usage(context, table),
@@ -216,17 +218,35 @@ fn constrained(context: &SystemContext) -> impl Iterator<Item = (&Relation, Inde
     context.catalog().relations().filter_map(|r| Some((&**r, r.key_index()?)))
 }
 
+/// Relations with a CHECK, and that.
+fn checked(context: &SystemContext) -> impl Iterator<Item = (&Relation, &Check)> {
+    context.catalog().relations().flat_map(|r| r.checks.iter().map(|check| (&**r, check)))
+}
+
+fn check_constraints(context: &SystemContext, table: &mut Table<'_>) {
+    for (relation, check) in checked(context) {
+        table.row([
+            ("constraint_catalog", context.database.as_str().into()),
+            ("constraint_schema", relation.schema.as_str().into()),
+            ("constraint_name", check.name.as_str().into()),
+            ("check_clause", format!("(({}))", check.expression).into()),
+        ]);
+    }
+}
+
 fn table_constraints(context: &SystemContext, table: &mut Table<'_>) {
     let database = || Value::from(context.database.as_str());
-    for (relation, index) in constrained(context) {
+    let keys = constrained(context).map(|(relation, index)| (relation, index.name, "PRIMARY KEY"));
+    let checks = checked(context).map(|(relation, check)| (relation, check.name.clone(), "CHECK"));
+    for (relation, name, kind) in keys.chain(checks) {
         table.row([
             ("constraint_catalog", database()),
             ("constraint_schema", relation.schema.as_str().into()),
-            ("constraint_name", index.name.as_str().into()),
+            ("constraint_name", name.into()),
             ("table_catalog", database()),
             ("table_schema", relation.schema.as_str().into()),
             ("table_name", relation.name.as_str().into()),
-            ("constraint_type", "PRIMARY KEY".into()),
+            ("constraint_type", kind.into()),
             ("is_deferrable", yes(false)),
             ("initially_deferred", yes(false)),
             ("enforced", yes(true)),
@@ -260,16 +280,18 @@ fn key_column_usage(context: &SystemContext, table: &mut Table<'_>) {
 
 fn constraint_column_usage(context: &SystemContext, table: &mut Table<'_>) {
     let database = || Value::from(context.database.as_str());
-    for (relation, index) in constrained(context) {
-        for (_, column) in key(relation) {
+    let keys = constrained(context).map(|(relation, index)| (relation, index.name, relation.primary_key.clone()));
+    let checks = checked(context).map(|(relation, check)| (relation, check.name.clone(), check.columns.clone()));
+    for (relation, constraint, columns) in keys.chain(checks) {
+        for column in columns.iter().filter_map(|&at| relation.columns.get(at)) {
             table.row([
                 ("table_catalog", database()),
                 ("table_schema", relation.schema.as_str().into()),
                 ("table_name", relation.name.as_str().into()),
-                ("column_name", column.into()),
+                ("column_name", column.name.as_str().into()),
                 ("constraint_catalog", database()),
                 ("constraint_schema", relation.schema.as_str().into()),
-                ("constraint_name", index.name.as_str().into()),
+                ("constraint_name", constraint.as_str().into()),
             ]);
         }
     }

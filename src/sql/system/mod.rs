@@ -50,8 +50,8 @@ pub use definitions::PG_TYPE;
 pub(in crate::sql) use functions::definitions::quote_ident;
 pub(in crate::sql) use functions::interval_divided;
 pub use rewrite::{
-    constructs_json, gives_rows, is_borrowed, lists_of_parameters, rewrite, rewrite_expression, select_from, takes_lambdas,
-    visible_name,
+    constructs_json, gives_records, gives_rows, is_borrowed, lists_of_parameters, rewrite, rewrite_expression, select_from,
+    takes_lambdas, visible_name,
 };
 
 /// The system relation of this name; without a schema, one of pg_catalog.

@@ -85,7 +85,7 @@ impl ScalarUDFImpl for Measured {
 
     fn schema_name(&self, arguments: &[Expr]) -> DfResult<String> {
         match (self.measure, arguments) {
-            (Measure::Length, [interval]) => Ok(interval.to_string()),
+            (Measure::Length, [interval]) => Ok(format!("{INTERVAL_LENGTH}({interval})")),
             (Measure::After, _) => Ok(super::infix(arguments, '+')),
             _ => Ok(super::infix(arguments, '-')),
         }

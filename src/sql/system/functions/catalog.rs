@@ -90,8 +90,13 @@ fn relation<'a>(call: &Call<'a>, id: u32) -> Option<&'a Relation> {
 }
 
 fn constraint(call: &Call<'_>, values: &[Value]) -> Result<Value> {
-    let owner = objects::relation_of_constraint(oid(values, 0)).and_then(|id| relation(call, id));
-    Ok(owner.and_then(definitions::constraint).into())
+    let oid = oid(values, 0);
+    if let Some(of) = objects::relation_of_constraint(oid) {
+        return Ok(relation(call, of).and_then(definitions::key).into());
+    }
+    let check = call.context.relations().find_map(|relation| relation.checks.iter().find(|check| check.id == oid));
+    let pretty = values.get(1).is_some_and(|value| matches!(value, Value::Bool(true)));
+    Ok(check.map(|check| definitions::check(check, pretty)).into())
 }
 
 /// The whole index, or one of its columns; of a column beyond the last, the empty string.

@@ -2,6 +2,7 @@
 
 use super::super::context::SystemContext;
 use crate::catalog::Relation;
+use crate::catalog::check::Check;
 use crate::catalog::function::{Function, Parameter};
 use crate::catalog::index::Index;
 
@@ -113,8 +114,15 @@ pub(in crate::sql::system) fn index(relation: &Relation, index: &Index) -> Strin
 }
 
 /// `PRIMARY KEY (…)`.
-pub(in crate::sql::system) fn constraint(relation: &Relation) -> Option<String> {
+pub(in crate::sql::system) fn key(relation: &Relation) -> Option<String> {
     relation.key_index().map(|key| format!("PRIMARY KEY ({})", columns(relation, &key.columns)))
+}
+
+/// `CHECK (…)`, as it was written; in parentheses of its own where nobody asks for the prettier form.
+pub(in crate::sql::system) fn check(check: &Check, pretty: bool) -> String {
+    let (open, close) = if pretty { ("(", ")") } else { ("((", "))") };
+    let valid = if check.validated { "" } else { " NOT VALID" };
+    format!("CHECK {open}{}{close}{valid}", check.expression)
 }
 
 /// A view's query, as it was written.

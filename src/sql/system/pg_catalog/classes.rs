@@ -35,6 +35,7 @@ pub(super) fn class(context: &SystemContext, table: &mut Table<'_>) {
             Source::System(_) => (SUPERUSER, Value::Null),
         };
         let columns = i16::try_from(class.attributes().len()).unwrap_or(i16::MAX);
+        let checks = if let Source::User(relation) = &class.source { relation.checks.len() } else { 0 };
         table.row([
             ("oid", class.oid.into()),
             ("relname", class.name.as_str().into()),
@@ -49,6 +50,7 @@ pub(super) fn class(context: &SystemContext, table: &mut Table<'_>) {
             ("relpersistence", "p".into()),
             ("relkind", class.kind.into()),
             ("relnatts", columns.into()),
+            ("relchecks", i16::try_from(checks).unwrap_or(i16::MAX).into()),
             ("relhasrules", matches!(class.kind, "v" | "m").into()),
             ("relispopulated", true.into()),
             ("relreplident", (if matches!(class.kind, "i" | "v" | "S") { "n" } else { "d" }).into()),
@@ -183,6 +185,7 @@ pub(super) fn index(context: &SystemContext, table: &mut Table<'_>) {
 }
 
 pub(super) fn constraint(context: &SystemContext, table: &mut Table<'_>) {
+    check(context, table);
     for (relation, key) in context.relations().filter_map(|r| Some((r, r.key_index()?))) {
         table.row([
             ("oid", constraint_oid(relation.id).into()),
@@ -198,6 +201,26 @@ pub(super) fn constraint(context: &SystemContext, table: &mut Table<'_>) {
             ("conislocal", true.into()),
             ("connoinherit", true.into()),
             ("conkey", numbers(&key.columns).into()),
+        ]);
+    }
+}
+
+/// CHECKs.
+fn check(context: &SystemContext, table: &mut Table<'_>) {
+    for (relation, check) in context.relations().flat_map(|r| r.checks.iter().map(move |check| (r, check))) {
+        table.row([
+            ("oid", check.id.into()),
+            ("conname", check.name.as_str().into()),
+            ("connamespace", context.catalog().schema_of(relation).into()),
+            ("contype", "c".into()),
+            ("convalidated", check.validated.into()),
+            ("conrelid", relation.id.into()),
+            ("confupdtype", " ".into()),
+            ("confdeltype", " ".into()),
+            ("confmatchtype", " ".into()),
+            ("conislocal", true.into()),
+            ("conkey", numbers(&check.columns).into()),
+            ("conbin", check.expression.as_str().into()),
         ]);
     }
 }
@@ -259,6 +282,9 @@ pub(super) fn depend(context: &SystemContext, table: &mut Table<'_>) {
         }
         for index in &relation.indexes {
             row(class, index.id, class, relation.id, "a");
+        }
+        for check in &relation.checks {
+            row(constraint, check.id, class, relation.id, "a");
         }
         if let Some(key) = relation.key_index() {
             row(class, key.id, constraint, constraint_oid(relation.id), "i");

@@ -18,6 +18,17 @@ pub(super) fn table_factor(factor: &mut sp::TableFactor) {
     unqualify(name);
     let Some(function) = simple_name(name) else { return };
     let arguments = unnamed(&args.args);
+    if let (Some(alias), Some([document])) = (alias.as_mut(), arguments.as_deref())
+        && let Some(lists) = sets::columns_of_records(&function, document, alias)
+    {
+        let mut lists = lists;
+        if std::mem::take(with_ordinality) {
+            let named = lists.len();
+            sets::number(&mut lists, alias, named);
+        }
+        *factor = unnest(lists, Some(alias.clone()));
+        return;
+    }
     if let (Some(rows), Some(arguments)) = (sets::rows(&function), &arguments) {
         let mut array_exprs = sets::lists(rows, arguments.clone());
         name_columns(&function, alias, &mut array_exprs, rows.columns, with_ordinality);

@@ -63,7 +63,7 @@ pub use collections::takes_lambdas;
 pub use from::select_from;
 pub use json::constructs_json;
 pub use names::visible_name;
-pub use sets::gives_rows;
+pub use sets::{gives_records, gives_rows};
 
 /// Rewrites a query in place. Its output columns' names may carry a mark afterwards: [`visible_name`] takes it off.
 pub fn rewrite(query: &mut sp::Query) -> Result<()> {

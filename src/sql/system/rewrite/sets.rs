@@ -5,6 +5,7 @@
 //! | `SELECT jsonb_array_elements(j)` | `SELECT unnest(jsonb_array_items(j))` |
 //! | `SELECT generate_series(1, 3)`, `SELECT unnest(generate_series(1, 3))` | `SELECT unnest(generate_series(1, 3))` |
 //! | `FROM jsonb_each(j) AS e` | `FROM UNNEST(json_keys(j), jsonb_values(j)) AS e(key, value)` |
+//! | `FROM jsonb_to_recordset(j) AS r(a int, b text)` | `FROM UNNEST(json_column_texts(j, 'a')::int[], json_column_texts(j, 'b')) AS r(a, b)` |
 //! | `FROM unnest(a) WITH ORDINALITY` | `FROM UNNEST(a, generate_series(1, array_upper(a, 1)))` |
 //! | `SELECT e -> 'a' FROM jsonb_array_elements(j) AS e` | `SELECT e.value -> 'a' …` |
 //! | `json_agg(x ORDER BY y)` | `json_from_list(array_agg(x ORDER BY y))` |
@@ -266,6 +267,44 @@ impl Names {
             *expr = sp::Expr::Function(row);
         }
     }
+}
+
+const OF_RECORDS: [&str; 4] = ["json_to_recordset", "jsonb_to_recordset", "json_to_record", "jsonb_to_record"];
+
+/// Is it the name of a function whose columns its alias defines?
+pub fn gives_records(name: &str) -> bool {
+    OF_RECORDS.contains(&name)
+}
+
+/// The lists that are the columns of a function of records, whose alias says what these are: `AS r(a int, b text)`.
+pub(super) fn columns_of_records(name: &str, document: &sp::Expr, alias: &mut sp::TableAlias) -> Option<Vec<sp::Expr>> {
+    if !gives_records(name) {
+        return None;
+    }
+    let of = if name.ends_with("set") { "column" } else { "field" };
+    if alias.columns.is_empty() || alias.columns.iter().any(|column| column.data_type.is_none()) {
+        return None;
+    }
+    let read = if name.starts_with("jsonb") { "jsonb_from_text" } else { "json_from_text" };
+    let document = call(read, vec![document.clone()]);
+    // What is NULL has a record without values, and no set of records.
+    let document = match of {
+        "field" => call("coalesce", vec![document, super::literal("{}")]),
+        _ => document,
+    };
+    let list = |column: &mut sp::TableAliasColumnDef| {
+        let data_type = column.data_type.take()?;
+        let kind = match &data_type {
+            sp::DataType::JSON => "json_{of}_documents",
+            sp::DataType::JSONB => "jsonb_{of}_documents",
+            _ => "json_{of}_texts",
+        };
+        let list = call(&kind.replace("{of}", of), vec![document.clone(), super::literal(&normal(&column.name))]);
+        let is_as_it_is = matches!(data_type, sp::DataType::Text | sp::DataType::JSON | sp::DataType::JSONB);
+        let lists = sp::DataType::Array(sp::ArrayElemTypeDef::SquareBracket(Box::new(data_type), None));
+        Some(if is_as_it_is { list } else { super::forms::cast(list, lists) })
+    };
+    alias.columns.iter_mut().map(list).collect()
 }
 
 /// The lists beside each other that are the columns of a function in FROM.

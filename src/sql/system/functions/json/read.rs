@@ -32,8 +32,16 @@ pub(super) const FUNCTIONS: &[Spec] = &[
     immutable("jsonb_values", DOCUMENT, "jsonb[]", |_, values| fields(values, |_, value| value.into())),
     immutable("json_value_texts", DOCUMENT, "text[]", |_, values| texts(fields(values, |_, value| value.into())?)),
     immutable("jsonb_value_texts", DOCUMENT, "text[]", |_, values| texts(fields(values, |_, value| value.into())?)),
+    // What the columns of `json_to_recordset` and `json_to_record` are taken from.
+    immutable("json_column_texts", COLUMN, "text[]", |_, values| texts(column(values)?)),
+    immutable("json_column_documents", COLUMN, "json[]", |_, values| column(values)),
+    immutable("jsonb_column_documents", COLUMN, "jsonb[]", |_, values| column(values)),
+    immutable("json_field_texts", COLUMN, "text[]", |_, values| texts(field(values)?)),
+    immutable("json_field_documents", COLUMN, "json[]", |_, values| field(values)),
+    immutable("jsonb_field_documents", COLUMN, "jsonb[]", |_, values| field(values)),
 ];
 
+const COLUMN: &[&[&str]] = &[&["text", "text"]];
 const STEP: &[&[&str]] = &[&["text", "any"]];
 const PATH: &[&[&str]] = &[&["text", "text", "..."]];
 
@@ -142,6 +150,27 @@ fn fields(values: &[Value], field: fn(String, &str) -> Value) -> Result<Value> {
     Ok(Value::List(found.into_iter().map(|(key, value)| field(key, value)).collect()))
 }
 
+/// What the objects of an array have by a key: a document, or NULL, of each.
+fn column(values: &[Value]) -> Result<Value> {
+    let (document, key) = (text(values, 0), text(values, 1));
+    let objects = elements(document)?.ok_or_else(|| no_array(document, "call jsonb_to_recordset on"))?;
+    let of_object = |object: &str| match is_object(object) {
+        true => Ok(member(object, key)?.into()),
+        false => Err(Error::invalid_parameter("argument of jsonb_to_recordset must be an array of objects")),
+    };
+    Ok(Value::List(objects.iter().map(|object| of_object(object)).collect::<Result<_>>()?))
+}
+
+/// The same of one object.
+fn field(values: &[Value]) -> Result<Value> {
+    let (document, key) = (text(values, 0), text(values, 1));
+    if !is_object(document) {
+        let found = if document.trim_matches(SPACE).starts_with('[') { "an array" } else { "a scalar" };
+        return Err(Error::invalid_parameter(format!("cannot call jsonb_to_record on {found}")));
+    }
+    Ok(Value::List(vec![member(document, key)?.into()]))
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -168,6 +197,18 @@ mod tests {
         assert_eq!(at(&[document, "a", "b"]), Value::Null);
         assert_eq!(at_path(&["{\"a\":[1,2]}".into(), "{a,1}".into()]).unwrap(), "2".into());
         assert_eq!(at_path(&[" [1] ".into(), "{}".into()]).unwrap(), "[1]".into());
+    }
+
+    #[test]
+    fn columns_are_what_objects_have_by_a_key() {
+        let list = |items: &[Option<&str>]| Value::List(items.iter().map(|item| (*item).into()).collect());
+        let found = column(&[r#"[{"a": 1}, {"b": 2}, {"a": {"b": null}}]"#.into(), "a".into()]).unwrap();
+        assert_eq!(found, list(&[Some("1"), None, Some("{\"b\": null}")]));
+        assert_eq!(column(&["[]".into(), "a".into()]).unwrap(), list(&[]));
+        assert_eq!(field(&[r#"{"a": "x"}"#.into(), "a".into()]).unwrap(), list(&[Some("\"x\"")]));
+        assert!(column(&["[1]".into(), "a".into()]).is_err());
+        assert!(column(&["{}".into(), "a".into()]).is_err());
+        assert!(field(&["[]".into(), "a".into()]).is_err());
     }
 
     #[rstest]
