@@ -168,12 +168,14 @@ impl Client {
         let end = self.database.log.end();
         // Also what a start has still to build again.
         let there = |snapshot: &Snapshot, id| {
-            let built = snapshot.versions.contains_key(&id) || snapshot.consumed.contains_key(&id);
-            built || snapshot.failures.contains_key(&id)
+            let is_built = snapshot.versions.contains_key(&id) || snapshot.consumed.contains_key(&id);
+            is_built || snapshot.failures.contains_key(&id)
         };
         let runs = |r: &Relation| r.kind == Kind::MaterializedView || (r.output.is_some() && r.paused.is_none());
-        let all = move |s: &Snapshot| s.catalog.relations().all(|r| !runs(r) || there(s, r.id));
-        self.database.engine.wait_until(move |snapshot| snapshot.complete >= end && all(snapshot)).await?;
+        let built = move |s: &Snapshot| s.catalog.relations().all(|r| !runs(r) || there(s, r.id));
+        self.database.engine.wait_until(move |snapshot| snapshot.complete >= end && built(snapshot)).await?;
+        // What that has written, too.
+        self.database.engine.wait_for(self.database.log.end()).await?;
         super::client::done("FLUSH")
     }
 }
