@@ -12,12 +12,10 @@
 //!
 //! Over tables, views and joins there is no such order; values go by their own there ([`super::order`]).
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast as sp;
-use sqlparser::ast::{VisitMut, VisitorMut};
 
-use super::names::{Ctes, fold_object, only_stream};
+use super::names::fold_object;
+use super::one_stream::{self, Part};
 use super::{Hidden, Planner};
 use crate::sql::ast::change_outside_subqueries;
 
@@ -32,50 +30,18 @@ const PLACE: [Hidden; 3] = [Hidden::Commit, Hidden::Partition, Hidden::Offset];
 
 /// Gives the aggregates of a query their order.
 pub(super) fn order(query: &mut sp::Query, planner: &Planner) {
-    let _ = query.visit(&mut Selects { planner, ctes: Ctes::default() });
-}
-
-struct Selects<'a> {
-    planner: &'a Planner,
-    ctes: Ctes,
-}
-
-impl VisitorMut for Selects<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<()> {
-        self.ctes.enter(query);
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<()> {
-        if let (sp::SetExpr::Select(select), Some(order_by)) = (query.body.as_ref(), &mut query.order_by)
-            && let Some(partitions) = self.partitions_read(select)
-        {
-            change_outside_subqueries(order_by, |expr| order_call(expr, partitions));
+    one_stream::change(query, planner, |stream, part| {
+        let mut order = |expr: &mut sp::Expr| order_call(expr, stream.partitions);
+        match part {
+            Part::Select(select) => {
+                change_outside_subqueries(&mut select.distinct, &mut order);
+                change_outside_subqueries(&mut select.projection, &mut order);
+                change_outside_subqueries(&mut select.having, &mut order);
+                change_outside_subqueries(&mut select.qualify, &mut order);
+            }
+            Part::OrderBy(order_by) => change_outside_subqueries(order_by, &mut order),
         }
-        self.ctes.leave();
-        ControlFlow::Continue(())
-    }
-
-    /// After its subqueries, which have rows of their own.
-    fn post_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<()> {
-        if let Some(partitions) = self.partitions_read(select) {
-            let mut order = |expr: &mut sp::Expr| order_call(expr, partitions);
-            change_outside_subqueries(&mut select.distinct, &mut order);
-            change_outside_subqueries(&mut select.projection, &mut order);
-            change_outside_subqueries(&mut select.having, &mut order);
-            change_outside_subqueries(&mut select.qualify, &mut order);
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-impl Selects<'_> {
-    /// How many partitions the one stream has that a SELECT reads, if that is what it reads.
-    fn partitions_read(&self, select: &sp::Select) -> Option<u32> {
-        Some(only_stream(select, self.planner, &self.ctes)?.partitions)
-    }
+    });
 }
 
 /// Gives a call its order.

@@ -53,6 +53,7 @@ pub mod names;
 mod namesakes;
 pub mod nearest;
 pub mod on_time;
+mod one_stream;
 pub mod order;
 mod overload;
 pub mod parameters;

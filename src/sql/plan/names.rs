@@ -11,7 +11,6 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use sqlparser::ast as sp;
 use sqlparser::ast::{Visit, VisitMut, Visitor, VisitorMut};
@@ -19,7 +18,7 @@ use sqlparser::ast::{Visit, VisitMut, Visitor, VisitorMut};
 use super::Planner;
 use super::inline::order_arguments;
 use super::source::{Hidden, RelationSource};
-use crate::catalog::{Kind, Relation};
+use crate::catalog::Kind;
 use crate::sql::ast::{WINDOW_FUNCTIONS, function_call};
 
 /// A name as PostgreSQL folds it: lower case unless quoted.
@@ -354,15 +353,6 @@ impl Prepare<'_> {
     }
 }
 
-/// The one stream that a SELECT reads, perhaps in windows, if that is all that it reads.
-pub(super) fn only_stream<'p>(select: &sp::Select, planner: &'p Planner, ctes: &Ctes) -> Option<&'p Arc<Relation>> {
-    let [sp::TableWithJoins { relation: sp::TableFactor::Table { name, args, .. }, joins }] = select.from.as_slice() else {
-        return None;
-    };
-    let read = read_in_from(name, args.as_ref()).filter(|read| joins.is_empty() && !ctes.means(read))?;
-    planner.relation(&read).filter(|relation| relation.kind == Kind::Stream)
-}
-
 /// The relation that a window function in FROM reads, if it is one and its input has a name.
 pub fn window_input(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> Option<sp::ObjectName> {
     let (_, name) = fold_object(function)?;
@@ -376,7 +366,7 @@ pub fn window_input(function: &sp::ObjectName, args: &sp::TableFunctionArgs) -> 
 }
 
 /// The relation that an entry of FROM is, or is the windows of.
-fn read_in_from(name: &sp::ObjectName, args: Option<&sp::TableFunctionArgs>) -> Option<sp::ObjectName> {
+pub(super) fn read_in_from(name: &sp::ObjectName, args: Option<&sp::TableFunctionArgs>) -> Option<sp::ObjectName> {
     match args {
         None => Some(name.clone()),
         Some(args) => window_input(name, args),

@@ -3,12 +3,10 @@
 //! Over all else they are `now()`: rows of tables and views, and of joins, have no commit of their own. In a query that runs on that
 //! is an error, which says what `now()` can be compared with.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast as sp;
-use sqlparser::ast::{VisitMut, VisitorMut};
 
-use super::names::{Ctes, fold_object, only_stream};
+use super::names::fold_object;
+use super::one_stream::{self, Part};
 use super::{Hidden, Planner};
 use crate::sql::ast::change_outside_subqueries;
 
@@ -16,59 +14,27 @@ const FUNCTIONS: [&str; 2] = ["proctime", "current_row_timestamp"];
 
 /// Puts the column in the place of the calls.
 pub(super) fn of_rows(query: &mut sp::Query, planner: &Planner) {
-    let _ = query.visit(&mut Selects { planner, ctes: Ctes::default() });
+    one_stream::change(query, planner, |_, part| match part {
+        Part::Select(select) => put_columns(select),
+        Part::OrderBy(order_by) => change_outside_subqueries(order_by, put_column),
+    });
 }
 
-struct Selects<'a> {
-    planner: &'a Planner,
-    ctes: Ctes,
-}
-
-impl VisitorMut for Selects<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<()> {
-        self.ctes.enter(query);
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, query: &mut sp::Query) -> ControlFlow<()> {
-        if let (sp::SetExpr::Select(select), Some(order_by)) = (query.body.as_ref(), &mut query.order_by)
-            && self.reads_stream(select)
+fn put_columns(select: &mut sp::Select) {
+    for item in &mut select.projection {
+        if let sp::SelectItem::UnnamedExpr(expr) = item
+            && let Some(name) = called(expr)
         {
-            change_outside_subqueries(order_by, put_column);
+            *item = sp::SelectItem::ExprWithAlias { expr: expr.clone(), alias: sp::Ident::new(name) };
         }
-        self.ctes.leave();
-        ControlFlow::Continue(())
     }
-
-    /// After its subqueries, which have rows of their own.
-    fn post_visit_select(&mut self, select: &mut sp::Select) -> ControlFlow<()> {
-        if !self.reads_stream(select) {
-            return ControlFlow::Continue(());
-        }
-        for item in &mut select.projection {
-            if let sp::SelectItem::UnnamedExpr(expr) = item
-                && let Some(name) = called(expr)
-            {
-                *item = sp::SelectItem::ExprWithAlias { expr: expr.clone(), alias: sp::Ident::new(name) };
-            }
-        }
-        change_outside_subqueries(&mut select.distinct, put_column);
-        change_outside_subqueries(&mut select.projection, put_column);
-        change_outside_subqueries(&mut select.selection, put_column);
-        change_outside_subqueries(&mut select.group_by, put_column);
-        change_outside_subqueries(&mut select.having, put_column);
-        change_outside_subqueries(&mut select.named_window, put_column);
-        change_outside_subqueries(&mut select.qualify, put_column);
-        ControlFlow::Continue(())
-    }
-}
-
-impl Selects<'_> {
-    fn reads_stream(&self, select: &sp::Select) -> bool {
-        only_stream(select, self.planner, &self.ctes).is_some()
-    }
+    change_outside_subqueries(&mut select.distinct, put_column);
+    change_outside_subqueries(&mut select.projection, put_column);
+    change_outside_subqueries(&mut select.selection, put_column);
+    change_outside_subqueries(&mut select.group_by, put_column);
+    change_outside_subqueries(&mut select.having, put_column);
+    change_outside_subqueries(&mut select.named_window, put_column);
+    change_outside_subqueries(&mut select.qualify, put_column);
 }
 
 fn put_column(expr: &mut sp::Expr) {
