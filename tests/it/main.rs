@@ -38,8 +38,6 @@ mod literature;
 mod local;
 mod locks;
 mod oracle;
-mod oracle_patterns;
-mod oracle_shapes;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod power_cut;

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 
-use super::oracle_shapes::one;
+use super::shapes::one;
 
 const PATTERNS: [&str; 14] = [
     "a b c",

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 
-use super::oracle_patterns;
+use super::patterns;
 
 const ORDERS: [&str; 6] = ["n", "n DESC", "x NULLS FIRST, n", "k DESC, x", "n % 3, x DESC NULLS LAST", "n + 0"];
 
@@ -111,7 +111,7 @@ pub fn query(rng: &mut SmallRng, filter: &str) -> String {
         return temporal(rng);
     }
     if rng.random_bool(0.2) {
-        return oracle_patterns::query(rng);
+        return patterns::query(rng);
     }
     if rng.random_bool(0.2) {
         return in_windows(rng, filter);
