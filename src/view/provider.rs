@@ -10,16 +10,18 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::{Result, ScalarValue, Statistics};
+use datafusion::common::{DFSchema, Result, ScalarValue, Statistics};
 use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 
 use super::Version;
 use super::prune::{can_prune, chunks_to_read};
 use super::scan::{Rows, ViewScan};
 use super::search::Search;
-use crate::error::Error;
 use crate::limits::BATCH_ROWS;
 
 /// Keys a query may ask for in one look-up; more of them are a scan.
@@ -114,15 +116,6 @@ impl ViewProvider {
         let arrays = columns.iter().enumerate().map(column).collect::<Result<_>>()?;
         Ok(Search::new(&self.version, columns.clone(), arrays)?)
     }
-
-    /// The look-up that finds nothing.
-    fn nothing(&self) -> Result<Rows> {
-        let Some(columns) = self.indexes.first() else {
-            return Err(Error::internal("a view without an index was given a filter").into());
-        };
-        let values = vec![HashSet::new(); columns.len()];
-        Ok(Rows::Found(self.search(&Found { columns: columns.clone(), values })?))
-    }
 }
 
 fn by_key(version: &Version) -> Vec<Arc<[usize]>> {
@@ -192,7 +185,7 @@ impl TableProvider for ViewProvider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns = match projection {
+        let columns: Vec<usize> = match projection {
             Some(shown) => shown.iter().map(|c| self.visible[*c]).collect(),
             None => self.visible.clone(),
         };
@@ -200,20 +193,28 @@ impl TableProvider for ViewProvider {
         let (constants, filters): (Vec<&Expr>, Vec<&Expr>) =
             filters.iter().partition(|filter| matches!(filter, Expr::Literal(..)));
         let is_true = |filter: &&Expr| matches!(filter, Expr::Literal(ScalarValue::Boolean(Some(true)), _));
-        let rows = match self.find(&filters) {
-            _ if !constants.iter().all(is_true) => self.nothing()?,
-            Some(found) => Rows::Found(self.search(&found)?),
-            None if filters.is_empty() => Rows::All,
-            None if !filters.iter().all(|filter| self.prunes(filter)) => {
-                return Err(Error::internal("a view was given a filter that it does not take").into());
-            }
-            None => match chunks_to_read(&self.version, (&self.schema, &self.visible), &filters, session)? {
-                Some(chunks) => Rows::Chunks(chunks.into()),
-                None => Rows::All,
-            },
-        };
+        if !constants.iter().all(is_true) {
+            return Ok(Arc::new(EmptyExec::new(Arc::new(self.version.schema().project(&columns)?))));
+        }
         let partitions = session.config().target_partitions();
-        Ok(Arc::new(ViewScan::new(self.version.clone(), rows, columns, limit, partitions)?))
+        let scan = |rows, columns, limit| ViewScan::new(self.version.clone(), rows, columns, limit, partitions).map(Arc::new);
+        if let Some(found) = self.find(&filters) {
+            return Ok(scan(Rows::Found(self.search(&found)?), columns, limit)?);
+        }
+        let Some(filter) = conjunction(filters.iter().map(|filter| (*filter).clone())) else {
+            return Ok(scan(Rows::All, columns, limit)?);
+        };
+        let filter = session.create_physical_expr(filter, &DFSchema::try_from(self.schema.as_ref().clone())?)?;
+        let rows = match chunks_to_read(&self.version, (&self.schema, &self.visible), Arc::clone(&filter))? {
+            Some(chunks) => Rows::Chunks(chunks.into()),
+            None => Rows::All,
+        };
+        // What only spares work is applied again. Anything else was taken for a look-up, and is no longer one.
+        if filters.iter().all(|filter| can_prune(filter, &self.schema) && self.column_values(filter).is_none()) {
+            return Ok(scan(rows, columns, limit)?);
+        }
+        let rows = scan(rows, self.visible.clone(), None)?;
+        Ok(Arc::new(FilterExecBuilder::new(filter, rows).apply_projection(projection.cloned())?.build()?))
     }
 }
 
@@ -225,6 +226,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::error::Error;
     use crate::view::Store;
 
     /// 20,000 rows (k, name, hidden) with keys 0, 2, 4, …; every 10th was replaced, and the keys that end in 2 are gone.
