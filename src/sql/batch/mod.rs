@@ -9,6 +9,7 @@
 //! * [`rewrite`](self): relations get their rows ([`stream`], and the versions of a snapshot), windows become functions.
 //! * [`expected`]: the batch answer of a view, from streams and tables alone.
 //! * [`history`]: relations as they were at former commits, for AS OF.
+//! * [`in_order`]: the rows of a plan's partitions reach the client in the partitions' order.
 //! * [`point`]: what is only a look-up, without all that.
 //! * [`stop`]: what makes long joins hear that they are to stop.
 //!
@@ -18,6 +19,7 @@
 
 pub mod expected;
 pub mod history;
+mod in_order;
 pub mod memory;
 mod nearest;
 pub mod point;
@@ -105,7 +107,7 @@ pub async fn physical(
     let history = History::read(&plan, source, state, options).await?;
     let plan = rewrite::over_snapshot(plan, source, &history, state)?;
     let physical = state.create_physical_plan(&plan).await?;
-    Ok(stop::stoppable(physical, options.stop.as_ref())?)
+    Ok(in_order::in_order(stop::stoppable(physical, options.stop.as_ref())?)?)
 }
 
 /// The settings of one query.
