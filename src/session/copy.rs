@@ -60,6 +60,7 @@ impl Client {
             rows: 0,
             block: self.transaction.is_some().then(|| Arc::clone(&self.copied)),
             last_commit: Arc::clone(&self.last_commit),
+            waits_to_be_seen: self.settings.waits_to_be_seen(),
         })
     }
 
@@ -205,6 +206,7 @@ pub(super) struct CopySession {
     /// Where the writes go if it runs in a transaction block.
     block: Option<Arc<parking_lot::Mutex<Vec<Write>>>>,
     last_commit: Arc<std::sync::atomic::AtomicU64>,
+    waits_to_be_seen: bool,
 }
 
 impl CopySession {
@@ -358,6 +360,10 @@ impl CopySink for CopySession {
                 let transaction = Work { writes, durability, ..Work::default() }.into_transaction();
                 let committed = self.shared.database.log.submit(transaction).await?;
                 self.last_commit.fetch_max(committed.commit, std::sync::atomic::Ordering::SeqCst);
+                if self.waits_to_be_seen {
+                    // It is written however this ends; a read of the session says so if it did not.
+                    let _ = super::read::await_commit(Arc::clone(&self.shared.database), committed.commit).await;
+                }
             }
         }
         Ok(format!("COPY {}", self.rows))

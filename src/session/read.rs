@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, Kind, Relation};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::log::CommitId;
 use crate::sql::batch;
 use crate::sql::plan::columns::visible_schema;
 use crate::sql::plan::source::RelationSource;
@@ -26,21 +27,7 @@ use crate::view::Snapshot;
 impl Client {
     /// Wait until reads cover this session's own last commit. Other sessions' commits are never waited for.
     pub(super) fn await_own_writes(&self) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (database, commit) = (Arc::clone(&self.database), self.last_commit());
-        async move {
-            if database.engine.snapshot().complete >= commit {
-                return Ok(());
-            }
-            let wait = limits::OWN_WRITES_WAIT;
-            match tokio::time::timeout(wait, database.engine.wait_for(commit)).await {
-                Ok(snapshot) => snapshot.map(drop),
-                Err(_) => Err(Error::not_ready(format!(
-                    "the views have not reached commit {commit}, your last one, within {} s",
-                    wait.as_secs()
-                ))
-                .with_hint("the row is stored; read again later")),
-            }
-        }
+        await_commit(Arc::clone(&self.database), self.last_commit())
     }
 
     /// The snapshot that a statement reads: the block's, or the newest.
@@ -182,6 +169,21 @@ impl Client {
 
 /// What to do with a stopped query that writes to the log.
 pub(super) const STOPPED_OUTPUT: &str = "change its query with ALTER STREAM … AS, or DROP it and create it again";
+
+/// Wait until reads of any session cover this commit, of one's own.
+pub(super) async fn await_commit(database: Arc<Database>, commit: CommitId) -> Result<()> {
+    if database.engine.snapshot().complete >= commit {
+        return Ok(());
+    }
+    let wait = limits::OWN_WRITES_WAIT;
+    match tokio::time::timeout(wait, database.engine.wait_for(commit)).await {
+        Ok(snapshot) => snapshot.map(drop),
+        Err(_) => {
+            let message = format!("the views have not reached commit {commit}, your last one, within {} s", wait.as_secs());
+            Err(Error::not_ready(message).with_hint("the row is stored; read again later"))
+        }
+    }
+}
 
 /// Of views whose rows stay as they are, because their query has stopped.
 fn warnings(plan: &LogicalPlan, snapshot: &Snapshot) -> Vec<Error> {

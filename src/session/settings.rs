@@ -20,6 +20,11 @@ use crate::time::zone::Zone;
 pub(super) const IDLE_IN_TRANSACTION: &str = "idle_in_transaction_session_timeout";
 pub(super) const IDLE_SESSION: &str = "idle_session_timeout";
 
+/// Until when a COMMIT waits ([`Settings::waits_to_be_seen`]).
+const SYNCHRONOUS_COMMIT: &str = "synchronous_commit";
+
+const REMOTE_APPLY: &str = "remote_apply";
+
 /// How much memory a statement may take; 0: as much as all together.
 const STATEMENT_MEMORY: &str = "statement_memory";
 
@@ -83,7 +88,7 @@ const SETTINGS: &[(&str, &str, bool)] = &[
     (STATEMENT_MEMORY, "1GB", false),
     ("statement_timeout", "0", false),
     ("synchronize_seqscans", "on", false),
-    ("synchronous_commit", "on", false),
+    (SYNCHRONOUS_COMMIT, "on", false),
     ("TimeZone", "Etc/UTC", true),
     ("transaction_deferrable", "off", false),
     ("transaction_isolation", "repeatable read", false),
@@ -332,6 +337,14 @@ impl Settings {
         milliseconds(&value).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
+    /// Whether what this session writes is answered only when all sessions see it, and the views that show it.
+    ///
+    /// PostgreSQL has the word for it: with `synchronous_commit = remote_apply` a COMMIT waits until it can be read wherever its
+    /// cluster answers reads. Its other values are the same here: durable as each relation's `durability` says.
+    pub fn waits_to_be_seen(&self) -> bool {
+        self.get(SYNCHRONOUS_COMMIT).as_deref() == Some(REMOTE_APPLY)
+    }
+
     /// Bytes of memory that a statement may take.
     pub fn statement_memory(&self) -> usize {
         match self.get(STATEMENT_MEMORY).and_then(|value| size(&value)) {
@@ -407,6 +420,14 @@ fn check(name: &str, value: &str) -> Result<String> {
         }
         SEARCH_PATH if !value.trim().is_empty() && identifiers(value, ',').is_none() => {
             Err(invalid().with_detail("List syntax is invalid.").with_hint("write names with commas between them"))
+        }
+        SYNCHRONOUS_COMMIT => {
+            match ["local", "remote_write", REMOTE_APPLY].iter().find(|known| known.eq_ignore_ascii_case(value)) {
+                Some(known) => Ok((*known).to_string()),
+                None => switch(value)
+                    .map(str::to_string)
+                    .ok_or_else(|| invalid().with_hint("Available values: local, remote_write, remote_apply, on, off.")),
+            }
         }
         "transaction_read_only" | "default_transaction_read_only" => {
             switch(value).map(str::to_string).ok_or_else(|| invalid().with_hint("write on or off"))

@@ -231,6 +231,12 @@ impl Client {
     async fn submit(&mut self, work: Work) -> Result<Committed> {
         let committed = self.database.log.submit(work.into_transaction()).await?;
         self.committed(committed.commit);
+        if self.settings.waits_to_be_seen()
+            && let Err(error) = self.await_own_writes().await
+        {
+            // It is written all the same.
+            self.notices.push(Error::warning(error.message().to_string()).with_hint("the transaction is committed"));
+        }
         Ok(committed)
     }
 

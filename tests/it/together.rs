@@ -173,3 +173,32 @@ async fn read_only_by_whatever_it_is_said() {
     client.batch_execute("INSERT INTO t VALUES (1, 1)").await.unwrap();
     assert_eq!(ids(&client).await, ["1"]);
 }
+
+/// With `synchronous_commit = remote_apply` a write is answered when everybody sees it, as of a pool's connections one writes
+/// and another one reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_to_be_seen_is_seen() {
+    let (_directory, server, writer) = server().await;
+    let reader = server.connect().await;
+    writer.batch_execute("CREATE MATERIALIZED VIEW sums AS SELECT count(*) AS n, sum(v) AS v FROM t").await.unwrap();
+    let all = || async { values(&reader, "SELECT t.n, sums.n FROM (SELECT count(*) AS n FROM t) AS t, sums").await };
+    writer.batch_execute("SET synchronous_commit = remote_apply").await.unwrap();
+    for round in 0..100 {
+        let (begin, end) = if round % 2 == 0 { ("BEGIN", "COMMIT") } else { ("", "") };
+        writer.batch_execute(begin).await.unwrap();
+        writer.batch_execute(&format!("INSERT INTO t VALUES ({round}, 1)")).await.unwrap();
+        writer.batch_execute(end).await.unwrap();
+        let expected = (round + 1).to_string();
+        assert_eq!(all().await, [expected.as_str(), &expected]);
+    }
+    for round in 0..50 {
+        let copy = writer.copy_in::<_, bytes::Bytes>("COPY t FROM STDIN").await.unwrap();
+        let mut copy = std::pin::pin!(copy);
+        futures::SinkExt::send(&mut copy, format!("{}\t1\n", 1000 + round).into()).await.unwrap();
+        copy.finish().await.unwrap();
+        let expected = (101 + round).to_string();
+        assert_eq!(all().await, [expected.as_str(), &expected]);
+    }
+    let refused = writer.batch_execute("SET synchronous_commit = 'soon'").await.unwrap_err();
+    assert_eq!(refused.code().map(|code| code.code()), Some("22023"));
+}
