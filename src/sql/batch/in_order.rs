@@ -29,57 +29,41 @@ const AHEAD: usize = 16;
 
 /// The plan with one partition, whose rows are those of its partitions in their order.
 pub fn in_order(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
-    if plan.output_partitioning().partition_count() > 1 {
-        return one_after_the_other(plan);
+    Ok(one_after_the_other(ordered(plan)?))
+}
+
+fn one_after_the_other(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    match plan.output_partitioning().partition_count() {
+        1 => plan,
+        _ => Arc::new(InOrderExec::new(plan)),
     }
+}
+
+/// The plan, whose partitions have their rows in the order of its inputs as far down as there is one.
+fn ordered(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
     if let Some(gathered) = plan.downcast_ref::<CoalescePartitionsExec>() {
-        let rows = one_after_the_other(Arc::clone(gathered.input()))?;
+        let rows = in_order(Arc::clone(gathered.input()))?;
         return Ok(match gathered.fetch() {
             Some(limit) => Arc::new(GlobalLimitExec::new(rows, 0, Some(limit))),
             None => rows,
         });
     }
-    match input_in_order(&plan) {
-        // What has more than one is merged by an order of the rows' own.
-        Some(input) if input.output_partitioning().partition_count() == 1 => {
-            let input = in_order(Arc::clone(input))?;
-            replace_children_if_necessary(plan, vec![input])
-        }
-        _ => Ok(plan),
-    }
-}
-
-/// The only input of a node that gives its rows in their order.
-fn input_in_order(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
-    match (plan.children().as_slice(), plan.maintains_input_order().as_slice()) {
-        ([input], [true]) => Some(*input),
-        _ => None,
-    }
-}
-
-fn one_after_the_other(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
-    let plan = undealt(plan)?;
-    Ok(match plan.output_partitioning().partition_count() {
-        1 => plan,
-        _ => Arc::new(InOrderExec::new(plan)),
-    })
-}
-
-/// The plan, where rows that stand in one order are not dealt out to several partitions.
-fn undealt(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
     if let Some(dealt) = plan.downcast_ref::<RepartitionExec>() {
-        let deals = matches!(dealt.partitioning(), Partitioning::RoundRobinBatch(_));
-        return match dealt.input().output_partitioning().partition_count() {
-            1 if deals => undealt(Arc::clone(dealt.input())),
+        // Rows of one partition are dealt out so that a filter has several: but for that they stay together.
+        let one = dealt.input().output_partitioning().partition_count() == 1;
+        return match dealt.partitioning() {
+            Partitioning::RoundRobinBatch(_) if one => ordered(Arc::clone(dealt.input())),
             _ => Ok(plan),
         };
     }
-    let inputs: Vec<_> = match input_in_order(&plan) {
-        Some(input) => vec![input],
-        None if plan.is::<UnionExec>() => plan.children(),
-        None => return Ok(plan),
+    let count = plan.output_partitioning().partition_count();
+    let inputs = match (plan.children().as_slice(), plan.maintains_input_order().as_slice()) {
+        _ if plan.is::<UnionExec>() => plan.children(),
+        // What has more of them than it gives merges them by an order of the rows' own.
+        ([input], [true]) if input.output_partitioning().partition_count() == count => vec![*input],
+        _ => return Ok(plan),
     };
-    let inputs = inputs.into_iter().map(|input| undealt(Arc::clone(input))).collect::<DfResult<_>>()?;
+    let inputs = inputs.into_iter().map(|input| ordered(Arc::clone(input))).collect::<DfResult<_>>()?;
     replace_children_if_necessary(plan, inputs)
 }
 
@@ -159,5 +143,38 @@ impl DisplayAs for InOrderExec {
 impl fmt::Debug for InOrderExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("InOrderExec")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::physical_plan::displayable;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use rstest::rstest;
+
+    use super::*;
+
+    const DEALT: &str = "SELECT value AS v FROM generate_series(1, 100000) WHERE value % 3 = 0";
+
+    #[rstest]
+    // Dealt out for the filter: not any more.
+    #[case("DEALT", "Projection Filter LazyMemory")]
+    #[case("SELECT v, row_number() OVER () AS n FROM (DEALT)", "Projection BoundedWindowAgg Projection Filter LazyMemory")]
+    #[case("DEALT UNION ALL SELECT 1", "InOrder Union Projection Filter LazyMemory Projection PlaceholderRow")]
+    #[case(
+        "DEALT UNION ALL SELECT 1 LIMIT 5",
+        "GlobalLimit InOrder Union Projection GlobalLimit Filter LazyMemory Projection PlaceholderRow"
+    )]
+    // Rows that meet again in no order of their own are as they were.
+    #[case("SELECT count(*) FROM (DEALT)", "Projection Aggregate CoalescePartitions Aggregate Filter Repartition LazyMemory")]
+    #[case("DEALT ORDER BY -v", "SortPreservingMerge Sort Projection Filter Repartition LazyMemory")]
+    #[tokio::test]
+    async fn plans(#[case] sql: &str, #[case] expected: &str) {
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+        let query = context.sql(&sql.replace("DEALT", DEALT)).await.unwrap();
+        let plan = in_order(query.create_physical_plan().await.unwrap()).unwrap();
+        let shown = displayable(plan.as_ref()).indent(false).to_string();
+        let nodes: Vec<&str> = shown.lines().filter_map(|line| line.trim().split("Exec").next()).collect();
+        assert_eq!(nodes.join(" "), expected, "{shown}");
     }
 }
