@@ -125,6 +125,10 @@ pub fn numeric_literal(value: Expr) -> Result<Expr> {
 /// Does an Arrow cast between these types do something else than PostgreSQL's?
 pub fn differs(from: &DataType, to: &DataType) -> bool {
     use DataType as D;
+    if matches!(from, D::List(_)) != matches!(to, D::List(_)) {
+        // Arrow makes a list of one text, and shows lists in a form of its own.
+        return types::is_text(from) || types::is_text(to);
+    }
     let (from, to) = (element(from), element(to));
     match (from, to) {
         _ if from == to || from.is_null() => false,

@@ -204,7 +204,9 @@ pub(super) fn function(name: &str, function: &mut sp::Function) -> Result<Option
     if ["cardinality", "array_length", "array_ndims", "array_position"].contains(&name) {
         // Before it is asked what takes one: DataFusion's are of another type.
         let call = sp::Expr::Function(std::mem::replace(function, super::function(name, Vec::new())));
-        return Ok(Some(cast(call, sp::DataType::Integer(None))));
+        let count = cast(call, sp::DataType::Integer(None));
+        // An empty array has no dimensions.
+        return Ok(Some(if name == "array_length" { self::call("nullif", vec![count, number("0")]) } else { count }));
     }
     if let Some(clock) = clock(name, function) {
         return Ok(Some(clock));
