@@ -27,6 +27,8 @@ use crate::catalog::rights::Rights;
 use crate::catalog::role::{Role, RoleId, SUPERUSER};
 use crate::catalog::{Catalog, Change, Identity, Kind, Relation, RelationId, sequence_of};
 use crate::connect::Connectors;
+use crate::connect::connection::Connections;
+use crate::connect::sink::{self, Sinks};
 use crate::copy::value::Formats;
 use crate::engine::{self, EngineHandle, Recovery};
 use crate::error::{Error, Result, SqlState};
@@ -55,11 +57,19 @@ pub struct Config {
     pub engine: engine::Options,
     pub log: log::Options,
     pub clock: Arc<dyn Clock>,
+    /// What sinks may write to.
+    pub connections: Arc<Connections>,
 }
 
 impl Config {
     pub fn in_memory() -> Config {
-        Config { data_dir: None, engine: engine::Options::default(), log: log::Options::default(), clock: Arc::new(SystemClock) }
+        Config {
+            data_dir: None,
+            engine: engine::Options::default(),
+            log: log::Options::default(),
+            clock: Arc::new(SystemClock),
+            connections: Arc::default(),
+        }
     }
 
     pub fn at(data_dir: impl Into<PathBuf>) -> Config {
@@ -102,7 +112,11 @@ pub struct Database {
     clients: Mutex<HashMap<RoleId, u32>>,
     /// For users who are not there, while no password is known that could serve.
     mock_secret: [u8; KEY_BYTES],
+    pub(crate) connections: Arc<Connections>,
+    /// How each sink is doing.
+    pub(crate) sinks: sink::Statuses,
     connectors: Mutex<Option<Connectors>>,
+    sink_tasks: Mutex<Option<Sinks>>,
     idle_marks: Mutex<Option<IdleMarks>>,
     /// Held for its lock.
     _data_dir: Option<DataDir>,
@@ -158,12 +172,22 @@ impl Database {
             locks: Arc::default(),
             clients: Mutex::default(),
             mock_secret,
+            connections: config.connections,
+            sinks: sink::Statuses::default(),
             connectors: Mutex::default(),
+            sink_tasks: Mutex::default(),
             idle_marks: Mutex::default(),
             _data_dir: data_dir,
         });
         *database.idle_marks.lock() = Some(IdleMarks::start(log.clone(), Arc::clone(&config.clock))?);
-        *database.connectors.lock() = Some(Connectors::start(log.clone(), config.clock, state)?);
+        *database.connectors.lock() = Some(Connectors::start(log.clone(), config.clock, Arc::clone(&state))?);
+        *database.sink_tasks.lock() = Some(Sinks::start(sink::Context {
+            log: log.clone(),
+            engine: database.engine.clone(),
+            state,
+            connections: Arc::clone(&database.connections),
+            statuses: Arc::clone(&database.sinks),
+        })?);
         let catalog = log.catalog();
         let count = |kind: Kind| catalog.relations().filter(|r| r.kind == kind && r.parent.is_none()).count();
         let opened = Opened {
@@ -286,11 +310,12 @@ impl Database {
         &self.log
     }
 
-    /// Stop the sources, let the engine work off the log, write a checkpoint, close the log.
+    /// Stop the sources and sinks, let the engine work off the log, write a checkpoint, close the log.
     pub fn close(&self) -> Result<()> {
         if let Some(connectors) = self.connectors.lock().take() {
             connectors.stop();
         }
+        drop(self.sink_tasks.lock().take());
         drop(self.idle_marks.lock().take());
         // What running queries still have to write.
         self.engine.drain();

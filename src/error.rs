@@ -168,6 +168,10 @@ sql_states! {
     DataCorrupted corrupted "XX001",
     /// Reading or writing a file failed.
     IoError io "58030",
+    /// Another server cannot be reached.
+    ConnectionFailed connection_failed "08001",
+    /// Another server refuses what it is asked to do.
+    ForeignError foreign "HV000",
     /// A fault of ours.
     InternalError internal "XX000",
 }

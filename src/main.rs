@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tidegate::connect::connection::Connections;
 use tidegate::database::{Config, Database, Opened, Served};
 use tidegate::error::{Error, Result};
 use tidegate::server::{self, Authentication, Server, TlsFiles};
@@ -26,7 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the server (the default)
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print the log, the catalog and the state of a data directory as text
     Dump { dir: PathBuf },
     /// Read every record of a data directory and report damage
@@ -59,6 +60,12 @@ struct Serve {
     /// Threads that compute views
     #[arg(long, env = "TIDEGATE_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
+    /// What sinks may write to: a PostgreSQL server, as NAME='host=… user=… dbname=…' or as NAME=URL; once for each
+    #[arg(long, env = "TIDEGATE_CONNECTIONS", value_name = "NAME=…", value_delimiter = ';', hide_env_values = true)]
+    connection: Vec<String>,
+    /// Certificates that vouch for the servers of connections to other machines, as PEM
+    #[arg(long, env = "TIDEGATE_CONNECTION_CA", value_name = "FILE")]
+    connection_ca: Option<PathBuf>,
     /// SQL to run at the start, before clients are let in
     #[arg(long, env = "TIDEGATE_INIT", value_name = "FILE.sql")]
     init: Option<PathBuf>,
@@ -135,6 +142,10 @@ fn parse() -> Result<Cli> {
             toml::Value::Boolean(false) => {}
             toml::Value::Boolean(true) => all.push(flag.into()),
             toml::Value::String(text) => all.extend([flag.into(), text.into()]),
+            toml::Value::Array(texts) => {
+                let texts = texts.iter().map(|text| text.as_str().map_or_else(|| text.to_string(), str::to_string));
+                texts.for_each(|text| all.extend([flag.clone().into(), text.into()]));
+            }
             other => all.extend([flag.into(), other.to_string().into()]),
         }
     }
@@ -175,6 +186,7 @@ fn serve(options: &Serve) -> Result<ExitCode> {
             step_rows: options.step_rows.max(1),
             step_commits: options.step_commits.max(1),
         },
+        connections: Arc::new(Connections::new(&options.connection, options.connection_ca.as_deref())?),
         ..Config::at(&options.data_dir)
     };
     let (database, opened) = Database::open(config)?;

@@ -309,6 +309,7 @@ impl Kind {
             Kind::View => "view",
             Kind::MaterializedView => "materialized view",
             Kind::Query => "query",
+            Kind::Sink => "sink",
         }
     }
 }

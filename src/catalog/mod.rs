@@ -80,6 +80,8 @@ pub enum Kind {
     View,
     /// `view$late`: the late rows of a view. Append-only; a cache like the view.
     Late,
+    /// Its query's changes go to another system ([`crate::connect::sink`]). It has no rows of its own.
+    Sink,
     /// A running `INSERT INTO … SELECT … EMIT CHANGES`. It has no rows of its own: they go to another relation.
     Query,
 }
@@ -99,6 +101,7 @@ impl Kind {
             Kind::View => "view",
             Kind::Late => "late-row relation",
             Kind::Query => "query",
+            Kind::Sink => "sink",
         }
     }
 }

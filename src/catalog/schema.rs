@@ -218,7 +218,7 @@ fn closing_quote(text: &str) -> Option<usize> {
     None
 }
 
-fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -1,4 +1,4 @@
-//! Connectors: where rows come from that no client sends.
+//! Connectors: where rows come from that no client sends, and where they go that no client reads ([`sink`]).
 //!
 //! A [`Source`] is a pure generator (or a reader) with a position; it knows neither clock nor log. The [`runner`] gives each
 //! stream that has `WITH (connector = …)` a thread, which asks its source for the rows that are due and commits them.
@@ -16,11 +16,13 @@
 //! for whatever reason, neither repeats nor leaves out a row.
 
 mod columns;
+pub mod connection;
 pub mod nexmark;
 pub mod orders;
 mod pace;
 mod random;
 pub mod runner;
+pub mod sink;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;

@@ -10,10 +10,10 @@ use sqlparser::ast as sp;
 
 use super::check::{with_check, with_renamed_column, without_constraint};
 use super::client::done;
-use super::define::{check_options, column_of, durability, existing, no_column, quote_ident};
+use super::define::{check_options, column_of, durability, existing, no_column};
 use super::read::planner_over;
 use super::{Client, Outcome};
-use crate::catalog::schema::RelationName;
+use crate::catalog::schema::{RelationName, quoted};
 use crate::catalog::{Catalog, Change, Kind, Relation};
 use crate::connect::Connector;
 use crate::error::{Error, Result};
@@ -168,7 +168,7 @@ fn with_renamed(catalog: &Catalog, relation: &Relation, from: &str, to: &str) ->
         && mentions(&watermark.expression, from)?
         && matches!(parse_expression(&watermark.expression)?, sp::Expr::Identifier(_))
     {
-        watermark.expression = quote_ident(to);
+        watermark.expression = quoted(to);
     }
     let generated = renamed.columns.iter().filter_map(|c| c.generated.as_deref());
     for expression in generated.chain(renamed.watermark.as_ref().map(|w| w.expression.as_str())) {

@@ -15,7 +15,7 @@ use crate::catalog::Kind;
 use crate::catalog::acl::Privilege;
 use crate::catalog::rights::Rights;
 use crate::catalog::schema::PUBLIC;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::ast::{CopyTarget, Drop, ExplainOf, FunctionChange, NewName, ObjectType, Rename, Statement, SubscribeTarget};
 use crate::sql::plan::Reader;
 use crate::sql::plan::names::fold;
@@ -101,6 +101,8 @@ impl Client {
             Statement::CreateMaterializedView(create)
             | Statement::CreateDerivedStream(create)
             | Statement::CreateView(create) => creates(&create.name),
+            // It writes as the user of its connection.
+            Statement::CreateSink(_) => Err(Error::insufficient_privilege("must be superuser to create a sink")),
             // It depends on the database, the schema and the roles, and is decided where it is done.
             Statement::Schema(_) => Ok(()),
             Statement::CreateIndex(create) => owned(&create.on),

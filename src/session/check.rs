@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_new_name, existing, quote_ident};
+use super::define::{check_new_name, existing};
 use super::{Client, Outcome};
 use crate::catalog::check::{Check, CheckId};
-use crate::catalog::schema::RelationName;
+use crate::catalog::schema::{RelationName, quoted};
 use crate::catalog::{Change, Relation};
 use crate::error::{Error, Result};
 use crate::sql::ast::CheckDef;
@@ -149,7 +149,7 @@ impl Client {
 
 /// An expression with another name in the place of a column's.
 pub(super) fn with_renamed_column(check: &Check, from: &str, to: &str) -> Result<Check> {
-    let renamed = crate::sql::rename::column_renamed(&check.expression, from, &quote_ident(to))?;
+    let renamed = crate::sql::rename::column_renamed(&check.expression, from, &quoted(to))?;
     parse_expression(&renamed)?;
     Ok(Check { expression: renamed, ..check.clone() })
 }

@@ -173,6 +173,7 @@ impl Client {
             }
             Statement::CreateMaterializedView(create) => self.create_materialized_view(create, sql).await,
             Statement::CreateView(create) => self.create_view(create, sql).await,
+            Statement::CreateSink(create) => self.create_sink(create, sql).await,
             Statement::CreateDerivedStream(create) => self.create_derived_stream(create, sql).await,
             Statement::AlterView(alter) => self.alter_view(alter, sql).await,
             Statement::AlterRelation(alter) => self.alter_relation(alter, sql).await,

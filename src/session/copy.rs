@@ -100,7 +100,7 @@ impl Client {
     /// `COPY t (a, b) TO` as a query.
     fn query_of(&self, target: &CopyTarget) -> Result<sqlparser::ast::Query> {
         let CopyTarget::Relation { name, columns } = target else { return Err(Error::internal("a query is no relation")) };
-        let columns: Vec<String> = columns.iter().map(|c| super::define::quote_ident(&fold(c))).collect();
+        let columns: Vec<String> = columns.iter().map(|c| crate::catalog::schema::quoted(&fold(c))).collect();
         let columns = if columns.is_empty() { "*".to_string() } else { columns.join(", ") };
         let text = format!("SELECT {columns} FROM {}", self.relation_name(name)?.to_sql());
         match crate::sql::parse::parse(&text)?.pop().map(|p| p.statement) {

@@ -17,7 +17,7 @@ use super::redefine::redefine;
 use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Object};
 use crate::catalog::role::{RoleId, SUPERUSER};
-use crate::catalog::schema::RelationName;
+use crate::catalog::schema::{RelationName, quoted};
 use crate::catalog::{Catalog, Change, Column, Durability, Kind, Relation, RelationId, Watermark};
 use crate::connect::{self, Connector};
 use crate::error::{Error, Result};
@@ -91,7 +91,7 @@ impl Client {
             ObjectType::View => "DROP VIEW",
             ObjectType::Query => "DROP QUERY",
             ObjectType::Index => return self.drop_indexes(drop).await,
-            ObjectType::Sink => return Err(Error::unsupported("there are no sinks to drop yet")),
+            ObjectType::Sink => "DROP SINK",
         };
         self.beside_block(tag)?;
         let catalog = self.database.log.catalog();
@@ -125,6 +125,7 @@ impl Client {
             Ok(gone.into_iter().rev().map(Change::Drop).collect())
         })
         .await?;
+        connect::sink::settled(&self.database.log, &self.database.sinks).await;
         done(tag)
     }
 
@@ -219,7 +220,8 @@ pub(super) fn check_kind(relation: &Relation, object: ObjectType, verb: &str) ->
         ObjectType::MaterializedView => relation.kind == Kind::MaterializedView,
         ObjectType::View => relation.kind == Kind::View,
         ObjectType::Query => relation.kind == Kind::Query,
-        ObjectType::Index | ObjectType::Sink => false,
+        ObjectType::Sink => relation.kind == Kind::Sink,
+        ObjectType::Index => false,
     };
     if let Some(of) = relation.parent {
         let message = format!("\"{}\" belongs to another relation (number {of}) and goes with it", relation.name);
@@ -345,7 +347,7 @@ fn relation_of(create: &CreateRelation, name: RelationName, kind: Kind, sql: &st
     }
     let watermark = create.watermark.as_ref().map(|w| -> Result<Watermark> {
         let column = index(&w.column)?;
-        let expression = w.expression.as_ref().map_or_else(|| quote_ident(&columns[column].name), |e| e.sql.clone());
+        let expression = w.expression.as_ref().map_or_else(|| quoted(&columns[column].name), |e| e.sql.clone());
         Ok(Watermark { column, expression, carried: false })
     });
     let mut columns_with_keys = columns.clone();
@@ -429,8 +431,4 @@ fn check_identity(columns: &[Column], kind: Kind) -> Result<()> {
 pub(super) fn column_index(columns: &[Column], ident: &sp::Ident, relation: &str) -> Result<usize> {
     let column = fold(ident);
     columns.iter().position(|c| c.name == column).ok_or_else(|| no_column(&column, relation))
-}
-
-pub(super) fn quote_ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -13,12 +13,12 @@ use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_dependents, check_new_name, collect, column_index, durability, partitions, quote_ident};
+use super::define::{check_dependents, check_new_name, collect, column_index, durability, partitions};
 use super::definition::Definition;
 use super::views::{check_inputs, view_relation, widths_of};
 use super::write::{insert_columns, insert_target};
 use super::{Client, Outcome};
-use crate::catalog::schema::RelationName;
+use crate::catalog::schema::{RelationName, quoted};
 use crate::catalog::{
     CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Change, Column, Emit, Kind, Output, Relation, RelationId, Watermark,
 };
@@ -192,7 +192,7 @@ fn check_columns(stream: &Relation) -> Result<()> {
 }
 
 /// What a query writes is in the log for its readers to see, and its watermark with it: neither waits.
-fn check_prompt(emit: Emit, what: &str) -> Result<()> {
+pub(super) fn check_prompt(emit: Emit, what: &str) -> Result<()> {
     let Emit::Every(_) = emit else { return Ok(()) };
     let error = Error::unsupported(format!("EMIT CHANGES WITH DELAY is for materialized views, not for {what}"));
     Err(error.with_hint("CREATE MATERIALIZED VIEW … EMIT CHANGES WITH DELAY, and CREATE STREAM … AS CHANGELOG OF it"))
@@ -252,7 +252,7 @@ fn watermark_of(create: &CreateView, stream: &Relation, edge: &Edge) -> Result<O
     // Time of ingestion moves with every commit, also with that which would write it down.
     let moves = create.changelog || edge.sources.contains(&COMMIT_TIME);
     let of_query = |column: usize| !moves && edge.times.iter().any(|time| time.column == column);
-    let carried = |column: usize| Watermark { column, expression: quote_ident(&stream.columns[column].name), carried: true };
+    let carried = |column: usize| Watermark { column, expression: quoted(&stream.columns[column].name), carried: true };
     if let Some(declared) = &create.watermark {
         let column = column_index(&stream.columns, &declared.column, &stream.name)?;
         return Ok(Some(match &declared.expression {

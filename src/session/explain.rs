@@ -82,9 +82,9 @@ impl Client {
                 into.into_iter().chain(explain(&fragment, &snapshot.catalog)).collect()
             }
             ExplainOf::Statement(statement) => match statement.as_ref() {
-                Statement::CreateMaterializedView(create) | Statement::CreateDerivedStream(create) => {
-                    self.explain_continuous(&create.query, create.emit)?
-                }
+                Statement::CreateMaterializedView(create)
+                | Statement::CreateDerivedStream(create)
+                | Statement::CreateSink(create) => self.explain_continuous(&create.query, create.emit)?,
                 Statement::RunningInsert(running) => match &running.insert.source {
                     Some(query) => self.explain_continuous(query, running.emit)?,
                     None => Vec::new(),

@@ -111,8 +111,9 @@ impl Client {
     fn source_of(&self, relation: &Arc<Relation>) -> Result<Source> {
         match relation.kind {
             Kind::Table | Kind::MaterializedView | Kind::Late => Ok(Source::Relation(relation.id)),
-            Kind::Query => {
-                Err(Error::wrong_object_type(format!("\"{}\" is a running INSERT, which has no rows of its own", relation.name)))
+            Kind::Query | Kind::Sink => {
+                let what = if relation.kind == Kind::Sink { "sink" } else { "running INSERT" };
+                Err(Error::wrong_object_type(format!("\"{}\" is a {what}, which has no rows of its own", relation.name)))
             }
             Kind::Stream | Kind::View => {
                 let text = format!("SELECT * FROM {}", relation.full_name().to_sql());

@@ -34,6 +34,7 @@ mod role;
 mod schema;
 mod settings;
 mod show;
+mod sink;
 mod styles;
 mod system;
 mod transaction;

@@ -100,9 +100,10 @@ impl Client {
     pub(super) fn as_kept<'a>(&self, parsed: &'a Parsed) -> Result<Cow<'a, Parsed>> {
         let new = match &parsed.statement {
             Statement::CreateStream(create) | Statement::CreateTable(create) => Some(&create.name),
-            Statement::CreateMaterializedView(view) | Statement::CreateDerivedStream(view) | Statement::CreateView(view) => {
-                Some(&view.name)
-            }
+            Statement::CreateMaterializedView(view)
+            | Statement::CreateDerivedStream(view)
+            | Statement::CreateView(view)
+            | Statement::CreateSink(view) => Some(&view.name),
             Statement::AlterView(_) | Statement::AlterRelation(_) | Statement::RunningInsert(_) => None,
             _ => return Ok(Cow::Borrowed(parsed)),
         };

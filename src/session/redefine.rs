@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use super::Client;
 use super::alter::{with_column, with_fill, with_options};
-use super::define::quote_ident;
 use super::definition::Definition;
 use super::derive::{check_loop, plan_stream};
-use crate::catalog::schema::RelationName;
+use crate::catalog::schema::{RelationName, quoted};
 use crate::catalog::{Change, Column, NOW, Output, Relation, Since, Watermark};
 use crate::connect::Connector;
 use crate::error::{Error, Result};
@@ -246,11 +245,11 @@ fn in_place(former: &Relation, new: Relation, consumed: u64) -> Result<Relation>
 fn definition_of(stream: &Relation, query: &str) -> String {
     let mut sql = format!("CREATE STREAM {}", stream.full_name().to_kept_sql());
     if let Some(watermark) = stream.watermark.as_ref().filter(|watermark| !watermark.carried) {
-        let column = quote_ident(&stream.columns[watermark.column].name);
+        let column = quoted(&stream.columns[watermark.column].name);
         sql.push_str(&format!(" (WATERMARK FOR {column} AS {})", watermark.expression));
     }
     if !stream.partition_by.is_empty() {
-        let names: Vec<String> = stream.partition_by.iter().map(|at| quote_ident(&stream.columns[*at].name)).collect();
+        let names: Vec<String> = stream.partition_by.iter().map(|at| quoted(&stream.columns[*at].name)).collect();
         sql.push_str(&format!(" PARTITION BY ({})", names.join(", ")));
     }
     if stream.partitions > 1 {

@@ -45,6 +45,7 @@ impl Definition<'_> {
             Kind::MaterializedView if reader.paused.is_some() => Err(Error::not_ready("it is paused: RESUME it first")),
             // What is made over something new is made with the functions that there are now.
             Kind::MaterializedView => self.rebuild(Relation { functions: Vec::new(), ..reader }),
+            Kind::Sink => Err(Error::dependent_objects("a sink has written the rows of before: DROP it first")),
             kind => Err(Error::dependent_objects(format!("a {} cannot be made anew: its rows are in the log", kind.noun()))),
         }
     }

@@ -17,7 +17,7 @@ use crate::engine::Backfill;
 use crate::locks::Locks;
 use crate::log::CommitId;
 use crate::sql::plan::SystemRelations;
-use crate::sql::system::{self, Activity, CommitInfo, SystemContext};
+use crate::sql::system::{self, Activity, CommitInfo, SinkStatus, SystemContext};
 use crate::time::Micros;
 use crate::view::Snapshot;
 
@@ -110,6 +110,10 @@ impl system::Server for Database {
 
     fn backfills(&self) -> Vec<Backfill> {
         self.engine.backfills()
+    }
+
+    fn sink(&self, sink: RelationId) -> Option<SinkStatus> {
+        self.sinks.lock().get(&sink).cloned()
     }
 
     fn locks(&self) -> &Arc<Locks> {

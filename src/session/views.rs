@@ -255,7 +255,7 @@ pub(super) fn widths_of(catalog: &Catalog, view: &Relation) -> BTreeMap<Relation
 }
 
 /// Relations of a kind that the query of a definition names.
-fn named_relations(query: &sp::Query, catalog: &Catalog, counts: impl Fn(&Relation) -> bool) -> Vec<RelationId> {
+pub(super) fn named_relations(query: &sp::Query, catalog: &Catalog, counts: impl Fn(&Relation) -> bool) -> Vec<RelationId> {
     struct Named<'a> {
         catalog: &'a Catalog,
         path: SearchPath,

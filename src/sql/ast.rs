@@ -31,6 +31,8 @@ pub enum Statement {
     CreateMaterializedView(CreateView),
     /// `CREATE STREAM s AS`: a derived stream.
     CreateDerivedStream(CreateView),
+    /// `CREATE SINK name {FROM relation | AS query} WITH (…)`: the query's changes go to another system.
+    CreateSink(CreateView),
     /// `CREATE VIEW v AS`.
     CreateView(CreateView),
     /// `ALTER MATERIALIZED VIEW v AS`: another query for it.
@@ -571,6 +573,7 @@ pub enum ShowObjects {
     Views,
     Queries,
     Sources,
+    Sinks,
     Functions,
 }
 

@@ -137,7 +137,10 @@ impl Places<'_> {
     fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::CreateStream(create) | Statement::CreateTable(create) => self.own_name(&create.name),
-            Statement::CreateMaterializedView(view) | Statement::CreateDerivedStream(view) | Statement::CreateView(view) => {
+            Statement::CreateMaterializedView(view)
+            | Statement::CreateDerivedStream(view)
+            | Statement::CreateView(view)
+            | Statement::CreateSink(view) => {
                 let CreateView { name, query, .. } = view;
                 self.own_name(name);
                 let _ = query.visit(self);

@@ -5,7 +5,7 @@
 //! * [`compat`]: plain SQL, `tests/compat/*.slt`, next to PostgreSQL 15.
 //! * [`scripts`]: the scripts of `sql/`, through psql.
 //! * [`examples`]: the clients of `examples/`.
-//! * [`sources`]: connectors over restarts.
+//! * [`sources`]: connectors over restarts; [`sinks`]: what goes to other servers, over failures of either.
 //! * [`oracle`]: views and batch answers over random logs, in this process.
 //! * [`crash`]: the same database over a store that dies at any of its operations.
 //! * `planted` (with the feature `planted-bugs`): each planted bug is caught by these tests.
@@ -45,6 +45,7 @@ mod process;
 mod scripts;
 mod security;
 mod server;
+mod sinks;
 mod slt;
 mod sources;
 mod tls;

@@ -25,7 +25,7 @@ impl Lowering<'_> {
             Kind::Stream => stream(&relation, columns.iter().any(|c| matches!(c, SourceColumn::Hidden(_)))),
             Kind::Table | Kind::Late => rows(&relation),
             Kind::MaterializedView => self.view(&relation)?,
-            Kind::View | Kind::Query => return Err(Error::internal("a plain view was not replaced by its query")),
+            Kind::View | Kind::Query | Kind::Sink => return Err(Error::internal("a plain view was not replaced by its query")),
         };
         let user_columns = relation.columns.len();
         let skipped = usize::from(relation.has_row_id());
@@ -60,7 +60,7 @@ impl Lowering<'_> {
                         self.note_widths(&plan)?;
                     }
                 }
-                Kind::View | Kind::Late | Kind::Query => {}
+                Kind::View | Kind::Late | Kind::Query | Kind::Sink => {}
             }
         }
         Ok(())

@@ -61,6 +61,15 @@ impl Grammar<'_> {
             }
             return Ok(Statement::CreateView(view));
         }
+        if self.is("SINK") {
+            if or_replace {
+                let error = self.unsupported("CREATE OR REPLACE SINK is not supported");
+                return Err(error.with_hint("DROP SINK, then CREATE SINK: it begins again with all rows"));
+            }
+            self.skip(1);
+            let head = self.head(false, position)?;
+            return Ok(Statement::CreateSink(self.create_sink(head)?));
+        }
         if !or_replace && let Some(statement) = self.create_index()? {
             return Ok(statement);
         }
@@ -90,7 +99,7 @@ impl Grammar<'_> {
             Token::Word(word) if word.quote_style.is_none() && matches!(self.peek_nth(1), Token::Word(_)) => {
                 let what = word.value.to_ascii_uppercase();
                 Error::unsupported(format!("CREATE {what} is not supported yet"))
-                    .with_hint("there are CREATE STREAM, TABLE, MATERIALIZED VIEW, VIEW, INDEX and FUNCTION")
+                    .with_hint("there are CREATE STREAM, TABLE, MATERIALIZED VIEW, VIEW, SINK, INDEX and FUNCTION")
                     .at(position)
             }
             _ => self.unexpected("STREAM, TABLE, MATERIALIZED VIEW, VIEW, INDEX or FUNCTION"),
@@ -253,6 +262,58 @@ impl Grammar<'_> {
             watermark,
             changelog,
         })
+    }
+
+    /// `[WITH (…)] {FROM relation | AS query [EMIT …]} [WITH (…)]`.
+    fn create_sink(&mut self, head: Head) -> Result<CreateView> {
+        let mut options = Options::default();
+        self.with_options(&mut options)?;
+        let from = self.eat("FROM");
+        if !from && !self.eat("AS") {
+            if self.is("INTO") {
+                let error = self.unsupported("CREATE SINK … INTO is not supported");
+                return Err(error.with_hint("write INSERT INTO name SELECT … EMIT CHANGES"));
+            }
+            return Err(self.unexpected("FROM or AS"));
+        }
+        // sqlparser would take the options for hints to the last relation of the query.
+        let end = self.last_options();
+        let mut query = match (from, end) {
+            (true, _) => self.whole_relation()?,
+            (false, Some(end)) => self.within(end, Grammar::query)?,
+            (false, None) => self.query()?,
+        };
+        self.with_options(&mut options)?;
+        Ok(CreateView {
+            or_replace: false,
+            if_not_exists: head.if_not_exists,
+            name: head.name,
+            columns: Vec::new(),
+            options,
+            partition_by: Vec::new(),
+            partitions: None,
+            emit: query.emit.take().unwrap_or_default(),
+            query: query.query,
+            query_sql: query.sql,
+            watermark: None,
+            changelog: false,
+        })
+    }
+
+    /// How many tokens there are before a `WITH (…)` that ends the statement.
+    fn last_options(&self) -> Option<usize> {
+        let end = (0..).find(|at| *self.peek_nth(*at) == Token::EOF)?;
+        let mut depth = 0;
+        let open = (0..end).rev().find(|at| {
+            match self.peek_nth(*at) {
+                Token::RParen => depth += 1,
+                Token::LParen => depth -= 1,
+                _ => {}
+            }
+            depth <= 0
+        })?;
+        let begins = open.checked_sub(1)?;
+        (*self.peek_nth(open) == Token::LParen && self.is_nth(begins, "WITH")).then_some(begins)
     }
 
     /// `( name, …, WATERMARK FOR … )`.

@@ -50,6 +50,19 @@ impl<'a> Grammar<'a> {
         f(&mut self.parser).map_err(|error| self.explain_failure(&error))
     }
 
+    /// Reads what is in so many of the next tokens, all of them.
+    pub fn within<T>(&mut self, count: usize, read: impl FnOnce(&mut Grammar<'a>) -> Result<T>) -> Result<T> {
+        let next = self.parser.index();
+        let tokens = (next..next + count).map(|at| self.parser.token_at(at).clone()).collect();
+        let mut inner = Grammar::new(self.sql, self.dialect, tokens, std::mem::take(&mut self.window_options));
+        inner.depth = self.depth;
+        let found = read(&mut inner)?;
+        inner.expect_end()?;
+        self.window_options = inner.window_options;
+        (0..count).for_each(|_| self.parser.advance_token());
+        Ok(found)
+    }
+
     fn explain_failure(&self, error: &ParserError) -> Error {
         if *error == ParserError::RecursionLimitExceeded || self.dialect.is_exhausted() {
             let at = position(self.parser.get_current_token());

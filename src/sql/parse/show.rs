@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::sql::ast::{ShowObjects, Statement};
 
 /// What SHOW and ksqlDB's LIST list.
-const OBJECTS: [(&str, ShowObjects); 9] = [
+const OBJECTS: [(&str, ShowObjects); 10] = [
     ("STREAMS", ShowObjects::Streams),
     ("TABLES", ShowObjects::Tables),
     ("MATERIALIZED VIEWS", ShowObjects::MaterializedViews),
@@ -15,6 +15,7 @@ const OBJECTS: [(&str, ShowObjects); 9] = [
     ("QUERIES", ShowObjects::Queries),
     ("JOBS", ShowObjects::Queries),
     ("SOURCES", ShowObjects::Sources),
+    ("SINKS", ShowObjects::Sinks),
     ("CONNECTORS", ShowObjects::Sources),
     ("FUNCTIONS", ShowObjects::Functions),
 ];

@@ -65,6 +65,7 @@ fn show(statement: &Statement) -> String {
         S::CreateStream(relation) => format!("stream {}", show_relation(relation)),
         S::CreateTable(relation) => format!("table {}", show_relation(relation)),
         S::CreateMaterializedView(view) => format!("materialized view {}", show_view(view)),
+        S::CreateSink(view) => format!("sink {}", show_view(view)),
         S::CreateDerivedStream(view) => format!("derived stream {}", show_view(view)),
         S::CreateView(view) => format!("view {}", show_view(view)),
         S::Drop(drop) => {

@@ -60,10 +60,14 @@ impl<'a> Context<'a> {
 
     fn user_relation(&self, relation: &Arc<Relation>) -> DfResult<Arc<dyn TableSource>> {
         self.planner.check_read(relation)?;
-        if relation.kind == Kind::Query {
-            let message = format!("\"{}\" is a running INSERT, which has no rows of its own", relation.name);
-            let error = Error::wrong_object_type(message);
-            return Err(error.with_hint("SHOW QUERIES says what it writes to").into());
+        let says = match relation.kind {
+            Kind::Query => Some(("running INSERT", "SHOW QUERIES says what it writes to")),
+            Kind::Sink => Some(("sink", "SHOW SINKS says what it writes to")),
+            _ => None,
+        };
+        if let Some((what, hint)) = says {
+            let error = Error::wrong_object_type(format!("\"{}\" is a {what}, which has no rows of its own", relation.name));
+            return Err(error.with_hint(hint).into());
         }
         if relation.kind != Kind::View {
             return Ok(Arc::new(RelationSource::new(Arc::clone(relation), &self.hidden)));

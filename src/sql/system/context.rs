@@ -97,10 +97,23 @@ pub trait Server: Send + Sync {
     fn signal(&self, pid: i32, terminate: bool) -> bool;
     /// Views that are being built.
     fn backfills(&self) -> Vec<Backfill>;
+    /// How a sink is doing, if it runs.
+    fn sink(&self, sink: RelationId) -> Option<SinkStatus>;
     /// The locks of all sessions.
     fn locks(&self) -> &Arc<Locks>;
     /// Waits so long.
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// How a sink is doing.
+#[derive(Clone, Debug, Default)]
+pub struct SinkStatus {
+    /// The commit whose rows are there.
+    pub position: Option<CommitId>,
+    /// Rows written since the server was started.
+    pub rows: u64,
+    /// Why it does not go on. It tries again.
+    pub error: Option<String>,
 }
 
 /// A function that queries can call, as pg_proc lists it.
@@ -221,9 +234,9 @@ impl SystemContext {
         self.roles().name(self.rights.catalog().owner(Object::Relation(relation)))
     }
 
-    /// The relations that PostgreSQL would know: running INSERTs have no rows.
+    /// The relations that PostgreSQL would know: running INSERTs and sinks have no rows.
     pub(super) fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
-        self.catalog().relations().filter(|relation| relation.kind != Kind::Query)
+        self.catalog().relations().filter(|relation| !matches!(relation.kind, Kind::Query | Kind::Sink))
     }
 
     /// Everything that has an OID; put together when it is first asked for.

@@ -43,7 +43,7 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{ScalarUDF, Volatility};
 
 pub use context::{
-    Activity, CommitInfo, FunctionInfo, Named, NamedCursor, NamedStatement, Server, Setting, Settings, SystemContext,
+    Activity, CommitInfo, FunctionInfo, Named, NamedCursor, NamedStatement, Server, Setting, Settings, SinkStatus, SystemContext,
 };
 pub use decorrelate::Decorrelate;
 pub use definitions::PG_TYPE;

@@ -161,7 +161,7 @@ fn user_class(catalog: &Catalog, relation: &Arc<Relation>) -> Option<Class> {
         Kind::Stream | Kind::Table | Kind::Late => "r",
         Kind::MaterializedView => "m",
         Kind::View => "v",
-        Kind::Query => return None,
+        Kind::Query | Kind::Sink => return None,
     };
     let source = Source::User(relation.clone());
     let (name, schema) = (relation.name.clone(), relation.schema.clone());

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use super::context::SystemContext;
 use super::definitions::arrow_type;
 use super::functions::definitions;
-use super::tidegate::{column_names, durability, emit, progress, state, target, watermark};
+use super::tidegate::{column_names, destination, durability, emit, progress, state, target, watermark};
 use super::value::{Value, array};
 use crate::catalog::{Kind, Relation};
 use crate::error::Result;
@@ -37,6 +37,7 @@ pub fn objects(context: &SystemContext, what: ShowObjects) -> Result<RecordBatch
         ShowObjects::MaterializedViews => materialized_views(context),
         ShowObjects::Views => views(context),
         ShowObjects::Queries => queries(context),
+        ShowObjects::Sinks => sinks(context),
         ShowObjects::Functions => functions(context),
     }
 }
@@ -151,6 +152,23 @@ fn queries(context: &SystemContext) -> Result<RecordBatch> {
             ]
         })
         .collect();
+    batch(columns, &rows)
+}
+
+fn sinks(context: &SystemContext) -> Result<RecordBatch> {
+    let columns: Columns<'_> =
+        &[("name", "text"), ("writes_to", "text"), ("position", "int8"), ("query", "text"), ("error", "text")];
+    let row = |sink: &Relation| -> Vec<Value> {
+        let status = context.server.sink(sink.id).unwrap_or_default();
+        vec![
+            sink.full_name().to_string().into(),
+            destination(sink).into(),
+            status.position.map(|position| i64::try_from(position).unwrap_or(i64::MAX)).into(),
+            sink.query.as_deref().map(|query| context.shown(query)).into(),
+            status.error.into(),
+        ]
+    };
+    let rows: Vec<Vec<Value>> = named(context, |r| r.kind == Kind::Sink).into_iter().map(row).collect();
     batch(columns, &rows)
 }
 

@@ -17,7 +17,7 @@ use rstest::rstest;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-use super::context::{Activity, CommitInfo, Server, Setting, Settings, SystemContext};
+use super::context::{Activity, CommitInfo, Server, Setting, Settings, SinkStatus, SystemContext};
 use super::*;
 use crate::catalog::schema::{PUBLIC, RelationName, SYSTEM_SCHEMAS};
 use crate::catalog::{Catalog, Change, Column, Kind, Relation, RelationId, Watermark};
@@ -152,6 +152,10 @@ impl Settings for TestSettings {
 struct TestServer;
 
 impl Server for TestServer {
+    fn sink(&self, _: RelationId) -> Option<SinkStatus> {
+        None
+    }
+
     fn started(&self) -> Micros {
         1_700_000_000_000_000
     }

@@ -13,6 +13,7 @@ pub(super) fn fill(name: &str, context: &SystemContext, table: &mut Table<'_>) {
         "streams" => streams(context, table),
         "views" => views(context, table),
         "queries" => queries(context, table),
+        "sinks" => sinks(context, table),
         "watermarks" => watermarks(context, table),
         "partitions" => partitions(context, table),
         "commits" => commits(context, table),
@@ -134,6 +135,32 @@ fn queries(context: &SystemContext, table: &mut Table<'_>) {
             ("lag", consumed.map(|consumed| commit(context.snapshot.commit.saturating_sub(consumed))).into()),
             ("query", context.shown(query.query.as_deref().unwrap_or_default()).into()),
             ("error", failure.map(|e| e.to_string()).into()),
+        ]);
+    }
+}
+
+/// Where a sink's rows go: the connection and the table.
+pub(super) fn destination(sink: &Relation) -> String {
+    let option = |key: &str| sink.options.get(key).map(String::as_str);
+    format!("{} of {}", option("table").unwrap_or(&sink.name), option("connection").unwrap_or_default())
+}
+
+fn sinks(context: &SystemContext, table: &mut Table<'_>) {
+    let commit = |commit: u64| i64::try_from(commit).unwrap_or(i64::MAX);
+    for sink in context.catalog().relations().filter(|r| r.kind == Kind::Sink) {
+        let status = context.server.sink(sink.id).unwrap_or_default();
+        table.row([
+            ("id", sink.id.into()),
+            ("name", sink.full_name().to_string().into()),
+            ("connector", sink.options.get("connector").cloned().into()),
+            ("writes_to", destination(sink).into()),
+            ("key", column_names(sink, &sink.primary_key).into()),
+            ("emit", emit(sink.emit).into()),
+            ("position", status.position.map(commit).into()),
+            ("lag", status.position.map(|position| commit(context.snapshot.commit.saturating_sub(position))).into()),
+            ("rows_written", commit(status.rows).into()),
+            ("query", context.shown(sink.query.as_deref().unwrap_or_default()).into()),
+            ("error", status.error.into()),
         ]);
     }
 }

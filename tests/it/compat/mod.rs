@@ -33,7 +33,7 @@ mod wire;
 
 #[path = "../../../benches/figures/src/postgres.rs"]
 #[allow(dead_code, reason = "the figures use the rest of it")]
-mod postgres;
+pub mod postgres;
 #[path = "../../../benches/figures/src/usage.rs"]
 #[allow(dead_code, reason = "the figures use the rest of it")]
 mod usage;
