@@ -261,6 +261,10 @@ impl Outputs {
     }
 
     pub fn add(&mut self, output: Output, catalog: &Catalog) {
+        // What it still has to write follows from commits that were complete without it.
+        if !output.is_idle() {
+            (self.chase, self.complete) = (None, self.complete.min(output.position));
+        }
         self.by_query.insert(output.query, output);
         self.depth = catalog.depth();
     }
