@@ -220,6 +220,11 @@ impl Error {
         self.0.state
     }
 
+    /// Whether it speaks of the values of a row: SQLSTATEs of class 22.
+    pub fn is_data_exception(&self) -> bool {
+        self.state().code().starts_with("22")
+    }
+
     pub fn message(&self) -> &str {
         &self.0.message
     }

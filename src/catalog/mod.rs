@@ -274,6 +274,14 @@ fn is_public(schema: &str) -> bool {
     schema == PUBLIC
 }
 
+/// The option of a query that says what becomes of a row that one of its expressions fails for: `stop` the query, or `null`.
+pub const ON_ERROR: &str = "on_error";
+
+/// Whether a query with these options gives NULL where an expression fails for a row.
+pub fn gives_null(options: &BTreeMap<String, String>) -> bool {
+    options.get(ON_ERROR).is_some_and(|value| value.eq_ignore_ascii_case("null"))
+}
+
 /// Stands for the number of the commit that a change will be in.
 pub const NOW: CommitId = 0;
 

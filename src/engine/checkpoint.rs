@@ -205,6 +205,9 @@ pub(super) fn fingerprint(fragment: Option<&Fragment>, relation: &Relation) -> S
     if let (None, Some(commit)) = (fragment, relation.paused) {
         text.push_str(&format!("\npaused at {commit}"));
     }
+    if fragment.is_some_and(|fragment| fragment.nulled.is_some()) {
+        text.push_str("\nnull on error");
+    }
     for node in fragment.iter().flat_map(|f| &f.nodes) {
         text.push_str(&format!("\n{} {:?} {:?}", node.label, node.inputs, node.edge));
     }

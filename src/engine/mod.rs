@@ -241,6 +241,7 @@ impl Engine {
         self.next.watermarks = self.graph.watermarks().collect();
         self.next.complete = self.outputs.complete(self.commit);
         self.next.consumed = self.outputs.consumed().collect();
+        self.next.nulled = self.graph.nulled().collect();
         self.next.clone()
     }
 

@@ -45,6 +45,7 @@ pub mod unnest;
 pub mod window;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
@@ -54,6 +55,7 @@ use crate::error::Result;
 use crate::state::StateTable;
 use crate::time::window::Windows;
 use crate::time::{Micros, NO_TIME};
+use crate::view::Nulled;
 
 pub use graph::{Graph, StepResult};
 pub use shard::Shard;
@@ -207,6 +209,8 @@ pub struct Fragment {
     pub widths: BTreeMap<RelationId, usize>,
     /// Its windows close without the watermark, too.
     pub timeout: Option<silence::Timeout>,
+    /// What its expressions fail for is NULL, and counted here.
+    pub nulled: Option<Arc<Nulled>>,
 }
 
 impl Fragment {

@@ -18,7 +18,7 @@ use super::{Client, Outcome};
 use crate::catalog::acl::{Access, Object};
 use crate::catalog::role::{RoleId, SUPERUSER};
 use crate::catalog::schema::{RelationName, quoted};
-use crate::catalog::{Catalog, Change, Column, Durability, Kind, Relation, RelationId, Watermark};
+use crate::catalog::{Catalog, Change, Column, Durability, Kind, ON_ERROR, Relation, RelationId, Watermark};
 use crate::connect::{self, Connector};
 use crate::error::{Error, Result};
 use crate::ingest::{CompiledRelation, dead_letter_relation};
@@ -283,7 +283,20 @@ impl Client {
             self.notices
                 .push(notice.with_hint("a view over this one WHERE window_end > now() - INTERVAL '7 days' drops old windows"));
         }
+        check_on_error(&options)?;
+        options.remove(ON_ERROR);
         check_options(&options)
+    }
+}
+
+/// What becomes of a row that an expression of a query fails for.
+pub(super) fn check_on_error(options: &BTreeMap<String, String>) -> Result<()> {
+    match options.get(ON_ERROR) {
+        Some(other) if !["stop", "null"].contains(&other.to_ascii_lowercase().as_str()) => {
+            let error = Error::invalid_parameter(format!("on_error is 'stop' or 'null', not '{other}'"));
+            Err(error.with_hint("with 'null' an expression that fails for a row is NULL there, and the query goes on"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -13,14 +13,14 @@ use datafusion::logical_expr::LogicalPlan;
 use sqlparser::ast as sp;
 
 use super::client::done;
-use super::define::{check_dependents, check_new_name, collect, column_index, durability, partitions};
+use super::define::{check_dependents, check_new_name, check_on_error, collect, column_index, durability, partitions};
 use super::definition::Definition;
 use super::views::{check_inputs, view_relation, widths_of};
 use super::write::{insert_columns, insert_target};
 use super::{Client, Outcome};
 use crate::catalog::schema::{RelationName, quoted};
 use crate::catalog::{
-    CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Change, Column, Emit, Kind, Output, Relation, RelationId, Watermark,
+    CHANGELOG_COLUMNS, COMMIT_TIME, Catalog, Change, Column, Emit, Kind, ON_ERROR, Output, Relation, RelationId, Watermark,
 };
 use crate::connect;
 use crate::copy::value::Formats;
@@ -99,9 +99,10 @@ impl Client {
         self.beside_block("INSERT … EMIT")?;
         check_prompt(running.emit, "a running INSERT")?;
         let given = running.options.get(QUERY_ID).map(|name| name.to_lowercase());
-        if let Some(unknown) = running.options.keys().find(|key| *key != QUERY_ID) {
+        check_on_error(&running.options)?;
+        if let Some(unknown) = running.options.keys().find(|key| ![QUERY_ID, ON_ERROR].contains(&key.as_str())) {
             return Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\""))
-                .with_hint("a running INSERT has the option query_id, its name"));
+                .with_hint("a running INSERT has the options query_id, its name, and on_error, 'stop' or 'null'"));
         }
         let target = self.writable(insert_target(&running.insert)?, "INSERT")?;
         let name = given.unwrap_or_else(|| format!("query_{}", self.database.log.catalog().next_id()));
@@ -130,7 +131,7 @@ pub(super) fn plan_stream(
     name: &RelationName,
     sql: &str,
 ) -> Result<(Relation, Fragment)> {
-    let (catalog, planner) = (definition.catalog, definition.planner());
+    let (catalog, planner) = (definition.catalog, definition.planner().for_query(&create.options, &name.name));
     let plan = planner.continuous(&create.query, create.emit)?;
     let fragment = lower(&planner, &plan, create.emit)?;
     if !create.changelog {
@@ -275,7 +276,7 @@ fn plan_insert(
     sql: &str,
 ) -> Result<(Relation, Fragment)> {
     let Some(source) = &running.insert.source else { return Err(Error::syntax("a running INSERT needs a query")) };
-    let (catalog, planner) = (definition.catalog, definition.planner());
+    let (catalog, planner) = (definition.catalog, definition.planner().for_query(&running.options, &name.name));
     let plan = planner.continuous(source, running.emit)?;
     let fragment = lower(&planner, &plan, running.emit)?;
     let targets = insert_columns(&running.insert, target)?;

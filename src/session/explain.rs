@@ -11,13 +11,13 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use futures::TryStreamExt;
 use sqlparser::ast as sp;
 
-use super::define::existing;
+use super::define::{check_on_error, existing};
 use super::read::{planner_over, source};
 use super::{Bound, Client, Outcome, Rows};
 use crate::catalog::{Emit, Kind};
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::sql::ast::{ExplainOf, Statement};
+use crate::sql::ast::{ExplainOf, Options, Statement};
 use crate::sql::lower::{explain, lower};
 use crate::sql::plan::Reader;
 use crate::sql::types::with_type;
@@ -76,6 +76,7 @@ impl Client {
                     );
                 }
                 let planner = planner_over(&self.database, Arc::clone(&snapshot.catalog), Reader::Server);
+                let planner = planner.for_query(&view.options, &view.name);
                 let writes = view.output.as_ref().and_then(|output| snapshot.catalog.get(output.target));
                 let fragment = lower(&planner, &planner.continuous_view(view)?, view.emit)?;
                 let into = writes.map(|target| format!("Write: {} {}", target.kind.noun(), target.full_name()));
@@ -84,12 +85,15 @@ impl Client {
             ExplainOf::Statement(statement) => match statement.as_ref() {
                 Statement::CreateMaterializedView(create)
                 | Statement::CreateDerivedStream(create)
-                | Statement::CreateSink(create) => self.explain_continuous(&create.query, create.emit)?,
+                | Statement::CreateSink(create) => {
+                    check_on_error(&create.options)?;
+                    self.explain_continuous(&create.query, create.emit, &create.options)?
+                }
                 Statement::RunningInsert(running) => match &running.insert.source {
-                    Some(query) => self.explain_continuous(query, running.emit)?,
+                    Some(query) => self.explain_continuous(query, running.emit, &running.options)?,
                     None => Vec::new(),
                 },
-                Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, *emit)?,
+                Statement::Query { query, emit: Some(emit) } => self.explain_continuous(query, *emit, &Options::new())?,
                 Statement::Query { query, emit: None } => {
                     let plan = self.plan_query(&snapshot, query, &parameters.types)?;
                     let plan = plan::bind(plan, parameters)?;
@@ -108,10 +112,11 @@ impl Client {
         Ok(Outcome::Rows(Rows { schema, batches: Box::pin(futures::stream::iter([Ok(rows)])), tag: "EXPLAIN", live: false }))
     }
 
-    fn explain_continuous(&self, query: &sp::Query, emit: Emit) -> Result<Vec<String>> {
+    fn explain_continuous(&self, query: &sp::Query, emit: Emit, options: &Options) -> Result<Vec<String>> {
         let catalog = Arc::clone(&self.peek_snapshot().catalog);
         let planner =
             planner_over(&self.database, Arc::clone(&catalog), self.reader()).for_session(self.path(), &self.database_name);
+        let planner = planner.for_query(options, "EXPLAIN");
         Ok(explain(&lower(&planner, &planner.continuous(query, emit)?, emit)?, &catalog))
     }
 }

@@ -198,6 +198,7 @@ fn warnings(plan: &LogicalPlan, snapshot: &Snapshot) -> Vec<Error> {
             None => "change its query with ALTER MATERIALIZED VIEW … AS, or take away the row that it cannot take, and RESUME it",
             Some(_) => STOPPED_OUTPUT,
         };
+        let hint = error.hint().map_or_else(|| hint.to_string(), |own| format!("{hint}; {own}"));
         Some(Error::warning(message).with_hint(hint))
     };
     RelationSource::all_in(plan).into_iter().filter_map(warning).collect()

@@ -13,6 +13,7 @@ use super::Client;
 use super::alter::{with_column, with_fill, with_options};
 use super::definition::Definition;
 use super::derive::{check_loop, plan_stream};
+use super::views::with_clause;
 use crate::catalog::schema::{RelationName, quoted};
 use crate::catalog::{Change, Column, NOW, Output, Relation, Since, Watermark};
 use crate::connect::Connector;
@@ -255,10 +256,7 @@ fn definition_of(stream: &Relation, query: &str) -> String {
     if stream.partitions > 1 {
         sql.push_str(&format!(" INTO {} PARTITIONS", stream.partitions));
     }
-    if !stream.options.is_empty() {
-        let options: Vec<String> = stream.options.iter().map(|(k, v)| format!("{k} = '{}'", v.replace('\'', "''"))).collect();
-        sql.push_str(&format!(" WITH ({})", options.join(", ")));
-    }
+    sql.push_str(&with_clause(&stream.options));
     let changes = stream.output.as_ref().is_some_and(|output| output.changelog);
     sql.push_str(if changes { " AS CHANGELOG OF (" } else { " AS " });
     sql.push_str(query);

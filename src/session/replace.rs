@@ -52,7 +52,7 @@ impl Definition<'_> {
 
     /// Build a view's query anew, over what there is after the changes so far.
     pub fn rebuild(&mut self, mut view: Relation) -> Result<()> {
-        let planner = self.planner_after();
+        let planner = self.planner_after().for_query(&view.options, &view.name);
         let plan = planner.continuous_view(&view)?;
         let fragment = lower(&planner, &plan, view.emit)?;
         check_columns(&view, fragment.edge.schema.fields())?;

@@ -61,7 +61,7 @@ impl Client {
             let Some(former) = former else {
                 return Err(Error::undefined_table(format!("materialized view \"{name}\" does not exist")));
             };
-            let sql = format!("CREATE MATERIALIZED VIEW {} AS {query}", name.to_kept_sql());
+            let sql = format!("CREATE MATERIALIZED VIEW {}{} AS {query}", name.to_kept_sql(), with_clause(&former.options));
             let create = CreateView { options: former.options.clone(), ..alter.clone() };
             define_view(definition, &create, &name, &sql, Some(former))
         })
@@ -153,6 +153,12 @@ impl Client {
     }
 }
 
+/// The options of a query as they are written, if there are some.
+pub(super) fn with_clause(options: &BTreeMap<String, String>) -> String {
+    let options: Vec<String> = options.iter().map(|(key, value)| format!("{key} = '{}'", value.replace('\'', "''"))).collect();
+    if options.is_empty() { String::new() } else { format!(" WITH ({})", options.join(", ")) }
+}
+
 /// What it wrote is in the log, and it would stop where it stopped.
 fn cannot_go_on(query: &Relation, error: &Error) -> Error {
     let error = error.clone().with_context(format!("\"{}\" has stopped", query.name));
@@ -232,7 +238,7 @@ fn define_view(
 }
 
 fn plan_view(definition: &Definition, create: &CreateView, name: &RelationName, sql: &str) -> Result<(Relation, Fragment)> {
-    let (catalog, planner) = (definition.catalog, definition.planner());
+    let (catalog, planner) = (definition.catalog, definition.planner().for_query(&create.options, &name.name));
     let plan = planner.continuous(&create.query, create.emit)?;
     let fragment = lower(&planner, &plan, create.emit)?;
     let schema = declared(&fragment.edge.schema, &plan, catalog);

@@ -14,6 +14,7 @@ mod figures;
 mod index;
 mod keyed;
 mod multiset;
+mod nulled;
 pub mod provider;
 mod prune;
 mod scan;
@@ -32,6 +33,7 @@ use crate::catalog::{Catalog, RelationId};
 use crate::log::CommitId;
 use crate::time::Micros;
 
+pub use nulled::Nulled;
 pub use provider::ViewProvider;
 pub use store::{Store, Version};
 
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub newest: HashMap<RelationId, Micros, ahash::RandomState>,
     /// Views and running queries that stopped, and why. Their last version stays in `versions`.
     pub failures: HashMap<RelationId, crate::error::Error, ahash::RandomState>,
+    /// Of running queries `WITH (on_error = 'null')`: what has failed since they were started.
+    pub nulled: HashMap<RelationId, Arc<Nulled>, ahash::RandomState>,
     /// Running queries that write to the log: up to which commit this snapshot shows what they write.
     pub consumed: HashMap<RelationId, CommitId, ahash::RandomState>,
 }

@@ -14,7 +14,7 @@ use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::state::StateTable;
 use crate::time::{Micros, NO_TIME};
-use crate::view::Version;
+use crate::view::{Nulled, Version};
 
 pub use hidden::{HIDDEN_COLUMNS, with_hidden};
 pub use step::StepResult;
@@ -29,6 +29,8 @@ pub struct Graph {
     watermarks: HashMap<RelationId, Micros, ahash::RandomState>,
     /// What brings the frontiers of a query on besides watermarks.
     silences: BTreeMap<Target, Silence>,
+    /// Queries of which what fails is NULL.
+    nulled: BTreeMap<Target, Arc<Nulled>>,
     /// Time of the last commit that was run.
     now: Micros,
     workers: Option<Arc<rayon::ThreadPool>>,
@@ -114,6 +116,7 @@ impl Graph {
             sinks: BTreeMap::new(),
             watermarks: HashMap::default(),
             silences: BTreeMap::new(),
+            nulled: BTreeMap::new(),
             now: NO_TIME,
             workers,
         }
@@ -178,6 +181,7 @@ impl Graph {
             }
         }
         let Edge { sources, .. } = fragment.edge;
+        self.nulled.extend(fragment.nulled.map(|nulled| (owner, nulled)));
         self.silences.extend(fragment.timeout.map(|timeout| (owner, Silence::new(timeout))));
         for (inputs, sink) in sinks {
             let target = sink.target;
@@ -282,6 +286,7 @@ impl Graph {
             self.sinks.insert(target, first + slot);
         }
         self.silences.append(&mut nursery.silences);
+        self.nulled.append(&mut nursery.nulled);
         for (relation, readers) in nursery.readers {
             for reader in readers {
                 self.connect_relation(relation, Reader { node: first + reader.node, ..reader });
@@ -328,6 +333,7 @@ impl Graph {
         }
         self.sinks = std::mem::take(&mut self.sinks).into_iter().map(|(target, slot)| (named(target), slot)).collect();
         self.silences = std::mem::take(&mut self.silences).into_iter().map(|(query, s)| (named(query), s)).collect();
+        self.nulled = std::mem::take(&mut self.nulled).into_iter().map(|(query, n)| (named(query), n)).collect();
     }
 
     /// All whose rows are kept or passed on here.
@@ -341,6 +347,7 @@ impl Graph {
             self.slots.iter().enumerate().filter(|(_, s)| s.as_ref().is_some_and(|s| s.owner == owner)).map(|(i, _)| i).collect();
         gone.iter().for_each(|slot| self.slots[*slot] = None);
         self.silences.remove(&owner);
+        self.nulled.remove(&owner);
         for slot in self.slots.iter_mut().flatten() {
             slot.consumers.iter_mut().for_each(|c| c.retain(|(node, _)| !gone.contains(node)));
         }
@@ -380,6 +387,11 @@ impl Graph {
 
     pub fn watermarks(&self) -> impl Iterator<Item = (RelationId, Micros)> {
         self.watermarks.iter().map(|(id, at)| (*id, *at))
+    }
+
+    /// Who counts what fails for a row, of queries of which that is NULL.
+    pub fn nulled(&self) -> impl Iterator<Item = (RelationId, Arc<Nulled>)> {
+        self.nulled.iter().filter_map(|(query, nulled)| Some((query.relation()?, Arc::clone(nulled))))
     }
 
     /// Say what time it is, when changes are fed without a commit.

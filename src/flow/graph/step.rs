@@ -162,7 +162,7 @@ impl Graph {
     fn fail(&mut self, index: usize, error: Error, result: &mut StepResult) {
         let owner = self.slots[index].as_ref().expect("a node that ran is there").owner;
         let mut stopped = vec![owner];
-        result.failures.push((owner, error));
+        result.failures.push((owner, self.with_way_out(owner, error)));
         let mut next = 0;
         while next < stopped.len() {
             let owner = stopped[next];
@@ -183,6 +183,15 @@ impl Graph {
             }
         }
         stopped.into_iter().for_each(|owner| self.remove_keeping_places(owner));
+    }
+
+    /// The error that a query stops with, and how it would not have.
+    fn with_way_out(&self, owner: Target, error: Error) -> Error {
+        let is_defined = !matches!(owner, Target::Query(_));
+        if !is_defined || self.nulled.contains_key(&owner) || !error.is_data_exception() || error.hint().is_some() {
+            return error;
+        }
+        error.with_hint("a query WITH (on_error = 'null') gives NULL where an expression fails for a row, and goes on")
     }
 
     /// As `remove`, but without moving the end of the list, over which a step is going.

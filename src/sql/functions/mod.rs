@@ -17,6 +17,7 @@ mod maps;
 mod now;
 pub mod operators;
 mod optimizer;
+pub mod or_null;
 mod precision;
 mod reduce;
 mod rounding;

@@ -7,11 +7,13 @@ use datafusion::logical_expr::Expr;
 use crate::catalog::{COMMIT_TIME, Catalog};
 use crate::flow::{Edge, Fragment, Input};
 use crate::sql::functions::operators::as_written;
+use crate::sql::functions::or_null::bare;
 use crate::sql::window::show_duration;
 
 /// An expression as users write it: DataFusion's text, but for lengths of time, operators and casts.
 pub(super) fn shown(expr: &Expr) -> String {
     let interval = |expr: Expr| {
+        let expr = bare(&expr).unwrap_or(expr);
         if let Expr::ScalarFunction(call) = &expr
             && let Some(written) = as_written(call)
         {
@@ -39,6 +41,9 @@ pub fn explain(fragment: &Fragment, catalog: &Catalog) -> Vec<String> {
         let stream = catalog.get(timeout.stream).map_or_else(String::new, |stream| stream.full_name().to_string());
         let after = show_duration(timeout.after);
         lines.push(format!("Timeout: windows close, too, after {after} of commit time without rows of {stream}"));
+    }
+    if fragment.nulled.is_some() {
+        lines.push("On error: NULL for the row that an expression fails for".to_string());
     }
     for input in &fragment.output {
         describe(fragment, catalog, *input, 0, &mut lines);

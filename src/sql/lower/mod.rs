@@ -67,7 +67,7 @@ pub struct ViewCompiler {
 
 impl Compiler for ViewCompiler {
     fn compile(&self, catalog: &Arc<Catalog>, view: &Relation) -> Result<Fragment> {
-        let planner = Planner::new(Arc::clone(catalog), Arc::clone(&self.state));
+        let planner = Planner::new(Arc::clone(catalog), Arc::clone(&self.state)).for_query(&view.options, &view.name);
         lower(&planner, &planner.continuous_view(view)?, view.emit)
     }
 }
@@ -107,7 +107,8 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
     }
     let (late, late_schema) = lowering.late_inputs()?;
     let Lowering { nodes, widths, .. } = lowering;
-    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema, widths, timeout })
+    let nulled = planner.nulled().cloned();
+    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema, widths, timeout, nulled })
 }
 
 struct Lowering<'a> {

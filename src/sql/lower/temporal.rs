@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::flow::temporal::{Instant, Spec, Temporal};
 use crate::flow::{Edge, Make, Operator};
 use crate::sql::functions::operators::moments;
+use crate::sql::functions::or_null::bare;
 use crate::sql::plan::continuous::mentions_now;
 use crate::time::{Micros, TIMESTAMP};
 
@@ -141,6 +142,9 @@ fn comparisons(condition: &Expr) -> Option<Vec<Comparison>> {
 
 /// `value op other`, of which the value alone is on `now()`.
 fn solve(value: &Expr, op: Op, other: Expr) -> Option<Vec<Comparison>> {
+    if let Some(value) = bare(value) {
+        return solve(&value, op, other);
+    }
     match value {
         Expr::Alias(alias) => solve(&alias.expr, op, other),
         Expr::Cast(to) => match to.field.data_type() {

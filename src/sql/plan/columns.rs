@@ -15,6 +15,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 use super::source::{RelationSource, SourceColumn, scan_columns};
 use super::unknown::is_string;
 use crate::catalog::{Catalog, Relation, RelationId};
+use crate::sql::functions::or_null::bare;
 use crate::sql::system::{document_type, visible_name};
 use crate::sql::types::{self, PG_TYPE};
 
@@ -199,6 +200,9 @@ impl Described<'_> {
     }
 
     fn expression(&self, expr: &Expr, inputs: &[&LogicalPlan]) -> Known {
+        if let Some(expr) = bare(expr) {
+            return self.expression(&expr, inputs);
+        }
         match expr {
             Expr::Alias(alias) => self.expression(&alias.expr, inputs),
             Expr::Column(column) => self.column(column, inputs),

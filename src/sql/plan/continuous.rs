@@ -16,7 +16,7 @@ use super::as_of::AsOfNode;
 use super::event_time::input_column;
 use super::nearest::NearestNode;
 use super::source::{Hidden, RelationSource, SourceColumn, scan_columns, series};
-use super::{Planner, errors, final_rows};
+use super::{Planner, errors, final_rows, on_error};
 use crate::catalog::{Emit, Kind, Relation};
 use crate::error::{Error, Result};
 use crate::limits::BATCH_ROWS;
@@ -45,6 +45,10 @@ impl Planner {
     pub fn continuous(&self, query: &sp::Query, emit: Emit) -> Result<LogicalPlan> {
         let plan = self.query(query)?;
         let plan = if emit.is_final() { final_rows::prepared(plan)? } else { plan };
+        let plan = match &self.nulled {
+            Some(nulled) => on_error::as_null(plan, self.state(), Some(nulled))?,
+            None => plan,
+        };
         self.optimize_continuous(plan).map_err(errors::locate)
     }
 

@@ -19,6 +19,7 @@
 //! * [`event_time`](mod@event_time): which watermark speaks of a column;
 //! * [`marks`]: what joins are said to be before ON: WITHIN, ASOF, FOR SYSTEM_TIME AS OF;
 //! * [`nearest`], [`versions`]: joins with the nearest row, and with the version of a table's row at a time;
+//! * [`on_error`]: plans in which what fails for a row is NULL;
 //! * [`on_time`], [`time_bound`], [`within`], [`late_rows`]: joins with a bound on time, which see no late rows, and where those go;
 //! * [`final_rows`]: when rows are final that no group of windows is made of;
 //! * [`continuous`]: plans that run for ever, and the keys of their output;
@@ -52,6 +53,7 @@ pub mod marks;
 pub mod names;
 mod namesakes;
 pub mod nearest;
+pub mod on_error;
 pub mod on_time;
 mod one_stream;
 pub mod order;
@@ -69,7 +71,7 @@ mod unknown;
 mod versions;
 mod within;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,10 +89,11 @@ use crate::catalog::acl::{Object, Privilege};
 use crate::catalog::function::{FunctionId, FunctionRef};
 use crate::catalog::rights::Rights;
 use crate::catalog::schema::SearchPath;
-use crate::catalog::{Catalog, Change, Relation, RelationId};
+use crate::catalog::{Catalog, Change, Kind, Relation, RelationId, gives_null};
 use crate::copy::value::Formats;
 use crate::error::{Error, Result};
 use crate::sql::parse::{parse_expression, parse_query};
+use crate::view::Nulled;
 use context::Context;
 
 pub use continuous::output_key;
@@ -125,6 +128,8 @@ pub struct Planner {
     formats: Formats,
     /// Whether `now()` says which instant it is, and not what clocks show in UTC.
     zoned_now: bool,
+    /// What fails for a row is NULL in queries that run on, and is counted here.
+    nulled: Option<Arc<Nulled>>,
     /// Functions that go before the newest ones of their names.
     made_with: Arc<[FunctionRef]>,
     /// Functions whose bodies are being planned, from the outermost.
@@ -161,6 +166,7 @@ impl Planner {
             reader: Reader::Server,
             formats: Formats::default(),
             zoned_now: false,
+            nulled: None,
             made_with: Arc::from([]),
             calling: Arc::from([]),
             called: Arc::default(),
@@ -187,6 +193,18 @@ impl Planner {
     pub fn reading_in(mut self, formats: Formats) -> Planner {
         (self.formats, self.zoned_now) = (formats, !formats.zone.is_utc());
         self
+    }
+
+    /// Plans a continuous query with these options, and of this name: what fails for a row may be NULL, and is then counted.
+    #[must_use]
+    pub fn for_query(mut self, options: &BTreeMap<String, String>, name: &str) -> Planner {
+        self.nulled = gives_null(options).then(|| Arc::new(Nulled::new(name)));
+        self
+    }
+
+    /// Who counts what fails for a row, if that is NULL.
+    pub fn nulled(&self) -> Option<&Arc<Nulled>> {
+        self.nulled.as_ref()
     }
 
     /// The relation that a name in a query means, if it is one of the catalog's.
@@ -286,7 +304,11 @@ impl Planner {
         let plan = planner.plan(&query, &[], inlining).map_err(in_view)?;
         let plan = if view.emit.is_final() { final_rows::prepared(plan)? } else { plan };
         let plan = rename_columns(plan, view.query_columns().iter().map(|column| column.name.as_str()))?;
-        Ok(dialect::as_declared(plan, view.query_columns())?)
+        let plan = dialect::as_declared(plan, view.query_columns())?;
+        if view.kind == Kind::View || !gives_null(&view.options) {
+            return Ok(plan);
+        }
+        Ok(on_error::as_null(plan, &self.state, self.nulled.as_ref())?)
     }
 
     /// Relations with the columns that they had when a view was made: its query's `*` is those, and its names are found among

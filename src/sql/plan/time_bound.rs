@@ -4,11 +4,12 @@
 //! are bounds on `right column - left column`. Months are no bound, for they have no length.
 
 use arrow::datatypes::IntervalMonthDayNano;
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator};
 
 use crate::flow::join::Bound;
+use crate::sql::functions::or_null::bare;
 use crate::time::{Micros, TIMESTAMP, is_instant};
 
 /// A column of the left, one of the right, and the bound between them.
@@ -56,14 +57,14 @@ pub fn bounds_of(condition: &Expr, left: &DFSchema, right: &DFSchema) -> Vec<Tim
 
 fn compare(a: &Expr, op: Operator, b: &Expr, left: &DFSchema, right: &DFSchema) -> Option<TimeBound> {
     let (a, b) = (shifted(a)?, shifted(b)?);
-    let place = |column, schema: &DFSchema| {
+    let place = |column: &Column, schema: &DFSchema| {
         let index = schema.maybe_index_of_column(column)?;
         is_instant(schema.field(index).data_type()).then_some(index)
     };
     // l + x op r + y: the distance r - l is compared with x - y, from the other side.
-    let (left, right, distance, op) = match (place(a.0, left), place(b.0, right)) {
+    let (left, right, distance, op) = match (place(&a.0, left), place(&b.0, right)) {
         (Some(l), Some(r)) => (l, r, a.1.checked_sub(b.1)?, op),
-        _ => (place(b.0, left)?, place(a.0, right)?, b.1.checked_sub(a.1)?, op.swap()?),
+        _ => (place(&b.0, left)?, place(&a.0, right)?, b.1.checked_sub(a.1)?, op.swap()?),
     };
     let (least, greatest) = match op {
         Operator::Eq => (Some(distance), Some(distance)),
@@ -75,9 +76,12 @@ fn compare(a: &Expr, op: Operator, b: &Expr, left: &DFSchema, right: &DFSchema) 
 }
 
 /// A column and what is added to it.
-fn shifted(expr: &Expr) -> Option<(&datafusion::common::Column, Micros)> {
+fn shifted(expr: &Expr) -> Option<(Column, Micros)> {
+    if let Some(expr) = bare(expr) {
+        return shifted(&expr);
+    }
     match expr {
-        Expr::Column(column) => Some((column, 0)),
+        Expr::Column(column) => Some((column.clone(), 0)),
         Expr::Alias(alias) => shifted(&alias.expr),
         Expr::Cast(cast) if cast.field.data_type() == &TIMESTAMP => shifted(&cast.expr),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus, right }) => {

@@ -273,6 +273,10 @@ fn facts(context: &SystemContext, relation: &Relation) -> Vec<(String, String)> 
         fact(&format!("option {key}"), Some(value.clone()));
     }
     fact("paused at commit", relation.paused.map(|commit| commit.to_string()));
+    if let Some(nulled) = context.snapshot.nulled.get(&relation.id) {
+        fact("failures that are NULL", Some(nulled.count().to_string()));
+        fact("last failure", nulled.last());
+    }
     fact("failed", context.snapshot.failures.get(&relation.id).map(ToString::to_string));
     facts
 }

@@ -90,6 +90,7 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
     let views = context.catalog().relations().filter(|r| matches!(r.kind, Kind::MaterializedView | Kind::View));
     for view in views {
         let failure = context.snapshot.failures.get(&view.id);
+        let nulled = context.snapshot.nulled.get(&view.id);
         let sources = view.depends_on.iter().filter_map(|id| context.catalog().get(*id));
         let rows = |id| context.snapshot.versions.get(&id).map(|v| i64::try_from(v.rows()).unwrap_or(i64::MAX));
         let late = context.catalog().relations().find(|r| r.kind == Kind::Late && r.parent == Some(view.id));
@@ -106,6 +107,8 @@ fn views(context: &SystemContext, table: &mut Table<'_>) {
             ("commit", i64::try_from(view.paused.unwrap_or(context.snapshot.commit)).unwrap_or(i64::MAX).into()),
             ("state", state(context, view).into()),
             ("error", failure.map(|e| e.to_string()).into()),
+            ("nulled", nulled.map(|n| i64::try_from(n.count()).unwrap_or(i64::MAX)).into()),
+            ("last_error", nulled.and_then(|n| n.last()).into()),
         ]);
     }
 }
@@ -120,6 +123,7 @@ fn queries(context: &SystemContext, table: &mut Table<'_>) {
     let commit = |commit: u64| i64::try_from(commit).unwrap_or(i64::MAX);
     for query in context.catalog().relations().filter(|r| r.output.is_some()) {
         let failure = context.snapshot.failures.get(&query.id);
+        let nulled = context.snapshot.nulled.get(&query.id);
         let consumed = context.snapshot.consumed.get(&query.id).copied();
         let sources = query.depends_on.iter().filter_map(|id| context.catalog().get(*id));
         let sources = sources.filter(|source| query.output.as_ref().is_some_and(|o| o.target != source.id));
@@ -135,6 +139,8 @@ fn queries(context: &SystemContext, table: &mut Table<'_>) {
             ("lag", consumed.map(|consumed| commit(context.snapshot.commit.saturating_sub(consumed))).into()),
             ("query", context.shown(query.query.as_deref().unwrap_or_default()).into()),
             ("error", failure.map(|e| e.to_string()).into()),
+            ("nulled", nulled.map(|n| i64::try_from(n.count()).unwrap_or(i64::MAX)).into()),
+            ("last_error", nulled.and_then(|n| n.last()).into()),
         ]);
     }
 }

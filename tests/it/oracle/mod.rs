@@ -32,6 +32,7 @@ use tidegate::session::Client;
 use tidegate::time::ManualClock;
 use tidegate::{engine, log, state};
 
+use self::queries::create_view;
 use super::local::{differences, execute, lines, sum_of_changes};
 use super::{number_from_env, say};
 
@@ -125,7 +126,8 @@ async fn run(seed: u64) -> usize {
             let (name, sql) = (format!("v{}", views.len()), world.query(&views));
             let sql = world.over_derived(sql);
             let sql = world.with_functions(sql);
-            let statement = format!("CREATE MATERIALIZED VIEW {name} AS {sql}");
+            let sql = world.with_failures(sql);
+            let statement = create_view("CREATE", &name, &sql);
             execute(&mut session, &seed_of, &statement).await;
             world.history.push(statement);
             views.push((name, sql));
@@ -354,7 +356,8 @@ impl World {
         let (before, rest) = views.split_at_mut(at);
         let (name, query) = (&rest[0].0, self.query(before));
         let query = self.with_functions(query);
-        let statement = format!("CREATE OR REPLACE MATERIALIZED VIEW {name} AS {query}");
+        let query = self.with_failures(query);
+        let statement = create_view("CREATE OR REPLACE", name, &query);
         match session.run(&statement).await {
             Ok(_) => {
                 self.history.push(statement);

@@ -8,6 +8,26 @@ use super::{FUNCTIONS, World, shapes};
 /// A watermark of a derived stream's own, which some rows have none of: they are dead letters.
 const FAILS: &str = " (WATERMARK FOR ts AS ts - INTERVAL '1' SECOND * (100 / (n * n)))";
 
+/// Expressions of the queries, and others in their place that fail for some rows.
+const FAILING: [(&str, &str); 9] = [
+    (" n % 3", " 60 / n % 3"),
+    (" n > -20", " 60 / n > -20"),
+    ("n * 2", "60 / n * 2"),
+    ("SUM(n)", "SUM(60 / n)"),
+    ("MAX(n)", "MAX((k || '0')::BIGINT + substr(k, 2)::BIGINT / n)"),
+    ("MIN(n)", "MIN(coalesce(60 / n, n))"),
+    ("COUNT(n)", "COUNT(60 / (n - 3))"),
+    ("a.n < b.n", "60 / a.n < b.n"),
+    ("a.n % 3 = b.n % 3", "60 / a.n % 3 = 60 / b.n % 3"),
+];
+
+/// The statement that makes a view. What may fail in it is NULL.
+pub(super) fn create_view(create: &str, name: &str, sql: &str) -> String {
+    let fails = FAILING.iter().any(|(_, failing)| sql.contains(failing));
+    let options = if fails { " WITH (on_error = 'null')" } else { "" };
+    format!("{create} MATERIALIZED VIEW {name}{options} AS {sql}")
+}
+
 impl World {
     pub(super) fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of.choose(&mut self.rng).expect("there are some")
@@ -77,6 +97,14 @@ impl World {
         let sql = FUNCTIONS.iter().fold(sql, |sql, ((expression, call), _)| sql.replace(expression, call));
         // In grouping sets, too.
         sql.replace("(n % 3)", "(modulo(n))")
+    }
+
+    /// The query, now and then with expressions that fail for some rows.
+    pub(super) fn with_failures(&mut self, sql: String) -> String {
+        if self.rng.random_bool(0.75) || sql.contains("MATCH_RECOGNIZE") {
+            return sql;
+        }
+        FAILING.iter().fold(sql, |sql, (expression, failing)| sql.replace(expression, failing))
     }
 
     /// The query, now and then over a derived stream.
