@@ -208,6 +208,7 @@ pub(super) fn fingerprint(fragment: Option<&Fragment>, relation: &Relation) -> S
     if fragment.is_some_and(|fragment| fragment.nulled.is_some()) {
         text.push_str("\nnull on error");
     }
+    text.extend(fragment.map(|fragment| format!("\n{}", fragment.text)));
     for node in fragment.iter().flat_map(|f| &f.nodes) {
         text.push_str(&format!("\n{} {:?} {:?}", node.label, node.inputs, node.edge));
     }

@@ -209,6 +209,8 @@ pub struct Fragment {
     pub widths: BTreeMap<RelationId, usize>,
     /// Its windows close without the watermark, too.
     pub timeout: Option<silence::Timeout>,
+    /// What its nodes compute: labels leave out what is behind an alias.
+    pub text: String,
     /// What its expressions fail for is NULL, and counted here.
     pub nulled: Option<Arc<Nulled>>,
 }

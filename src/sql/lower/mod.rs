@@ -90,6 +90,7 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
         by_slices: BySlices::default(),
         sliced: false,
         widths: BTreeMap::new(),
+        text: plan.display_indent().to_string(),
     };
     lowering.note_widths(plan)?;
     let stream = lowering.lower(plan)?;
@@ -106,9 +107,9 @@ pub fn lower(planner: &Planner, plan: &LogicalPlan, emit: Emit) -> Result<Fragme
             ));
     }
     let (late, late_schema) = lowering.late_inputs()?;
-    let Lowering { nodes, widths, .. } = lowering;
+    let Lowering { nodes, widths, text, .. } = lowering;
     let nulled = planner.nulled().cloned();
-    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema, widths, timeout, nulled })
+    Ok(Fragment { nodes, output: stream.inputs, edge: stream.edge, late, late_schema, widths, timeout, text, nulled })
 }
 
 struct Lowering<'a> {
@@ -127,6 +128,8 @@ struct Lowering<'a> {
     sliced: bool,
     /// How many columns of a stream or table, as stored, the query knows of: of several scans, the widest.
     widths: BTreeMap<RelationId, usize>,
+    /// The plan, and those of the views that are computed in place.
+    text: String,
 }
 
 /// What a part of the plan has become: where its changes come from, and what is known of them.

@@ -82,6 +82,7 @@ impl Lowering<'_> {
     pub(super) fn view(&mut self, view: &Arc<Relation>) -> Result<Lowered> {
         let plan = self.planner.continuous_view(view)?;
         if view.emit == Emit::Changes && is_linear(&plan) {
+            self.text.push_str(&format!("\n{}", plan.display_indent()));
             let lowered = self.lower(&plan)?;
             return Ok(self.fit(lowered, &view.schema()));
         }
