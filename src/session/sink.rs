@@ -4,7 +4,7 @@
 //! over there that the rows do not fit.
 
 use super::client::done;
-use super::define::free_name;
+use super::define::{check_on_error, free_name};
 use super::definition::Definition;
 use super::derive::check_prompt;
 use super::views::{check_inputs, named_relations, view_relation, widths_of};
@@ -26,6 +26,7 @@ impl Client {
             return done("CREATE SINK");
         }
         check_prompt(create.emit, "a sink")?;
+        check_on_error(&create.options)?;
         // The other server is asked once, and before anything is kept of the sink.
         let planned = parking_lot::Mutex::new(None);
         self.define(|definition| {
@@ -46,7 +47,7 @@ impl Client {
 }
 
 fn plan_sink(definition: &Definition, create: &CreateView, name: &RelationName, sql: &str) -> Result<Relation> {
-    let (catalog, planner) = (definition.catalog, definition.planner());
+    let (catalog, planner) = (definition.catalog, definition.planner().for_query(&create.options, &name.name));
     let plan = planner.continuous(&create.query, create.emit)?;
     let fragment = lower(&planner, &plan, create.emit)?;
     let schema = declared(&fragment.edge.schema, &plan, catalog);

@@ -211,6 +211,9 @@ async fn failures_are_told_and_end() {
         let error = here.batch_execute(sql).await.unwrap_err();
         assert_eq!(error.code().map(|code| code.code()), Some("2BP01"), "{error:?}");
     }
+    run(&here, "CREATE SINK parts AS SELECT k, 6 / (v - 1) AS part FROM t WITH (connector = 'postgres', connection = 'there', on_error = 'null')")
+        .await;
+    until_equal(&here, &reader, ["VALUES (1, NULL), (2, 6)", "SELECT k, part FROM parts ORDER BY k"], 0).await;
     run(&here, "ALTER TABLE t RENAME TO renamed").await;
     run(&here, "INSERT INTO renamed VALUES (3, 3)").await;
     until_equal(&here, &reader, ["SELECT k, v + 1 FROM renamed ORDER BY k", "SELECT k, v FROM of_m ORDER BY k"], 0).await;

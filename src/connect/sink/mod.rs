@@ -25,7 +25,7 @@ use self::postgres::Target;
 use super::CONNECTOR;
 use super::connection::Connections;
 use crate::catalog::schema::{identifiers, quoted};
-use crate::catalog::{Kind, Relation, RelationId};
+use crate::catalog::{Kind, ON_ERROR, Relation, RelationId};
 use crate::delta::Delta;
 use crate::engine::{Compiler, EngineHandle, Source, Span};
 use crate::error::{Error, Result, SqlState};
@@ -80,10 +80,10 @@ struct Sink {
 impl Sink {
     fn of(relation: &Arc<Relation>) -> Result<Sink> {
         let options = &relation.options;
-        let known = [CONNECTOR, CONNECTION, TABLE, ID];
+        let known = [CONNECTOR, CONNECTION, TABLE, ID, ON_ERROR];
         if let Some(unknown) = options.keys().find(|key| !known.contains(&key.as_str())) {
             return Err(Error::invalid_parameter(format!("unrecognized option \"{unknown}\""))
-                .with_hint("the options of a sink are connector, connection and table"));
+                .with_hint("the options of a sink are connector, connection, table and on_error"));
         }
         match options.get(CONNECTOR).map(String::as_str) {
             Some(POSTGRES) => {}
