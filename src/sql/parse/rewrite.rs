@@ -197,10 +197,10 @@ impl Rewriter {
                 !WINDOW_FUNCTIONS.iter().any(|name| is_word(&function.token, name)) && !is_word(&function.token, "GAP_FILL")
             }
             [.., last] if BEFORE.iter().any(|word| is_word(&last.token, word)) => true,
+            // Behind the columns of an INSERT, or the last query of a WITH.
+            [.., last] if last.token == Token::RParen => true,
             [first, .., last] => {
-                is_word(&first.token, "INSERT")
-                    && matches!(last.token, Token::Word(_) | Token::RParen)
-                    && !is_word(&last.token, "INTO")
+                is_word(&first.token, "INSERT") && matches!(last.token, Token::Word(_)) && !is_word(&last.token, "INTO")
             }
             [_] => false,
         }
