@@ -54,6 +54,8 @@ fn state_with(planners: Vec<Arc<dyn ExprPlanner>>) -> SessionState {
         .with_batch_size(limits::BATCH_ROWS)
         .with_target_partitions(TARGET_PARTITIONS)
         .with_information_schema(false)
+        // `SELECT * FROM (SELECT … ORDER BY a) AS t` gives the rows in that order, as in PostgreSQL; tools wrap queries so.
+        .set_bool("datafusion.sql_parser.enable_subquery_sort_elimination", false)
         // Some expressions, `b IS TRUE` among them, say once that they may be NULL and once that they are never.
         .set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true);
     let mut state = SessionStateBuilder::new()
